@@ -1,0 +1,5 @@
+//! What the world is: sources of objects, the state they build, the compiler to a Snapshot, the program `margay`.
+
+#![forbid(unsafe_code)]
+
+pub mod state;

@@ -1,0 +1,175 @@
+//! Objects of the cluster, reduced to what forwarding and policy depend on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use k8s_openapi::api::networking::v1::NetworkPolicySpec;
+
+pub type Labels = BTreeMap<String, String>;
+
+/// Namespace and name of a namespaced object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Name {
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// All objects. Values are shared: a new `Cluster` after one change copies pointers alone.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    pub namespaces: BTreeMap<String, Arc<Namespace>>,
+    pub nodes: BTreeMap<String, Arc<Node>>,
+    pub pods: BTreeMap<Name, Arc<Pod>>,
+    pub network_policies: BTreeMap<Name, Arc<NetworkPolicySpec>>,
+    pub services: BTreeMap<Name, Arc<Service>>,
+    pub endpoint_slices: BTreeMap<Name, Arc<EndpointSlice>>,
+    pub ip_pools: BTreeMap<String, Arc<IpPool>>,
+    pub block_affinities: BTreeMap<String, Arc<BlockAffinity>>,
+    pub ipam_blocks: BTreeMap<String, Arc<IpamBlock>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Namespace {
+    /// With `kubernetes.io/metadata.name`, written in the object or not.
+    pub labels: Labels,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    pub labels: Labels,
+    pub annotations: BTreeMap<String, String>,
+    /// Underlay address with its prefix, per family: Calico's annotation, else the first InternalIP as /32 or /128.
+    pub ipv4: Option<IpNet>,
+    pub ipv6: Option<IpNet>,
+    /// Every InternalIP and ExternalIP in `status.addresses`, and the two above.
+    pub addresses: Vec<IpAddr>,
+    /// Annotation projectcalico.org/IPv4IPIPTunnelAddr.
+    pub ipip_tunnel: Option<IpAddr>,
+    /// Annotations projectcalico.org/IPv4VXLANTunnelAddr and IPv6VXLANTunnelAddr.
+    pub vxlan_tunnel_v4: Option<IpAddr>,
+    pub vxlan_tunnel_v6: Option<IpAddr>,
+    /// Annotation projectcalico.org/VXLANTunnelMACAddr; where it is absent the MAC is derived from the name.
+    pub vxlan_mac_v4: Option<[u8; 6]>,
+    pub vxlan_mac_v6: Option<[u8; 6]>,
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pod {
+    pub labels: Labels,
+    /// `spec.nodeName`; empty while not scheduled.
+    pub node: String,
+    pub host_network: bool,
+    /// Phase Succeeded or Failed: the pod holds no address any more.
+    pub finished: bool,
+    /// `status.podIPs`, else `status.podIP`.
+    pub addresses: Vec<IpAddr>,
+    /// Ports that its containers declare (init containers that are sidecars included).
+    pub ports: Vec<PodPort>,
+}
+
+impl Pod {
+    /// Whether it is an endpoint of its own: it holds addresses that are not its node's.
+    pub fn is_endpoint(&self) -> bool {
+        !self.host_network && !self.finished && !self.addresses.is_empty()
+    }
+}
+
+/// IP protocol number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Protocol(pub u8);
+
+impl Protocol {
+    pub const ICMP: Self = Self(1);
+    pub const TCP: Self = Self(6);
+    pub const UDP: Self = Self(17);
+    pub const ICMPV6: Self = Self(58);
+    pub const SCTP: Self = Self(132);
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPort {
+    /// Empty where the port has no name.
+    pub name: String,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Service {
+    /// `spec.clusterIPs` without `None`.
+    pub cluster_ips: Vec<IpAddr>,
+    pub ports: Vec<ServicePort>,
+    pub selector: Labels,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    pub name: String,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointSlice {
+    /// Label kubernetes.io/service-name, in the slice's namespace.
+    pub service: String,
+    /// (name, protocol, target port); no port number: all ports (a headless service without ports).
+    pub ports: Vec<(String, Protocol, Option<u16>)>,
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    pub addresses: Vec<IpAddr>,
+    /// `conditions.ready`, where absent true.
+    pub ready: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TunnelMode {
+    #[default]
+    Never,
+    Always,
+    CrossSubnet,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpPool {
+    pub cidr: IpNet,
+    pub ipip: TunnelMode,
+    pub vxlan: TunnelMode,
+    pub disabled: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockAffinity {
+    pub cidr: IpNet,
+    pub node: String,
+    /// `spec.deleted` is "true", or the state is not confirmed.
+    pub void: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpamBlock {
+    pub cidr: IpNet,
+    /// Node of `spec.affinity: host:NODE`.
+    pub affinity: Option<String>,
+    /// Addresses in use and the node that each is used on (attribute `node`), where that is known.
+    pub allocations: Vec<(IpAddr, Option<String>)>,
+}

@@ -1,0 +1,23 @@
+//! Everything a packet looks up: the flow table and its connection tracking, routes and next hops, endpoints,
+//! address sets and policy, and the [`Snapshot`] that binds what the control thread publishes.
+//!
+//! The crate does no I/O and reads no clock: time is an argument. All `unsafe` is in `table.rs`.
+
+#![deny(unsafe_code)]
+
+pub mod address_set;
+pub mod classify;
+pub mod endpoint;
+pub mod fib;
+pub mod next_hop;
+pub mod policy;
+pub mod publish;
+pub mod snapshot;
+
+pub use address_set::{AddressSet, PortSet};
+pub use classify::{Decision, Tuple, Verdict, classify};
+pub use endpoint::{Endpoint, Endpoints};
+pub use fib::Fib;
+pub use next_hop::{Adjacency, NextHop, NextHopId, PortId, Tunnel};
+pub use policy::{Action, Policy, Program, Rule, Tier};
+pub use snapshot::{PortKind, PortState, Snapshot};

@@ -1,0 +1,1 @@
+//! Hands snapshots from the publisher to the workers.
