@@ -1,0 +1,306 @@
+//! The configuration file of `margay run`, `margay.toml`: its keys, their defaults and their units.
+//!
+//! Every table may be absent, and every key has a default unless its line says otherwise. A key that does not exist
+//! and a value that cannot be are errors that name file, line and column. How the text is read and its errors are
+//! worded is `config/read.rs`.
+
+mod read;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use read::Error;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub node: Node,
+    pub source: Source,
+    /// `[[uplink]]`, once for each device toward other nodes.
+    #[serde(deserialize_with = "read::uplinks")]
+    pub uplink: Vec<Uplink>,
+    pub pods: Pods,
+    pub workers: Workers,
+    pub umem: Umem,
+    pub xdp: Xdp,
+    pub flow_table: FlowTable,
+    pub conntrack: Conntrack,
+    pub tunnel: Tunnel,
+    pub admin: Admin,
+    pub log: Log,
+}
+
+/// `[node]`: who we are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Name of our Node object. Default: the host name, as the kubelet takes it.
+    pub name: Option<String>,
+}
+
+/// `[source]`: where the objects of the cluster come from. `margay run` needs exactly one.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Source {
+    /// A directory of manifests, watched. A relative path starts at the configuration file's directory.
+    pub directory: Option<PathBuf>,
+}
+
+/// `[[uplink]]`: a device toward other nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uplink {
+    /// The kernel's name of the device. Must be given.
+    pub device: String,
+    /// Name of the port where people read it. Default: the device.
+    pub name: Option<String>,
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// Largest IP packet to send there, in bytes, where that is less than the device's MTU (1500 in a replay).
+    #[serde(default, deserialize_with = "read::mtu")]
+    pub mtu: Option<u16>,
+}
+
+impl Uplink {
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.device)
+    }
+}
+
+/// `[pods]`: the ports of the pods on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pods {
+    /// What the host end of a pod's veth is called before the hash of the pod's name: Calico's `cali`.
+    #[serde(deserialize_with = "read::interface_prefix")]
+    pub interface_prefix: String,
+    pub on_failure: OnFailure,
+    /// As for an uplink.
+    #[serde(deserialize_with = "read::mtu")]
+    pub mtu: Option<u16>,
+}
+
+impl Default for Pods {
+    fn default() -> Self {
+        Self { interface_prefix: "cali".into(), on_failure: OnFailure::default(), mtu: None }
+    }
+}
+
+/// What becomes of a port's packets while no Margay runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// They go to the kernel.
+    #[default]
+    Pass,
+    /// They are dropped, except those that are the kernel's anyway.
+    Drop,
+}
+
+/// `[workers]`: the threads that move packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Workers {
+    /// One worker on each of these cores, numbered as the kernel does. Default: one, on the last core.
+    #[serde(deserialize_with = "read::cores")]
+    pub cores: Vec<usize>,
+    pub idle: Idle,
+}
+
+/// What a worker without packets does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Idle {
+    /// Ask again at once: the core is the worker's alone.
+    #[default]
+    Spin,
+    /// Sleep in poll(2) until a packet comes.
+    Poll,
+}
+
+/// `[umem]`: the packet memory that every port shares.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Umem {
+    /// Bytes of a frame: 2048 or 4096. A frame holds a packet of 256 bytes less, Ethernet header included.
+    #[serde(deserialize_with = "read::frame_size")]
+    pub frame_size: u32,
+    /// Number of frames. Default: 65,536 (128 MiB at 2048 bytes).
+    #[serde(deserialize_with = "read::positive")]
+    pub frames: u32,
+    pub huge_pages: HugePages,
+}
+
+impl Default for Umem {
+    fn default() -> Self {
+        Self { frame_size: 2048, frames: 1 << 16, huge_pages: HugePages::default() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HugePages {
+    /// Where there are any.
+    #[default]
+    Auto,
+    Off,
+}
+
+/// `[xdp]`: how ports are opened.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Xdp {
+    pub mode: XdpMode,
+    pub zero_copy: ZeroCopy,
+    /// Descriptors of an uplink queue's FILL ring: a power of two. Default 8192, enough for the gap of a restart.
+    #[serde(deserialize_with = "read::ring")]
+    pub uplink_fill: u32,
+    /// Descriptors of a pod port's FILL ring: a power of two. Default 512.
+    #[serde(deserialize_with = "read::ring")]
+    pub pod_fill: u32,
+    /// Descriptors of each queue's RX, TX and COMPLETION ring: a power of two. Default 2048.
+    #[serde(deserialize_with = "read::ring")]
+    pub ring: u32,
+}
+
+impl Default for Xdp {
+    fn default() -> Self {
+        Self {
+            mode: XdpMode::default(),
+            zero_copy: ZeroCopy::default(),
+            uplink_fill: 8192,
+            pod_fill: 512,
+            ring: 2048,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// Native, else skb.
+    #[default]
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the kernel's generic path.
+    Skb,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ZeroCopy {
+    /// Where every port can.
+    #[default]
+    Auto,
+    Off,
+}
+
+/// `[flow_table]`: memory for connections, taken at start.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlowTable {
+    /// Connections that the table holds, 128 bytes each. Default: 1,048,576.
+    #[serde(deserialize_with = "read::positive")]
+    pub connections: u32,
+}
+
+impl Default for FlowTable {
+    fn default() -> Self {
+        Self { connections: 1 << 20 }
+    }
+}
+
+/// `[conntrack]`: when a connection without packets is forgotten, as `"20s"` or `"1h"`. Defaults are Calico's.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Conntrack {
+    /// TCP before the handshake is complete. Default 20s.
+    #[serde(deserialize_with = "read::timeout")]
+    pub tcp_handshake: Duration,
+    /// Default 1h.
+    #[serde(deserialize_with = "read::timeout")]
+    pub tcp_established: Duration,
+    /// After a FIN of both sides. Default 2m.
+    #[serde(deserialize_with = "read::timeout")]
+    pub tcp_fins_seen: Duration,
+    /// After a RST. Default 40s.
+    #[serde(deserialize_with = "read::timeout")]
+    pub tcp_reset: Duration,
+    /// Default 1m.
+    #[serde(deserialize_with = "read::timeout")]
+    pub udp: Duration,
+    /// Default 5s.
+    #[serde(deserialize_with = "read::timeout")]
+    pub icmp: Duration,
+    /// Every other protocol. Default 10m.
+    #[serde(deserialize_with = "read::timeout")]
+    pub other: Duration,
+}
+
+impl Default for Conntrack {
+    fn default() -> Self {
+        Self {
+            tcp_handshake: Duration::from_secs(20),
+            tcp_established: Duration::from_secs(3600),
+            tcp_fins_seen: Duration::from_secs(120),
+            tcp_reset: Duration::from_secs(40),
+            udp: Duration::from_secs(60),
+            icmp: Duration::from_secs(5),
+            other: Duration::from_secs(600),
+        }
+    }
+}
+
+/// `[tunnel]`: numbers of the overlay; defaults are Calico's.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tunnel {
+    /// VXLAN network identifier, 24 bits. Default 4096.
+    #[serde(deserialize_with = "read::vni")]
+    pub vni: u32,
+    /// UDP port that VXLAN is sent to. Default 4789.
+    #[serde(deserialize_with = "read::port")]
+    pub vxlan_port: u16,
+}
+
+impl Default for Tunnel {
+    fn default() -> Self {
+        Self { vni: 4096, vxlan_port: 4789 }
+    }
+}
+
+/// `[admin]`: where `margay status` asks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Path of the Unix socket. Default /run/margay/admin.sock.
+    pub socket: PathBuf,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { socket: "/run/margay/admin.sock".into() }
+    }
+}
+
+/// `[log]`: what goes to standard error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}

@@ -1,0 +1,148 @@
+//! Reading the configuration: values checked where they are read, so that an error knows its place in the file.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+use super::{Config, Uplink};
+
+/// Why a configuration file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}: cannot read the configuration: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    /// `line` and `column` count from 1.
+    #[error("{}:{line}:{column}: {reason}", path.display())]
+    Invalid { path: PathBuf, line: usize, column: usize, reason: String },
+}
+
+impl Config {
+    /// Reads and checks the file. A relative `source.directory` is taken from the file's own directory.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let mut config = Self::parse(path, &text)?;
+        if let (Some(directory), Some(base)) = (&mut config.source.directory, path.parent()) {
+            *directory = base.join(&*directory);
+        }
+        Ok(config)
+    }
+
+    /// Reads and checks `text`; `path` is what errors call it.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        let invalid = |at: usize, reason: String| {
+            let before = &text[..at];
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            Error::Invalid { path: path.to_owned(), line, column, reason }
+        };
+        toml::from_str(text).map_err(|e| invalid(e.span().map_or(0, |span| span.start), reason(e.message())))
+    }
+}
+
+/// serde's message, with the nearest valid word first where a word is unknown.
+///
+/// serde writes "unknown field `a`, expected `b` or `c`" (`variant` for a value of an enum), each name in backticks.
+fn reason(message: &str) -> String {
+    let what = match message.split_once(" `") {
+        Some(("unknown field", _)) => "key",
+        Some(("unknown variant", _)) => "value",
+        _ => return message.to_owned(),
+    };
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next().unwrap_or_default();
+    let valid: Vec<&str> = quoted.collect();
+    let nearest = valid
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
+    match nearest {
+        Some(nearest) => {
+            format!("unknown {what} `{unknown}`: did you mean `{nearest}`? (valid: {})", valid.join(", "))
+        }
+        None => format!("unknown {what} `{unknown}`: there is none here"),
+    }
+}
+
+/// A number that `holds`, else an error that says what it has to be.
+fn number<'de, D, T>(from: D, must_be: &str, holds: impl Fn(u32) -> bool) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u32>,
+{
+    let value = i64::deserialize(from)?;
+    u32::try_from(value)
+        .ok()
+        .filter(|v| holds(*v))
+        .and_then(|v| T::try_from(v).ok())
+        .ok_or_else(|| refused::<D>(value, must_be))
+}
+
+fn refused<'de, D: Deserializer<'de>>(value: impl Display, must_be: &str) -> D::Error {
+    D::Error::custom(format!("{value} cannot be: it must be {must_be}"))
+}
+
+pub(super) fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    number(from, "from 1 to 4294967295", |v| v > 0)
+}
+
+pub(super) fn frame_size<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    number(from, "2048 or 4096", |v| v == 2048 || v == 4096)
+}
+
+pub(super) fn ring<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    number(from, "a power of two from 64 to 65536", |v| v.is_power_of_two() && (64..=65536).contains(&v))
+}
+
+pub(super) fn vni<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    number(from, "from 0 to 16777215 (24 bits)", |v| v < 1 << 24)
+}
+
+pub(super) fn port<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    number(from, "a UDP port from 1 to 65535", |v| v > 0)
+}
+
+/// 1280 is what IPv6 asks of every link (RFC 8200 5).
+pub(super) fn mtu<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
+    number(from, "from 1280 to 65535 bytes", |v| v >= 1280).map(Some)
+}
+
+pub(super) fn timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let duration = jiff::fmt::serde::unsigned_duration::required::deserialize(from)?;
+    if duration < Duration::from_secs(1) {
+        return Err(refused::<D>(format!("{duration:?}"), "a second or more"));
+    }
+    Ok(duration)
+}
+
+/// Linux names a device in 15 bytes, and 11 of them are the hash.
+pub(super) fn interface_prefix<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let prefix = String::deserialize(from)?;
+    let named = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if prefix.is_empty() || prefix.len() > 4 || !prefix.chars().all(named) {
+        return Err(refused::<D>(format!("{prefix:?}"), "1 to 4 letters or digits"));
+    }
+    Ok(prefix)
+}
+
+pub(super) fn cores<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<usize>, D::Error> {
+    let cores = Vec::<usize>::deserialize(from)?;
+    if cores.iter().collect::<BTreeSet<_>>().len() != cores.len() {
+        return Err(refused::<D>(format!("{cores:?}"), "a list of different cores: a core has one worker"));
+    }
+    Ok(cores)
+}
+
+pub(super) fn uplinks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Uplink>, D::Error> {
+    let uplinks = Vec::<Uplink>::deserialize(from)?;
+    let (mut devices, mut names) = (BTreeSet::new(), BTreeSet::new());
+    match uplinks.iter().find(|u| !devices.insert(&u.device) || !names.insert(u.name())) {
+        Some(twice) => Err(D::Error::custom(format!(
+            "uplink {} stands twice: each has a device and a name of its own",
+            twice.name()
+        ))),
+        None => Ok(uplinks),
+    }
+}

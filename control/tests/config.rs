@@ -1,0 +1,121 @@
+//! What a configuration file may say, and how a mistake in it is answered.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use margay_control::config::{Config, HugePages, Idle, OnFailure, XdpMode, ZeroCopy};
+
+const WHOLE: &str = r#"
+[node]
+name = "gw-a"
+[source]
+directory = "manifests"
+[[uplink]]
+device = "eth0"
+[[uplink]]
+device = "eth1"
+name = "backbone"
+on_failure = "drop"
+mtu = 9000
+[pods]
+interface_prefix = "veth"
+on_failure = "drop"
+[workers]
+cores = [1, 3]
+idle = "poll"
+[umem]
+frame_size = 4096
+frames = 8192
+huge_pages = "off"
+[xdp]
+mode = "skb"
+zero_copy = "off"
+uplink_fill = 4096
+pod_fill = 256
+ring = 1024
+[flow_table]
+connections = 1000
+[conntrack]
+tcp_established = "2h"
+udp = "90s"
+[tunnel]
+vni = 7
+vxlan_port = 8472
+[admin]
+socket = "/run/a.sock"
+[log]
+level = "debug"
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let config = Config::parse(Path::new("margay.toml"), WHOLE).unwrap();
+    assert_eq!(config.node.name.as_deref(), Some("gw-a"));
+    assert_eq!(config.source.directory.as_deref(), Some(Path::new("manifests")));
+    assert_eq!(config.uplink[0].name(), "eth0");
+    assert_eq!(config.uplink[0].on_failure, OnFailure::Pass);
+    assert_eq!((config.uplink[1].name(), config.uplink[1].device.as_str()), ("backbone", "eth1"));
+    assert_eq!((config.uplink[1].on_failure, config.uplink[1].mtu), (OnFailure::Drop, Some(9000)));
+    assert_eq!(config.pods.interface_prefix, "veth");
+    assert_eq!((config.workers.cores, config.workers.idle), (vec![1, 3], Idle::Poll));
+    assert_eq!((config.umem.frame_size, config.umem.frames), (4096, 8192));
+    assert_eq!(config.umem.huge_pages, HugePages::Off);
+    assert_eq!((config.xdp.mode, config.xdp.zero_copy), (XdpMode::Skb, ZeroCopy::Off));
+    assert_eq!((config.xdp.uplink_fill, config.xdp.pod_fill, config.xdp.ring), (4096, 256, 1024));
+    assert_eq!(config.flow_table.connections, 1000);
+    assert_eq!(config.conntrack.tcp_established, Duration::from_secs(7200));
+    assert_eq!(config.conntrack.udp, Duration::from_secs(90));
+    assert_eq!(config.conntrack.icmp, Duration::from_secs(5));
+    assert_eq!((config.tunnel.vni, config.tunnel.vxlan_port), (7, 8472));
+    assert_eq!(config.admin.socket, Path::new("/run/a.sock"));
+}
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    assert_eq!(Config::parse(Path::new("margay.toml"), "").unwrap(), Config::default());
+}
+
+#[test]
+fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
+    let cases = [
+        ("[umem]\nframe_sise = 2048", "2:1: unknown key `frame_sise`: did you mean `frame_size`?"),
+        ("[umem]\n[uplnk]\ndevice = \"a\"", "2:2: unknown key `uplnk`: did you mean `uplink`?"),
+        ("[[uplink]]\ndevise = \"eth0\"", "2:1: unknown key `devise`: did you mean `device`?"),
+        ("[workers]\nidle = \"spinn\"", "2:8: unknown value `spinn`: did you mean `spin`?"),
+        ("[umem]\nframe_size = 3000", "2:14: 3000 cannot be: it must be 2048 or 4096"),
+        ("[umem]\nframes = 0", "2:10: 0 cannot be: it must be from 1"),
+        ("[umem]\nframes = \"many\"", "2:10: invalid type: string \"many\""),
+        ("[xdp]\nring = 1000", "2:8: 1000 cannot be: it must be a power of two"),
+        ("[tunnel]\nvni = 16777216", "2:7: 16777216 cannot be: it must be from 0 to 16777215"),
+        ("[tunnel]\nvxlan_port = 65536", "2:14: 65536 cannot be: it must be a UDP port"),
+        ("[tunnel]\nvxlan_port = -1", "2:14: -1 cannot be"),
+        ("[[uplink]]\ndevice = \"a\"\nmtu = 200", "3:7: 200 cannot be: it must be from 1280"),
+        ("[conntrack]\nudp = \"1 fortnight\"", "2:7: "),
+        ("[conntrack]\nudp = \"10ms\"", "2:7: 10ms cannot be: it must be a second or more"),
+        ("[pods]\ninterface_prefix = \"calico\"", "2:20: \"calico\" cannot be: it must be 1 to 4 letters"),
+        ("[workers]\ncores = [1, 1]", "2:9: [1, 1] cannot be: it must be a list of different cores"),
+        ("[[uplink]]\non_failure = \"pass\"", "1:1: missing field `device`"),
+        ("[[uplink]]\ndevice = \"a\"\n[[uplink]]\ndevice = \"a\"", "1:1: uplink a stands twice"),
+        ("[node\nname = 1", "1:6: "),
+    ];
+    for (text, expected) in cases {
+        let error = Config::parse(Path::new("etc/margay.toml"), text).expect_err(text).to_string();
+        let expected = format!("etc/margay.toml:{expected}");
+        assert!(error.starts_with(&expected), "{text:?}\n  expected {expected}\n  got      {error}");
+    }
+}
+
+#[test]
+fn a_relative_directory_starts_at_the_file() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("margay.toml");
+    fs::write(&file, "[source]\ndirectory = \"objects\"").unwrap();
+    assert_eq!(Config::load(&file).unwrap().source.directory, Some(home.path().join("objects")));
+
+    fs::write(&file, "[source]\ndirectory = \"/objects\"").unwrap();
+    assert_eq!(Config::load(&file).unwrap().source.directory.as_deref(), Some(Path::new("/objects")));
+
+    let missing = Config::load(&home.path().join("none.toml")).unwrap_err().to_string();
+    assert!(missing.contains("none.toml: cannot read the configuration: No such file"), "{missing}");
+}
