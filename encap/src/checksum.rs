@@ -1,0 +1,103 @@
+//! The Internet checksum (RFC 1071), its incremental update (RFC 1624), and the pseudo headers of transports.
+//!
+//! Ones' complement addition does not care for byte order (RFC 1071 2 (B)), so bytes are summed as the machine loads
+//! them, four at a time, and only the folded result is turned round.
+
+/// An unfolded ones' complement sum of 16-bit words. 64 bits hold the sum of 16 GiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// The sum of `bytes`; an odd last byte counts as the high half of a word.
+    #[inline]
+    pub fn of(bytes: &[u8]) -> Self {
+        let (words, tail) = bytes.as_chunks::<4>();
+        let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+        if !tail.is_empty() {
+            let mut word = [0; 4];
+            word[..tail.len()].copy_from_slice(tail);
+            sum += u64::from(u32::from_ne_bytes(word));
+        }
+        Self(sum)
+    }
+
+    /// Adds the sum of more bytes. What came before must be of even length: words keep their places.
+    #[inline]
+    #[must_use]
+    pub const fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    #[inline]
+    #[must_use]
+    pub const fn add_u16(self, word: u16) -> Self {
+        Self(self.0 + word.to_be() as u64)
+    }
+
+    #[inline]
+    #[must_use]
+    pub const fn add_u32(self, words: u32) -> Self {
+        Self(self.0 + words.to_be() as u64)
+    }
+
+    /// Folds the carries in: 16 bits, in host order. Of the two forms of zero it is 0xffff, unless all words were 0.
+    #[inline]
+    pub const fn fold(self) -> u16 {
+        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
+        let sum = (sum >> 32) + (sum & 0xffff_ffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        u16::from_be(sum as u16)
+    }
+
+    /// The checksum: the complement of the folded sum.
+    #[inline]
+    pub const fn finish(self) -> u16 {
+        !self.fold()
+    }
+}
+
+/// Sum of the IPv4 pseudo header (RFC 768, RFC 9293 3.1). `len`: bytes of the transport header and its data.
+#[inline]
+pub const fn pseudo_header_v4(src: u32, dst: u32, protocol: u8, len: u16) -> Sum {
+    Sum(0).add_u32(src).add_u32(dst).add_u16(protocol as u16).add_u16(len)
+}
+
+/// Sum of the IPv6 pseudo header (RFC 8200 8.1). `len`: bytes of the transport header and its data.
+#[inline]
+pub const fn pseudo_header_v6(src: u128, dst: u128, next_header: u8, len: u32) -> Sum {
+    add_u128(add_u128(Sum(0), src), dst).add_u16(next_header as u16).add_u32(len)
+}
+
+#[inline]
+const fn add_u128(sum: Sum, address: u128) -> Sum {
+    sum.add_u32((address >> 96) as u32)
+        .add_u32((address >> 64) as u32)
+        .add_u32((address >> 32) as u32)
+        .add_u32(address as u32)
+}
+
+/// The checksum after a 16-bit field that it covers went from `old` to `new` (RFC 1624 3, equation 3).
+///
+/// For a UDP checksum the caller sees to zero: 0 before means none and stays, 0 after is sent as 0xffff.
+#[inline]
+#[must_use]
+pub const fn update_u16(checksum: u16, old: u16, new: u16) -> u16 {
+    Sum(0).add_u16(!checksum).add_u16(!old).add_u16(new).finish()
+}
+
+/// The checksum after a 32-bit field at an even offset went from `old` to `new`: an address, say.
+#[inline]
+#[must_use]
+pub const fn update_u32(checksum: u16, old: u32, new: u32) -> u16 {
+    Sum(0).add_u16(!checksum).add_u32(!old).add_u32(new).finish()
+}
+
+/// Whether a TCP or UDP checksum field holds what Linux leaves there for the device to complete
+/// (`CHECKSUM_PARTIAL`): the pseudo header's folded sum, not complemented.
+///
+/// A finished checksum of that value is possible, and harmless: completing it again yields the same bytes.
+#[inline]
+pub const fn is_partial(field: u16, pseudo_header: Sum) -> bool {
+    field == pseudo_header.fold()
+}

@@ -1,0 +1,149 @@
+//! IPv4 header (RFC 791 3.1), and a header written once and stamped many times.
+
+use crate::bytes::{be16, be32};
+use crate::checksum::Sum;
+
+/// Bytes of a header without options.
+pub const HEADER_LEN: usize = 20;
+
+/// Flags and fragment offset word: don't fragment, more fragments, offset in units of 8 bytes.
+const DONT_FRAGMENT: u16 = 0x4000;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// The two low bits of the TOS byte (RFC 3168 5).
+pub mod ecn {
+    pub const MASK: u8 = 3;
+    pub const NOT_ECT: u8 = 0;
+    pub const ECT1: u8 = 1;
+    pub const ECT0: u8 = 2;
+    pub const CE: u8 = 3;
+}
+
+/// The fixed part of the header.
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv4<'a>(&'a [u8; HEADER_LEN]);
+
+impl<'a> Ipv4<'a> {
+    /// `None` if the bytes are fewer than the fixed header.
+    #[inline]
+    pub fn new(packet: &'a [u8]) -> Option<Self> {
+        packet.first_chunk().map(Self)
+    }
+
+    #[inline]
+    pub fn version(self) -> u8 {
+        self.0[0] >> 4
+    }
+
+    /// Bytes of the header with its options, as IHL says: 0 to 60.
+    #[inline]
+    pub fn header_len(self) -> usize {
+        usize::from(self.0[0] & 0x0f) * 4
+    }
+
+    #[inline]
+    pub fn tos(self) -> u8 {
+        self.0[1]
+    }
+
+    /// Bytes of the packet, header included.
+    #[inline]
+    pub fn total_len(self) -> u16 {
+        be16(self.0, 2)
+    }
+
+    #[inline]
+    pub fn ident(self) -> u16 {
+        be16(self.0, 4)
+    }
+
+    #[inline]
+    pub fn dont_fragment(self) -> bool {
+        be16(self.0, 6) & DONT_FRAGMENT != 0
+    }
+
+    /// Whether this is a part of a packet: more fragments follow, or some came before.
+    #[inline]
+    pub fn is_fragment(self) -> bool {
+        be16(self.0, 6) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
+    }
+
+    /// Where in the original packet's payload this fragment begins, in units of 8 bytes.
+    #[inline]
+    pub fn fragment_offset(self) -> u16 {
+        be16(self.0, 6) & FRAGMENT_OFFSET
+    }
+
+    #[inline]
+    pub fn ttl(self) -> u8 {
+        self.0[8]
+    }
+
+    #[inline]
+    pub fn protocol(self) -> u8 {
+        self.0[9]
+    }
+
+    #[inline]
+    pub fn checksum(self) -> u16 {
+        be16(self.0, 10)
+    }
+
+    #[inline]
+    pub fn src(self) -> u32 {
+        be32(self.0, 12)
+    }
+
+    #[inline]
+    pub fn dst(self) -> u32 {
+        be32(self.0, 16)
+    }
+
+    /// Whether the checksum over the fixed part holds; for a header without options that is all of it.
+    #[inline]
+    pub fn checksum_holds(self) -> bool {
+        Sum::of(self.0).fold() == 0xffff
+    }
+}
+
+/// A header without options whose addresses, protocol and TTL are settled; the rest is stamped for each packet, and
+/// the checksum follows from the sum that was taken once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Template {
+    header: [u8; HEADER_LEN],
+    sum: Sum,
+}
+
+impl Template {
+    pub fn new(src: u32, dst: u32, protocol: u8, ttl: u8) -> Self {
+        let mut header = [0; HEADER_LEN];
+        header[0] = 0x45;
+        header[8] = ttl;
+        header[9] = protocol;
+        header[12..16].copy_from_slice(&src.to_be_bytes());
+        header[16..].copy_from_slice(&dst.to_be_bytes());
+        Self { header, sum: Sum::of(&header) }
+    }
+
+    /// Writes the header of a packet of `total_len` bytes, header included.
+    #[inline]
+    pub fn write(
+        &self,
+        header: &mut [u8; HEADER_LEN],
+        total_len: u16,
+        tos: u8,
+        ident: u16,
+        dont_fragment: bool,
+    ) {
+        let flags = if dont_fragment { DONT_FRAGMENT } else { 0 };
+        let checksum =
+            self.sum.add_u16(u16::from(tos)).add_u16(total_len).add_u16(ident).add_u16(flags).finish();
+        *header = self.header;
+        header[1] = tos;
+        header[2..4].copy_from_slice(&total_len.to_be_bytes());
+        header[4..6].copy_from_slice(&ident.to_be_bytes());
+        header[6..8].copy_from_slice(&flags.to_be_bytes());
+        header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+}

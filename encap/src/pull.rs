@@ -1,0 +1,133 @@
+//! Termination of tunnels: where in a tunnel packet the inner IP packet lies, and what its congestion mark becomes.
+//!
+//! Nothing is moved: the 14 bytes in front of the inner packet are room for its next Ethernet header, so the frame's
+//! start goes to [`Inner::frame_start`] and its length to [`Inner::frame_len`], and
+//! [`parse_ip`](crate::parse_ip) at offset 14 reads what came out.
+
+use thiserror::Error;
+
+use crate::checksum;
+use crate::ethernet::{self, Ethernet, ethertype};
+use crate::ipv4::{self, ecn};
+use crate::parse::Headers;
+use crate::udp::{self, Udp};
+use crate::vxlan::{self, Vxlan};
+
+/// Where the inner IP packet lies in the outer frame, as far as the tunnel's own headers tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// Offset of the inner IP header, at least 14.
+    pub l3: u16,
+    /// Offset one past the tunnel's payload.
+    pub end: u32,
+}
+
+impl Inner {
+    /// Offset in the outer frame at which the inner frame starts: an Ethernet header's length before its IP packet.
+    #[inline]
+    pub const fn frame_start(&self) -> usize {
+        self.l3 as usize - ethernet::HEADER_LEN
+    }
+
+    /// Bytes of the inner frame, Ethernet header included.
+    #[inline]
+    pub const fn frame_len(&self) -> usize {
+        self.end as usize - self.frame_start()
+    }
+}
+
+/// A VXLAN packet's network, its inner destination MAC (the receiving VTEP's), and its inner IP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VxlanInner {
+    pub vni: u32,
+    pub dst_mac: [u8; 6],
+    pub src_mac: [u8; 6],
+    pub inner: Inner,
+}
+
+/// Why a VXLAN packet holds no IPv4 packet for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PullError {
+    #[error("tunnel packet ends inside its VXLAN or inner Ethernet header")]
+    Truncated,
+    #[error("VXLAN header's I flag is clear, so it names no network")]
+    NoVni,
+    #[error("inner frame is IPv6")]
+    InnerIpv6,
+    #[error("inner frame is ARP")]
+    InnerArp,
+    #[error("inner frame has a VLAN tag")]
+    InnerVlan,
+    #[error("inner frame's EtherType {0:#06x} is not IP")]
+    InnerNotIp(u16),
+}
+
+/// The inner packet of an IP-in-IP packet (RFC 2003): all that follows the outer header.
+///
+/// `outer` is of protocol [`IPIP`](crate::protocol::IPIP).
+#[inline]
+pub fn ipip(outer: &Headers) -> Inner {
+    debug_assert_eq!(outer.protocol, crate::protocol::IPIP);
+    Inner { l3: outer.l4, end: outer.end }
+}
+
+/// The inner packet of a VXLAN packet (RFC 7348 5). Reserved bits are ignored. An outer UDP checksum is not
+/// verified: RFC 7348 4.1 leaves that to the receiver, and the inner packet has its own.
+///
+/// `outer` is of protocol UDP, parsed from `frame`.
+#[inline]
+pub fn vxlan(frame: &[u8], outer: &Headers) -> Result<VxlanInner, PullError> {
+    debug_assert_eq!(outer.protocol, crate::protocol::UDP);
+    let datagram = frame.get(usize::from(outer.l4)..).ok_or(PullError::Truncated)?;
+    let udp = Udp::new(datagram).ok_or(PullError::Truncated)?;
+    let payload =
+        datagram.get(udp::HEADER_LEN..usize::from(udp.datagram_len())).ok_or(PullError::Truncated)?;
+    let vxlan = Vxlan::new(payload).ok_or(PullError::Truncated)?;
+    if !vxlan.has_vni() {
+        return Err(PullError::NoVni);
+    }
+    let ethernet = Ethernet::new(&payload[vxlan::HEADER_LEN..]).ok_or(PullError::Truncated)?;
+    match ethernet.ethertype() {
+        ethertype::IPV4 => {}
+        ethertype::IPV6 => return Err(PullError::InnerIpv6),
+        ethertype::ARP => return Err(PullError::InnerArp),
+        ethertype::VLAN | ethertype::QINQ => return Err(PullError::InnerVlan),
+        other => return Err(PullError::InnerNotIp(other)),
+    }
+    let l3 = outer.l4 + (udp::HEADER_LEN + vxlan::HEADER_LEN + ethernet::HEADER_LEN) as u16;
+    Ok(VxlanInner {
+        vni: vxlan.vni(),
+        dst_mac: ethernet.dst(),
+        src_mac: ethernet.src(),
+        inner: Inner { l3, end: u32::from(outer.l4) + u32::from(udp.datagram_len()) },
+    })
+}
+
+/// The outer header says that congestion was met, and the inner packet's transport does not understand that: the
+/// packet must be dropped (RFC 6040 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("congestion experienced on the way, and the inner packet is not ECN-capable")]
+pub struct EcnError;
+
+/// Carries the outer header's congestion mark over to the inner packet, as RFC 6040 4.2, figure 4.
+///
+/// `inner` are the headers parsed from `frame`; both are changed, and the IP checksum with them.
+#[inline]
+pub fn decapsulate_ecn(outer_tos: u8, frame: &mut [u8], inner: &mut Headers) -> Result<(), EcnError> {
+    let mark = match (inner.tos & ecn::MASK, outer_tos & ecn::MASK) {
+        (ecn::NOT_ECT, ecn::CE) => return Err(EcnError),
+        (ecn::ECT0 | ecn::ECT1, ecn::CE) => ecn::CE,
+        (ecn::ECT0, ecn::ECT1) => ecn::ECT1,
+        _ => return Ok(()),
+    };
+    let l3 = usize::from(inner.l3);
+    let header = &mut frame[l3..l3 + ipv4::HEADER_LEN];
+    let tos = inner.tos & !ecn::MASK | mark;
+    let old = u16::from_be_bytes([header[0], header[1]]);
+    let new = u16::from_be_bytes([header[0], tos]);
+    let checksum = u16::from_be_bytes([header[10], header[11]]);
+    header[1] = tos;
+    header[10..12].copy_from_slice(&checksum::update_u16(checksum, old, new).to_be_bytes());
+    inner.tos = tos;
+    Ok(())
+}
