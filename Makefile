@@ -1,0 +1,44 @@
+# make help lists the targets. `demo` and `test` work from a clean clone; both need root for network namespaces.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: help demo test lint bench loom fuzz-smoke build deny
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
+FUZZ_SECONDS ?= 20
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: ## two availability zones in namespaces, Margay between them, and what happened
+	@.ci/deps demo
+	cargo build --release
+	$(SUDO) target/release/margay lab demo
+
+build: ## the three programs, for the tests
+	cargo build --workspace --bins
+
+test: ## everything: unit, property, loom, fuzz smoke, end to end in namespaces (root)
+	@.ci/deps test
+	$(MAKE) build
+	$(SUDO) cargo test --workspace
+	$(MAKE) loom
+	$(MAKE) fuzz-smoke
+
+loom: ## the flow table's atomic protocols, every interleaving
+	RUSTFLAGS="--cfg loom" cargo test --release -p margay-flowtable --target-dir target/loom --test loom
+
+fuzz-smoke: ## each fuzz target for FUZZ_SECONDS
+	fuzz/smoke $(FUZZ_SECONDS)
+
+lint: deny ## rustfmt, clippy with warnings denied, cargo-deny as far as it runs offline
+	@.ci/deps lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+deny:
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	cargo deny --offline check bans licenses sources
+
+bench: ## criterion benches of tables and pipeline
+	cargo bench -p margay-perf
