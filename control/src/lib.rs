@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compile;
 pub mod config;
-pub mod kernel;
+pub mod identity;
 pub mod state;

@@ -1,0 +1,45 @@
+//! What is this node itself: its addresses, the tunnels that end at it, and who may send into them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use margay_flowtable::snapshot::Local;
+
+use super::tunnels::{Family, vtep_mac};
+use crate::identity::Identity;
+use crate::state::{Cluster, Node, State};
+
+/// Addresses of a node as its object gives them: its own and those of its tunnel devices.
+pub(super) fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
+    let underlay = [node.ipv4, node.ipv6].into_iter().flatten().map(|net| net.addr());
+    let tunnels = [node.ipip_tunnel, node.vxlan_tunnel_v4, node.vxlan_tunnel_v6].into_iter().flatten();
+    node.addresses.iter().copied().chain(underlay).chain(tunnels)
+}
+
+/// Tunnels end at the node's underlay address: there, and only there, other nodes send tunnel packets.
+pub(super) fn local(state: &State, identity: &Identity) -> Local {
+    let node = state.cluster.nodes.get(&identity.node).map(|node| &**node);
+    let underlay = node.and_then(underlay4);
+    let by_object = node.into_iter().flat_map(addresses);
+    let by_kernel = state.kernel.addresses.iter().map(|(_, net)| net.addr());
+    Local {
+        tunnel_ends: underlay.into_iter().collect(),
+        addresses: by_object.chain(by_kernel).filter(|a| Some(*a) != underlay.map(IpAddr::V4)).collect(),
+        icmp_source: underlay,
+        vni: identity.vni,
+        vxlan_port: identity.vxlan_port,
+        vtep_mac: vtep_mac(&identity.node, node, Family::V4),
+    }
+}
+
+/// Underlay addresses of the nodes that may send us tunnel packets: all but our own.
+pub(super) fn tunnel_sources(cluster: &Cluster, identity: &Identity) -> impl Iterator<Item = Ipv4Addr> {
+    let others = cluster.nodes.iter().filter(|(name, _)| **name != identity.node);
+    others.filter_map(|(_, node)| underlay4(node))
+}
+
+fn underlay4(node: &Node) -> Option<Ipv4Addr> {
+    match node.ipv4?.addr() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
