@@ -61,7 +61,7 @@ impl Headers {
 /// Why a frame is no IPv4 packet that this version forwards. The first that applies, in the order of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ParseError {
-    #[error("frame ends inside its Ethernet or its fixed IPv4 header")]
+    #[error("frame ends inside its Ethernet header")]
     Runt,
     #[error("EtherType {0:#06x} is neither IPv4 nor IPv6")]
     NotIp(u16),
@@ -103,8 +103,8 @@ pub fn parse(frame: &[u8]) -> Result<Headers, ParseError> {
 /// Checks what RFC 1812 5.2.2 asks of a router, the header checksum among it.
 #[inline]
 pub fn parse_ip(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
-    let packet = frame.get(usize::from(l3)..).ok_or(ParseError::Runt)?;
-    let ip = Ipv4::new(packet).ok_or(ParseError::Runt)?;
+    let packet = frame.get(usize::from(l3)..).ok_or(ParseError::BadHeaderLength)?;
+    let ip = Ipv4::new(packet).ok_or(ParseError::BadHeaderLength)?;
     if ip.version() != 4 {
         return Err(ParseError::BadVersion);
     }
@@ -126,7 +126,7 @@ pub fn parse_ip(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
         dst: ip.dst(),
         end: u32::from(l3) + total_len as u32,
         l3,
-        l4: l3.checked_add(ipv4::HEADER_LEN as u16).ok_or(ParseError::Runt)?,
+        l4: l3.checked_add(ipv4::HEADER_LEN as u16).ok_or(ParseError::BadHeaderLength)?,
         sport: 0,
         dport: 0,
         protocol: ip.protocol(),

@@ -1,0 +1,9 @@
+//! The crate against independent builders (etherparse, captured bytes) and against the definitions in the RFCs.
+
+mod checksum;
+mod icmp_error;
+mod packets;
+mod parse;
+mod rewrite;
+mod tunnel;
+mod views;
