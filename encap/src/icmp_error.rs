@@ -24,7 +24,7 @@ pub enum IcmpError {
     TimeExceeded,
     /// The packet has DF and is longer than `mtu`, the bytes of IP packet that the next hop takes (RFC 1191 4).
     FragmentationNeeded { mtu: u16 },
-    /// Destination Unreachable with one of the codes of [`unreachable`].
+    /// Destination Unreachable with one of the codes of [`icmp::unreachable`].
     Unreachable { code: u8 },
 }
 
