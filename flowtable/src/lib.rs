@@ -7,17 +7,25 @@
 
 pub mod address_set;
 pub mod classify;
+pub mod conntrack;
 pub mod endpoint;
 pub mod fib;
+pub mod key;
 pub mod next_hop;
 pub mod policy;
 pub mod publish;
 pub mod snapshot;
+mod sync;
+pub mod table;
 
 pub use address_set::{AddressSet, PortSet};
 pub use classify::{Decision, Tuple, Verdict, classify};
+pub use conntrack::{CtState, CtStatus, Direction, Timeouts};
 pub use endpoint::{Endpoint, Endpoints};
 pub use fib::Fib;
+pub use key::FlowKey;
 pub use next_hop::{Adjacency, NextHop, NextHopId, PortId, Tunnel};
 pub use policy::{Action, Policy, Program, Rule, Tier};
+pub use publish::{Publisher, Reader};
 pub use snapshot::{PortKind, PortState, Snapshot};
+pub use table::{FlowAction, FlowRef, FlowTable, Hit, Insert, SweepCursor, Swept};

@@ -1,0 +1,178 @@
+//! Connection tracking: what is remembered of a connection, how a packet steps it, and when it expires.
+//!
+//! The states and times are Calico's (felix/bpf/conntrack/timeouts): no sequence numbers are kept, only which TCP
+//! flags each leg has sent and when the last packet passed. Pure: the table stores the state and decides races.
+
+/// Which way a packet goes in its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The way of the packet that made the connection.
+    Original = 0,
+    Reply = 1,
+}
+
+impl Direction {
+    #[inline]
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+}
+
+/// What a packet does to its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CtStatus {
+    /// It belongs to the connection.
+    Tracked,
+    /// It opens a new connection with the addresses and ports of one that is closed: the caller removes the old one
+    /// and classifies the packet as a first one.
+    Reopen,
+    /// The connection had expired or was removed since the lookup: the packet is to be treated as a miss.
+    Gone,
+}
+
+/// TCP's flag bits as they stand in the header (RFC 9293 3.1).
+pub mod tcp {
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const ACK: u8 = 0x10;
+}
+
+pub const PROTOCOL_ICMP: u8 = 1;
+pub const PROTOCOL_TCP: u8 = 6;
+pub const PROTOCOL_UDP: u8 = 17;
+pub const PROTOCOL_ICMPV6: u8 = 58;
+
+// Flags that a leg has sent, four bits a leg: Original in the low half of the byte, Reply in the high half.
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 8;
+
+/// The state of a connection. For protocols other than TCP only `last_seen` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CtState {
+    /// When a packet of either direction last passed, in seconds of the caller's clock.
+    pub last_seen: u32,
+    pub(crate) legs: u8,
+}
+
+impl CtState {
+    /// The state that a connection's first packet makes. A TCP connection whose first packet here is not the one that
+    /// opened it was open before (Margay started later, or traffic moved to it) and is taken as established.
+    pub fn first(protocol: u8, tcp_flags: u8, now: u32) -> Self {
+        let seen = if protocol != PROTOCOL_TCP {
+            0
+        } else if tcp_flags & tcp::SYN == 0 {
+            both(SYN | ACK) | leg(Direction::Original, tcp_flags)
+        } else if tcp_flags & tcp::ACK != 0 {
+            // The answer to a SYN that passed elsewhere.
+            leg(Direction::Original, tcp_flags) | SYN << 4
+        } else {
+            leg(Direction::Original, tcp_flags)
+        };
+        Self { last_seen: now, legs: seen }
+    }
+
+    /// The state after one more packet. Clocks of two workers may differ by a moment: time never runs back.
+    #[inline]
+    #[must_use]
+    pub fn step(self, direction: Direction, tcp_flags: u8, now: u32) -> Self {
+        Self { last_seen: self.last_seen.max(now), legs: self.legs | leg(direction, tcp_flags) }
+    }
+
+    /// Both legs have sent SYN and ACK.
+    pub fn is_established(self) -> bool {
+        self.legs & both(SYN | ACK) == both(SYN | ACK)
+    }
+
+    /// Both legs have sent FIN, or one has sent RST.
+    pub fn is_closed(self) -> bool {
+        self.is_finished() || self.is_reset()
+    }
+
+    fn is_finished(self) -> bool {
+        self.legs & both(FIN) == both(FIN)
+    }
+
+    fn is_reset(self) -> bool {
+        self.legs & both(RST) != 0
+    }
+}
+
+/// Whether a packet with these flags asks for a new connection.
+#[inline]
+pub(crate) const fn opens(tcp_flags: u8) -> bool {
+    tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN
+}
+
+const fn both(flags: u8) -> u8 {
+    flags << 4 | flags
+}
+
+#[inline]
+const fn leg(direction: Direction, tcp_flags: u8) -> u8 {
+    // FIN, SYN and RST stand in the header as they do here; ACK is bit 4 there and bit 3 here.
+    (tcp_flags & (FIN | SYN | RST) | tcp_flags >> 1 & ACK) << (4 * direction as u8)
+}
+
+/// How long a connection without packets is kept, in seconds. It expires when it is strictly older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP, not established.
+    pub tcp_handshake: u32,
+    pub tcp_established: u32,
+    /// TCP, FIN sent by both.
+    pub tcp_fins: u32,
+    /// TCP, RST sent by one.
+    pub tcp_rst: u32,
+    pub udp: u32,
+    pub icmp: u32,
+    /// Every other protocol.
+    pub other: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp_handshake: 20,
+            tcp_established: 3600,
+            tcp_fins: 120,
+            tcp_rst: 40,
+            udp: 60,
+            icmp: 5,
+            other: 600,
+        }
+    }
+}
+
+impl Timeouts {
+    /// How long a connection in this state is kept. Where several times apply the shortest does: a handshake that is
+    /// reset is still a handshake.
+    pub fn of(&self, protocol: u8, state: CtState) -> u32 {
+        match protocol {
+            PROTOCOL_TCP => {
+                let mut limit =
+                    if state.is_established() { self.tcp_established } else { self.tcp_handshake };
+                if state.is_finished() {
+                    limit = limit.min(self.tcp_fins);
+                }
+                if state.is_reset() {
+                    limit = limit.min(self.tcp_rst);
+                }
+                limit
+            }
+            PROTOCOL_UDP => self.udp,
+            PROTOCOL_ICMP | PROTOCOL_ICMPV6 => self.icmp,
+            _ => self.other,
+        }
+    }
+
+    pub fn expired(&self, protocol: u8, state: CtState, now: u32) -> bool {
+        now.saturating_sub(state.last_seen) > self.of(protocol, state)
+    }
+}

@@ -1,0 +1,410 @@
+//! The flow table: one for all workers, of fixed memory, with wait-free lookup and lock-free insert and remove.
+//!
+//! A connection is a slot of two halves, one cache line for each direction ([`slot`]), and one word of an index
+//! ([`index`]). The index is asked by a hash that a key shares with its reverse. So both directions of a connection
+//! are found by one word; one compare-and-swap makes a connection appear or end as a whole; and two workers that see
+//! the first packets of one connection at once, be it from both sides, meet at one place. An established packet
+//! touches two cache lines: its bucket and its half.
+//!
+//! Everything is atomics in arrays, addressed by number: the table can lie in memory that outlives the process.
+//!
+//! # Memory
+//!
+//! Per connection 128 bytes of entries, both directions and conntrack together, and beside it 18.3 bytes of index
+//! (64-byte buckets of 7, filled to one half when every slot is taken): 1.46 GB at 10 million connections, all of it
+//! allocated and touched by [`FlowTable::new`].
+
+mod action;
+mod index;
+mod slot;
+mod sweep;
+
+use std::fmt;
+
+use action::ActionWord;
+pub use action::FlowAction;
+use index::{Index, Position, Word};
+use slot::{Slots, Track};
+pub use sweep::{SweepCursor, Swept};
+
+use crate::conntrack::{CtState, CtStatus, Direction, Timeouts, opens};
+use crate::key::{FlowKey, KeyHash};
+use crate::sync::{Ordering, fence};
+
+/// A connection in the table. Stays harmless when the connection is gone: calls that take it do nothing then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowRef {
+    slot: u32,
+    incarnation: u32,
+}
+
+/// What a lookup finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    pub flow: FlowRef,
+    /// Which way the packet goes in the connection.
+    pub direction: Direction,
+    /// What to do with packets of this direction.
+    pub action: FlowAction,
+    /// The connection as this direction last saw it.
+    pub state: CtState,
+}
+
+/// What became of an insert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insert {
+    /// The connection stands in the table, and the key is its Original direction.
+    New(Hit),
+    /// The key already belongs to a connection, in either direction, that another worker may have put there just now.
+    Exists(Hit),
+    /// No slot is free (or, at a full table, no place of the index near the key's). Nothing has changed.
+    Full,
+}
+
+/// A connection, for display.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub flow: FlowRef,
+    /// Key of the Original direction.
+    pub key: FlowKey,
+    pub state: CtState,
+}
+
+/// How often an insert begins anew after another of the same key has taken its word out. That one then stands in
+/// the table or has given way to a third: twice is rare, and the bound is there so that there is one.
+const ATTEMPTS: usize = 8;
+
+pub struct FlowTable {
+    hash: KeyHash,
+    index: Index,
+    slots: Slots,
+    timeouts: Timeouts,
+}
+
+impl fmt::Debug for FlowTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowTable").field("len", &self.len()).field("capacity", &self.capacity()).finish()
+    }
+}
+
+impl FlowTable {
+    /// Connections that a table can hold at most.
+    pub const MAX_CONNECTIONS: u32 = 1 << 28;
+
+    /// A table for so many connections, or [`FlowTable::MAX_CONNECTIONS`]. The seed is a secret from the system's
+    /// entropy: whoever knows it can choose keys that collide.
+    pub fn new(connections: u32, seed: [u64; 4], timeouts: Timeouts) -> Self {
+        let connections = connections.min(Self::MAX_CONNECTIONS);
+        Self {
+            hash: KeyHash::new(seed),
+            index: Index::new(connections as usize),
+            slots: Slots::new(connections),
+            timeouts,
+        }
+    }
+
+    /// Connections in the table; a moment's value while workers run.
+    pub fn len(&self) -> usize {
+        self.slots.live()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.slots.capacity() as usize
+    }
+
+    /// The hash that the other calls take. A key and its reverse have the same.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> u64 {
+        self.hash.hash(key)
+    }
+
+    /// Asks for the cache line where a lookup of this hash begins.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        prefetch(self.index.home_bucket(hash));
+    }
+
+    /// Asks for the entry that a lookup will probably find; looks at the line that [`FlowTable::prefetch`] asked for.
+    #[inline]
+    pub fn prefetch_entry(&self, key: &FlowKey, hash: u64) {
+        if let Some(word) = self.index.peek(hash) {
+            prefetch(self.slots.half(word.slot(), direction(key, word)));
+        }
+    }
+
+    /// The connection that the key belongs to, in either direction. `generation` is that of the caller's snapshot; it
+    /// completes the one in the action.
+    ///
+    /// Wait-free: a bounded number of loads, no store. If the connection ends meanwhile, the lookup may miss.
+    #[inline]
+    pub fn lookup(&self, key: &FlowKey, hash: u64, generation: u32) -> Option<Hit> {
+        self.index.find(hash, |_, word| if word.is_valid() { self.read(word, key, generation) } else { None })
+    }
+
+    #[inline]
+    fn read(&self, word: Word, key: &FlowKey, generation: u32) -> Option<Hit> {
+        self.slots.read(word.slot(), direction(key, word), key, generation)
+    }
+
+    /// Puts a connection into the table, unless its key or the reverse is there.
+    ///
+    /// `original` and `reply` say what to do with packets of either direction, judged by one snapshot; `tcp_flags` are
+    /// the first packet's (0 if it is no TCP), `now` is in seconds.
+    ///
+    /// Of inserts that race for one connection exactly one gets `New`; the others get `Exists` with the winner's.
+    /// Lock-free: no insert waits for another, however long that one sleeps.
+    ///
+    /// # Interleavings
+    ///
+    /// An insert (1) finds no word with its key, (2) fills a slot of its own, (3) puts an `INSERTING` word into an
+    /// empty place, (4) looks through all places of the hash for rivals, and (5) turns its word `VALID`. Only `VALID`
+    /// words are seen by lookups. In (4), a rival that is `VALID`, or `INSERTING` at an earlier place, wins: the insert
+    /// takes its own word out. A rival that is `INSERTING` at a later place loses: its word is taken out, and its (5)
+    /// fails.
+    ///
+    /// Two inserts of one key cannot both become `VALID`. Between (3) and (4) stands a sequentially consistent fence,
+    /// so of any two at least one sees the other's word, say B sees A's. If A's is `VALID`, B gives way. If it is
+    /// `INSERTING` at an earlier place, B gives way. If at a later place, B swaps it for `EMPTY`: either that succeeds
+    /// and A's (5) fails, or A's (5) came first and B sees `VALID` and gives way.
+    ///
+    /// One does become `VALID`: whoever gives way does so to a `VALID` word or to one at an earlier place, and there is
+    /// a first place. (An insert whose thread sleeps between (3) and (5) is given way to, for its action is as good;
+    /// its connection appears when it wakes. Until then packets of the flow go on being first packets.)
+    pub fn insert(
+        &self,
+        key: &FlowKey,
+        hash: u64,
+        original: FlowAction,
+        reply: FlowAction,
+        tcp_flags: u8,
+        now: u32,
+    ) -> Insert {
+        let generation = original.generation;
+        if let Some(hit) = self.find_any(key, hash, generation) {
+            return Insert::Exists(hit);
+        }
+        let Some(slot) = self.slots.take() else { return Insert::Full };
+        let state = CtState::first(key.protocol, tcp_flags, now);
+        let flow = self.slots.fill(slot, key, [original, reply], state);
+        let word = Word::inserting(hash, slot, key.is_ascending());
+        for _ in 0..ATTEMPTS {
+            let Some(position) = self.index.claim(hash, word) else { break };
+            fence(Ordering::SeqCst);
+            if let Some(winner) = self.find_winner(key, hash, position, generation) {
+                self.index.release(hash, position, word);
+                self.slots.retire(flow);
+                return Insert::Exists(winner);
+            }
+            // Counted before it can be removed, so that the count never falls below zero.
+            self.slots.count(1);
+            if self.index.validate(hash, position, word) {
+                return Insert::New(Hit { flow, direction: Direction::Original, action: original, state });
+            }
+            self.slots.count(-1);
+            if let Some(winner) = self.find_any(key, hash, generation) {
+                self.slots.retire(flow);
+                return Insert::Exists(winner);
+            }
+        }
+        self.slots.retire(flow);
+        Insert::Full
+    }
+
+    /// A connection with the key that is in the table or being inserted.
+    fn find_any(&self, key: &FlowKey, hash: u64, generation: u32) -> Option<Hit> {
+        self.index.find(hash, |_, word| self.read_alive(word, key, generation))
+    }
+
+    /// The rival that the insert at `own` has to give way to; those that have to give way to it are taken out.
+    fn find_winner(&self, key: &FlowKey, hash: u64, own: Position, generation: u32) -> Option<Hit> {
+        self.index.find(hash, |position, word| {
+            if position == own {
+                return None;
+            }
+            let rival = self.read_alive(word, key, generation)?;
+            let wins = word.is_valid() || position < own || !self.index.evict(hash, position, word);
+            wins.then_some(rival)
+        })
+    }
+
+    /// As `read`, but also misses a connection that is ending and whose Reply half does not say so yet.
+    fn read_alive(&self, word: Word, key: &FlowKey, generation: u32) -> Option<Hit> {
+        let hit = self.read(word, key, generation)?;
+        (self.slots.track(word.slot()).incarnation() == hit.flow.incarnation).then_some(hit)
+    }
+
+    /// Ends a connection. False if it has ended already (or was never quite inserted).
+    pub fn remove(&self, flow: FlowRef) -> bool {
+        let Some((hash, position, word)) = self.locate(flow) else { return false };
+        let mut track = self.slots.track(flow.slot);
+        // Lock-free: the swap fails only when a packet has stepped the connection, which it does a few times at most.
+        while track.incarnation() == flow.incarnation {
+            match self.slots.end(flow, track) {
+                Ok(()) => {
+                    self.bury(flow, hash, position, word);
+                    return true;
+                }
+                Err(now) => track = now,
+            }
+        }
+        false
+    }
+
+    /// Ends a connection if no packet has stepped it since `track` was read.
+    fn remove_unchanged(&self, flow: FlowRef, track: Track) -> bool {
+        let Some((hash, position, word)) = self.locate(flow) else { return false };
+        let won = self.slots.end(flow, track).is_ok();
+        if won {
+            self.bury(flow, hash, position, word);
+        }
+        won
+    }
+
+    /// The valid word that names the slot. It names the connection too if `Slots::end` succeeds after: an incarnation
+    /// has one valid word in its life, the key was read in this incarnation or the load of it failed, and the slot
+    /// cannot have moved on and back.
+    fn locate(&self, flow: FlowRef) -> Option<(u64, Position, Word)> {
+        let hash = self.hash(&self.slots.key(flow)?);
+        let named =
+            |position, word: Word| (word.is_valid() && word.slot() == flow.slot).then_some((position, word));
+        self.index.find(hash, named).map(|(position, word)| (hash, position, word))
+    }
+
+    /// Takes an ended connection out of the index before its slot can be used again. Readers that hold its word find
+    /// another incarnation in the slot.
+    fn bury(&self, flow: FlowRef, hash: u64, position: Position, word: Word) {
+        self.index.release(hash, position, word);
+        self.slots.count(-1);
+        self.slots.retire(flow);
+    }
+
+    /// Gives one direction of a connection the next hop of a later snapshot. False, and nothing is changed, if the
+    /// connection is gone or another worker has brought the entry as far or further.
+    pub fn set_action(&self, hit: &Hit, next_hop: u32, generation: u32) -> bool {
+        self.set_next_hop(hit.flow, hit.direction, next_hop, generation)
+    }
+
+    /// Gives both directions of a connection what a later snapshot decided. False if the connection is gone, or if
+    /// flags or port differ: these are fixed for a connection's life, and the caller removes it and inserts it anew.
+    pub fn renew(&self, flow: FlowRef, original: FlowAction, reply: FlowAction) -> bool {
+        let actions = [(Direction::Original, original), (Direction::Reply, reply)];
+        let fits = actions.iter().all(|(way, action)| self.slots.has_attributes(flow.slot, *way, action));
+        if !fits || self.slots.track(flow.slot).incarnation() != flow.incarnation {
+            return false;
+        }
+        for (direction, action) in actions {
+            self.set_next_hop(flow, direction, action.next_hop, action.generation);
+        }
+        true
+    }
+
+    fn set_next_hop(&self, flow: FlowRef, direction: Direction, next_hop: u32, generation: u32) -> bool {
+        let word = &self.slots.half(flow.slot, direction).action;
+        let old = word.load(Ordering::Acquire);
+        if slot::incarnation(old) != flow.incarnation || ActionWord(old).is_after(generation) {
+            return false;
+        }
+        // One try: who comes between has a snapshot that is as new or newer, or the slot has changed hands.
+        let new = ActionWord::new(next_hop, generation, flow.incarnation);
+        word.compare_exchange(old, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Steps conntrack by a packet of the hit's direction: `tcp_flags` as in its header (0 if it is no TCP), `now` in
+    /// seconds. Writes only where the state changes, and once a second.
+    #[inline]
+    pub fn observe(&self, hit: &Hit, tcp_flags: u8, now: u32) -> CtStatus {
+        let settled = hit.state.step(hit.direction, tcp_flags, now) == hit.state && !opens(tcp_flags);
+        if settled { CtStatus::Tracked } else { self.step(hit, tcp_flags, now) }
+    }
+
+    /// One word decides, the Original half's track: this step against any other, and against expiry, which ends a
+    /// connection by a swap of that same word. So no connection expires in spite of a packet that was tracked.
+    #[inline(never)]
+    fn step(&self, hit: &Hit, tcp_flags: u8, now: u32) -> CtStatus {
+        let Hit { flow, direction, .. } = *hit;
+        let shared = &self.slots.half(flow.slot, Direction::Original).track;
+        let mut track = self.slots.track(flow.slot);
+        // Lock-free, and bounded: others change the word once for each flag and each second at most.
+        let stepped = loop {
+            if track.incarnation() != flow.incarnation {
+                return CtStatus::Gone;
+            }
+            let state = track.state();
+            if self.timeouts.expired(self.slots.protocol(flow.slot), state, now) {
+                if self.remove_unchanged(flow, track) {
+                    return CtStatus::Gone;
+                }
+                let current = self.slots.track(flow.slot);
+                if current == track {
+                    // Not to be removed yet: its insert is not quite done.
+                    return CtStatus::Gone;
+                }
+                track = current;
+                continue;
+            }
+            if opens(tcp_flags) && state.is_closed() {
+                return CtStatus::Reopen;
+            }
+            let next = Track::new(state.step(direction, tcp_flags, now), flow.incarnation);
+            if next == track {
+                break next;
+            }
+            match shared.compare_exchange(track.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break next,
+                Err(current) => track = Track(current),
+            }
+        };
+        if direction == Direction::Reply {
+            self.note_reply(flow, stepped);
+        }
+        CtStatus::Tracked
+    }
+
+    /// Tells the Reply half what the connection is. One try: a copy that stays behind costs its next packet a step.
+    fn note_reply(&self, flow: FlowRef, track: Track) {
+        let copy = &self.slots.half(flow.slot, Direction::Reply).track;
+        let old = copy.load(Ordering::Acquire);
+        if slot::incarnation(old) == flow.incarnation && old != track.0 {
+            let _ = copy.compare_exchange(old, track.0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// The key of the connection's first packet; `None` if the connection is gone.
+    pub fn original_key(&self, flow: FlowRef) -> Option<FlowKey> {
+        self.slots.key(flow)
+    }
+
+    /// All connections, each as it is when the iterator comes to it.
+    pub fn flows(&self) -> impl Iterator<Item = Flow> {
+        (0..self.slots.capacity()).filter_map(|slot| {
+            let track = self.slots.track(slot);
+            let flow = FlowRef { slot, incarnation: track.incarnation() };
+            let key = slot::is_live(flow.incarnation).then(|| self.slots.key(flow))??;
+            Some(Flow { flow, key, state: track.state() })
+        })
+    }
+}
+
+/// Which way packets with this key go in the connection that the word names, if it is theirs: a connection's keys are
+/// each other's reverse, so the orientation tells.
+#[inline]
+fn direction(key: &FlowKey, word: Word) -> Direction {
+    if key.is_ascending() == word.is_ascending() { Direction::Original } else { Direction::Reply }
+}
+
+#[inline]
+#[allow(unsafe_code)]
+fn prefetch<T>(line: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads nothing the program can see and faults on no address; SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = line;
+}

@@ -1,0 +1,274 @@
+//! Connection slots: the entries themselves, and the stack of those that are free.
+//!
+//! # Protocol of a slot
+//!
+//! A slot has an incarnation, 24 bits that only grow: even while a connection lives in it, odd while it is free.
+//! `track` of the Original half is the connection: whoever moves it to the next incarnation by compare-and-swap has
+//! ended the connection, exactly once, and owns the slot until it pushes it on the stack. Every word that changes
+//! while a connection lives (`track`, `action`) carries the incarnation and changes by compare-and-swap alone, so that
+//! an update meant for a connection that is gone finds another incarnation and fails. To be fooled, a thread would
+//! have to sleep between its load and its swap until that one slot has been reused exactly a multiple of 2^23 times.
+//!
+//! Readers take no lock. `ports` is the version word of a seqlock: the owner of a slot writes it odd before
+//! (`retire`), and even after (`fill`), it writes the rest. Each of these stores is a release and each load but the
+//! last an acquire: a reader that saw any word of a later life then sees, in its second look at `ports`, that life's
+//! or its predecessor's end, and reports a miss.
+
+use crossbeam::utils::CachePadded;
+
+use super::action::{ActionWord, FlowAction};
+use super::{FlowRef, Hit};
+use crate::conntrack::{CtState, Direction};
+use crate::key::FlowKey;
+use crate::next_hop::PortId;
+use crate::sync::{AtomicU64, Ordering};
+
+const INCARNATION: u32 = (1 << 24) - 1;
+
+/// One direction of a connection: a cache line.
+#[repr(align(64))]
+pub(super) struct Half {
+    /// Source and destination.
+    addresses: AtomicU64,
+    /// Ports and protocol (40 bits), incarnation (24 bits).
+    ports: AtomicU64,
+    pub(super) action: AtomicU64,
+    /// A [`Track`]. The Original half's is the connection's; the Reply half's is what its packets last saw of it, so
+    /// that they need look at that other line only when they have something to write there.
+    pub(super) track: AtomicU64,
+    /// Flags (16 bits), port (16 bits), and room for the ports of a NAT pair. Fixed for the life of a connection.
+    attributes: AtomicU64,
+    /// Room for the addresses of a NAT pair.
+    _nat: AtomicU64,
+    /// Room for the gateway that owns the flow, and its version there.
+    _owner: AtomicU64,
+    /// Original half of a free slot: the next free slot, plus one.
+    link: AtomicU64,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Half>() == 64);
+
+impl Half {
+    fn free(link: u64) -> Self {
+        let first = AtomicU64::new;
+        Self {
+            addresses: first(0),
+            ports: first(1),
+            action: first(1),
+            track: first(1),
+            attributes: first(0),
+            _nat: first(0),
+            _owner: first(0),
+            link: first(link),
+        }
+    }
+}
+
+/// Conntrack state as a word: seconds (32 bits), flags of both legs (8 bits), incarnation (24 bits).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Track(pub(super) u64);
+
+impl Track {
+    pub(super) fn new(state: CtState, incarnation: u32) -> Self {
+        Self(u64::from(state.last_seen) << 32 | u64::from(state.legs) << 24 | u64::from(incarnation))
+    }
+
+    #[inline]
+    pub(super) fn state(self) -> CtState {
+        CtState { last_seen: (self.0 >> 32) as u32, legs: (self.0 >> 24) as u8 }
+    }
+
+    #[inline]
+    pub(super) fn incarnation(self) -> u32 {
+        incarnation(self.0)
+    }
+}
+
+#[inline]
+pub(super) fn incarnation(word: u64) -> u32 {
+    word as u32 & INCARNATION
+}
+
+pub(super) fn is_live(incarnation: u32) -> bool {
+    incarnation.is_multiple_of(2)
+}
+
+fn next(incarnation: u32) -> u32 {
+    incarnation.wrapping_add(1) & INCARNATION
+}
+
+pub(super) struct Slots {
+    /// Of slot n: the Original half at 2n, the Reply half at 2n + 1.
+    halves: Box<[Half]>,
+    /// Head of the free stack: a count of changes (32 bits), and the slot on top plus one, or 0 (32 bits).
+    free: CachePadded<AtomicU64>,
+    live: CachePadded<AtomicU64>,
+}
+
+impl Slots {
+    pub(super) fn new(connections: u32) -> Self {
+        let link = |slot: u32| if slot + 1 < connections { u64::from(slot) + 2 } else { 0 };
+        let halves = (0..connections).flat_map(|slot| [Half::free(link(slot)), Half::free(0)]).collect();
+        let free = AtomicU64::new(u64::from(connections > 0));
+        Self { halves, free: CachePadded::new(free), live: CachePadded::new(AtomicU64::new(0)) }
+    }
+
+    pub(super) fn capacity(&self) -> u32 {
+        (self.halves.len() / 2) as u32
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed) as usize
+    }
+
+    #[inline]
+    pub(super) fn half(&self, slot: u32, direction: Direction) -> &Half {
+        &self.halves[2 * slot as usize + direction as usize]
+    }
+
+    #[inline]
+    pub(super) fn track(&self, slot: u32) -> Track {
+        Track(self.half(slot, Direction::Original).track.load(Ordering::Acquire))
+    }
+
+    /// Takes a free slot. A load of `link` may see a slot that another thread has taken meanwhile, and mean nothing;
+    /// then the head has changed, and its count with it, so the swap fails even where the same slot is on top again.
+    /// The caller owns the slot.
+    pub(super) fn take(&self) -> Option<u32> {
+        let mut head = self.free.load(Ordering::Acquire);
+        loop {
+            let slot = (head as u32).checked_sub(1)?;
+            let link = self.half(slot, Direction::Original).link.load(Ordering::Relaxed);
+            match self.free.compare_exchange_weak(
+                head,
+                changed(head) | link,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Some(slot),
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Gives a slot that the caller owns back. The release of the swap hands on everything written to it.
+    fn give(&self, slot: u32) {
+        let link = &self.half(slot, Direction::Original).link;
+        let mut head = self.free.load(Ordering::Relaxed);
+        loop {
+            link.store(u64::from(head as u32), Ordering::Relaxed);
+            let new = changed(head) | u64::from(slot + 1);
+            match self.free.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Writes a connection into a slot that the caller owns.
+    pub(super) fn fill(&self, slot: u32, key: &FlowKey, actions: [FlowAction; 2], state: CtState) -> FlowRef {
+        let incarnation = next(self.track(slot).incarnation());
+        let keys = [*key, key.reversed()];
+        for ((direction, action), key) in DIRECTIONS.into_iter().zip(actions).zip(keys) {
+            let half = self.half(slot, direction);
+            let word = ActionWord::new(action.next_hop, action.generation, incarnation);
+            half.addresses.store(key.addresses(), Ordering::Release);
+            half.action.store(word.0, Ordering::Release);
+            half.track.store(Track::new(state, incarnation).0, Ordering::Release);
+            half.attributes.store(attributes(&action), Ordering::Release);
+            half.ports.store(key.ports() << 24 | u64::from(incarnation), Ordering::Release);
+        }
+        FlowRef { slot, incarnation }
+    }
+
+    /// Clears the slot of a connection that has ended, and gives it back. The caller owns it: it has moved `track` on,
+    /// or it filled the slot and no valid word ever named it.
+    pub(super) fn retire(&self, flow: FlowRef) {
+        let odd = u64::from(next(flow.incarnation));
+        for direction in DIRECTIONS {
+            let half = self.half(flow.slot, direction);
+            half.track.store(odd, Ordering::Release);
+            half.ports.store(odd, Ordering::Release);
+        }
+        self.give(flow.slot);
+    }
+
+    /// Ends the connection, if its track is still what it was. The one who succeeds owns the slot.
+    pub(super) fn end(&self, flow: FlowRef, track: Track) -> Result<(), Track> {
+        let odd = u64::from(next(flow.incarnation));
+        let word = &self.half(flow.slot, Direction::Original).track;
+        match word.compare_exchange(track.0, odd, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(now) => Err(Track(now)),
+        }
+    }
+
+    pub(super) fn count(&self, change: i64) {
+        self.live.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+    }
+
+    /// The entry, if it is alive and its key is this.
+    #[inline]
+    pub(super) fn read(
+        &self,
+        slot: u32,
+        direction: Direction,
+        key: &FlowKey,
+        generation: u32,
+    ) -> Option<Hit> {
+        let half = self.half(slot, direction);
+        let ports = half.ports.load(Ordering::Acquire);
+        if ports >> 24 != key.ports() || half.addresses.load(Ordering::Acquire) != key.addresses() {
+            return None;
+        }
+        let action = ActionWord(half.action.load(Ordering::Acquire));
+        let track = Track(half.track.load(Ordering::Acquire));
+        let attributes = half.attributes.load(Ordering::Acquire);
+        let incarnation = incarnation(ports);
+        let whole = half.ports.load(Ordering::Relaxed) == ports
+            && track.incarnation() == incarnation
+            && is_live(incarnation);
+        whole.then(|| Hit {
+            flow: FlowRef { slot, incarnation },
+            direction,
+            action: FlowAction {
+                next_hop: action.next_hop(),
+                generation: action.generation(generation),
+                flags: attributes as u16,
+                in_port: PortId((attributes >> 16) as u16),
+            },
+            state: track.state(),
+        })
+    }
+
+    /// The key of the connection's first packet.
+    pub(super) fn key(&self, flow: FlowRef) -> Option<FlowKey> {
+        let half = self.half(flow.slot, Direction::Original);
+        let ports = half.ports.load(Ordering::Acquire);
+        let addresses = half.addresses.load(Ordering::Acquire);
+        let whole = incarnation(ports) == flow.incarnation && half.ports.load(Ordering::Relaxed) == ports;
+        whole.then(|| FlowKey::from_words(addresses, ports >> 24))
+    }
+
+    /// The protocol in the slot now: its connection's, for a caller that has `track` of that incarnation.
+    #[inline]
+    pub(super) fn protocol(&self, slot: u32) -> u8 {
+        (self.half(slot, Direction::Original).ports.load(Ordering::Acquire) >> 24) as u8
+    }
+
+    pub(super) fn has_attributes(&self, slot: u32, direction: Direction, action: &FlowAction) -> bool {
+        self.half(slot, direction).attributes.load(Ordering::Acquire) == attributes(action)
+    }
+}
+
+pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Original, Direction::Reply];
+
+fn attributes(action: &FlowAction) -> u64 {
+    u64::from(action.in_port.0) << 16 | u64::from(action.flags)
+}
+
+/// The head's count, one higher, beside an empty slot number.
+fn changed(head: u64) -> u64 {
+    (head >> 32).wrapping_add(1) << 32
+}
