@@ -153,6 +153,15 @@ fn what_is_wrong_inside_vxlan_is_named() {
     }
 }
 
+/// What the outer packet holds behind its UDP datagram is not the tunnel's.
+#[test]
+fn the_inner_frame_ends_with_the_datagram() {
+    let mut frame = hex(VXLAN_FRAME);
+    frame[39] -= 3;
+    let pulled = pull::vxlan(&frame, &parse(&frame).unwrap()).unwrap();
+    assert_eq!(pulled.inner.end as usize, frame.len() - 3);
+}
+
 /// RFC 7348 5: reserved fields are ignored on receipt.
 #[test]
 fn reserved_bits_are_ignored() {
