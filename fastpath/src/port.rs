@@ -1,8 +1,10 @@
 //! A port: one queue of one device, as a worker sees it.
 
 pub mod memory;
+pub mod pcap;
+pub mod xdp;
 
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 
 use margay_flowtable::PortId;
 
@@ -44,7 +46,7 @@ pub trait Port: Send + std::fmt::Debug {
     fn census(&self) -> Census;
 
     /// The descriptor to poll for input in idle mode; `None` where there is nothing to wait for.
-    fn fd(&self) -> Option<RawFd> {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 

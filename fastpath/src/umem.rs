@@ -102,6 +102,11 @@ impl Umem {
         }
     }
 
+    /// First byte of the area, for registering it with the kernel.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
     pub fn layout(&self) -> Layout {
         self.layout
     }

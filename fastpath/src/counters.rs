@@ -1,0 +1,101 @@
+//! Counters per worker and port. One worker writes, anyone reads.
+//!
+//! A worker is the only writer of its counters, so an increment is a plain load and store, not an atomic add.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use margay_flowtable::PortId;
+
+use crate::drop::DropReason;
+
+/// Ports that a worker can have: PortIds are below this.
+pub const MAX_PORTS: usize = 1024;
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one worker saw on one port. Frames that entered: `rx`; each is counted out by one of the others: `forwarded`
+/// by the port that it came in by, or one of `drops`.
+#[derive(Debug)]
+pub struct PortCounters {
+    /// Frames and bytes received.
+    pub rx: Counter,
+    pub rx_bytes: Counter,
+    /// Frames of this input port that were handed to an output.
+    pub forwarded: Counter,
+    /// Frames and bytes given to this port for transmission, ICMP errors of our own included.
+    pub tx: Counter,
+    pub tx_bytes: Counter,
+    /// ICMP errors that answered frames of this input port.
+    pub answered: Counter,
+    /// Frames of this input port dropped, by reason.
+    pub drops: [Counter; DropReason::COUNT],
+}
+
+impl Default for PortCounters {
+    fn default() -> Self {
+        Self {
+            rx: Counter::default(),
+            rx_bytes: Counter::default(),
+            forwarded: Counter::default(),
+            tx: Counter::default(),
+            tx_bytes: Counter::default(),
+            answered: Counter::default(),
+            drops: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+}
+
+/// Counters of one worker.
+#[derive(Debug)]
+pub struct Counters {
+    ports: Box<[PortCounters]>,
+    /// Turns of the loop, and those of them that moved at least one frame.
+    pub turns: Counter,
+    pub busy_turns: Counter,
+    /// Connections entered into the flow table, and taken out by expiry.
+    pub flows_inserted: Counter,
+    pub flows_expired: Counter,
+    /// Flows that a change touched and that were judged again.
+    pub flows_reclassified: Counter,
+    /// Free frames in the worker's pool, as of the last turn.
+    pub pool: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
+            turns: Counter::default(),
+            busy_turns: Counter::default(),
+            flows_inserted: Counter::default(),
+            flows_expired: Counter::default(),
+            flows_reclassified: Counter::default(),
+            pool: AtomicU64::default(),
+        }
+    }
+}
+
+impl Counters {
+    #[inline]
+    pub fn port(&self, id: PortId) -> &PortCounters {
+        &self.ports[usize::from(id.0)]
+    }
+
+    #[inline]
+    pub fn count_drop(&self, id: PortId, reason: DropReason) {
+        self.port(id).drops[reason as usize].add(1);
+    }
+}

@@ -1,0 +1,133 @@
+//! Why a frame ends here: every drop has exactly one reason.
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+) => {
+        /// Reason of a drop. The words are what `margay replay` and `margay status` print.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl DropReason {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The reason in one kebab-case word.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            /// What the word means, in a sentence.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+),)+
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Shorter than its Ethernet header.
+    Runt = "runt",
+    /// No IPv4 packet behind the Ethernet header.
+    NotIp = "not-ip",
+    /// 802.1Q tag on a port that carries none.
+    Vlan = "vlan",
+    /// IPv6, which the packet path does not forward yet.
+    Ipv6 = "ipv6-unsupported",
+    /// IP version other than 4 behind an IPv4 EtherType.
+    BadVersion = "bad-version",
+    /// IHL below 5, or a header longer than the packet.
+    BadHeaderLength = "bad-header-length",
+    /// IP total length shorter than the header or longer than the frame.
+    BadTotalLength = "bad-total-length",
+    /// IP header checksum wrong (RFC 1812 5.2.2).
+    BadHeaderChecksum = "bad-header-checksum",
+    /// IP options, which are not forwarded.
+    IpOptions = "ip-options",
+    /// A fragment, which the packet path does not track yet.
+    Fragment = "fragment",
+    /// The transport header is cut off or contradicts the packet's length.
+    TruncatedTransport = "truncated-transport",
+    /// Source address that no packet may have on the wire: multicast, broadcast, loopback, 0/8 (RFC 1812 5.3.7).
+    MartianSource = "martian-source",
+    /// Destination address that is not forwarded: loopback, 0/8, reserved (RFC 1812 5.3.7).
+    MartianDestination = "martian-destination",
+    /// Multicast or broadcast, which the gateway does not forward.
+    Multicast = "multicast",
+    /// A pod sent from an address that is not its own, or its address came in by another port.
+    SourceSpoofed = "source-spoofed",
+    /// A pod sent a tunnel packet of its own to a tunnel end.
+    TunnelFromPod = "tunnel-from-pod",
+    /// Tunnel packet from an address that is no known node's.
+    UnknownTunnelSource = "unknown-tunnel-source",
+    /// VXLAN network identifier that is not ours.
+    WrongVni = "wrong-vni",
+    /// VXLAN header without the I flag, or cut off (RFC 7348 5).
+    BadVxlanHeader = "bad-vxlan-header",
+    /// What the tunnel carries is no IPv4 packet.
+    InnerNotIpv4 = "inner-not-ipv4",
+    /// The inner Ethernet frame is for another VTEP's MAC.
+    InnerWrongMac = "inner-wrong-mac",
+    /// A tunnel packet inside a tunnel packet.
+    NestedTunnel = "nested-tunnel",
+    /// Congestion was marked on the outer header of a packet that cannot carry the mark (RFC 6040 4.2).
+    EcnNotCapable = "ecn-not-capable",
+    /// No route to the destination.
+    NoRoute = "no-route",
+    /// An address of a local block that no pod holds.
+    Blackhole = "blackhole",
+    /// The next hop's neighbour is not resolved by the kernel yet.
+    NeighbourUnresolved = "neighbour-unresolved",
+    /// For this node itself, but inside a tunnel: the kernel does not see it.
+    HostBound = "host-bound",
+    /// A policy denied it.
+    PolicyDeny = "policy-deny",
+    /// TTL ran out (answered by ICMP time exceeded).
+    TtlExceeded = "ttl-exceeded",
+    /// Larger than the MTU with DF set (answered by ICMP fragmentation needed).
+    FragmentationNeeded = "fragmentation-needed",
+    /// Larger than the MTU without DF, and not fragmented here.
+    TooBig = "too-big",
+    /// No room before the packet for the outer headers.
+    NoHeadroom = "no-headroom",
+    /// The flow table has no free entry for a new connection.
+    FlowTableFull = "flow-table-full",
+    /// The output port's ring, or the ring to its worker, is full.
+    TxFull = "tx-full",
+    /// The output port is gone.
+    PortGone = "port-gone",
+}
+
+impl DropReason {
+    pub const COUNT: usize = Self::ALL.len();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn words_are_kebab_case_and_distinct() {
+        let words: HashSet<_> = DropReason::ALL.iter().map(|reason| reason.word()).collect();
+        assert_eq!(words.len(), DropReason::COUNT);
+        for word in words {
+            assert!(
+                word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{word}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbered_in_order() {
+        assert!(DropReason::ALL.iter().enumerate().all(|(i, reason)| i == *reason as usize));
+    }
+}

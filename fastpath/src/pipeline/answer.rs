@@ -1,0 +1,114 @@
+//! ICMP errors of our own: which drops are answered, and how often.
+
+use margay_encap::icmp_error::{self, IcmpError};
+use margay_encap::{Headers, ethernet, parse_ip};
+use margay_flowtable::{NextHop, NextHopId, PortId};
+
+use super::{Pipeline, Turn, rewrite};
+use crate::drop::DropReason;
+use crate::egress::Egress;
+use crate::frame::Frame;
+use crate::umem::FramePool;
+
+/// Errors a second of one worker, and how many may come at once (RFC 1812 4.3.2.8 asks for a limit; Linux'
+/// `icmp_msgs_per_sec` and `icmp_msgs_burst` are 1000 and 50).
+const PER_SECOND: u64 = 1000;
+const AT_ONCE: u64 = 50;
+
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// Token bucket in thousandths of an error, and when it was last filled.
+    tokens: u64,
+    filled: u64,
+    ident: u16,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { tokens: AT_ONCE * 1000, filled: 0, ident: 0 }
+    }
+}
+
+impl Answers {
+    /// An IP identification for a header of our own.
+    #[inline]
+    pub(super) fn next_ident(&mut self) -> u16 {
+        self.ident = self.ident.wrapping_add(1);
+        self.ident
+    }
+
+    /// The packet that answers this drop, behind room for its Ethernet header; `None` where none is due, or the limit
+    /// or the pool is exhausted.
+    #[cold]
+    pub(super) fn to(
+        &mut self,
+        turn: &Turn<'_>,
+        frame: &Frame,
+        headers: &Headers,
+        reason: DropReason,
+        NextHopId(id): NextHopId,
+        pool: &mut FramePool,
+    ) -> Option<Frame> {
+        let error = match (reason, &turn.snapshot.next_hops[id as usize]) {
+            (DropReason::TtlExceeded, _) => IcmpError::TimeExceeded,
+            (DropReason::FragmentationNeeded, NextHop::Forward { adjacency, tunnel }) => {
+                IcmpError::FragmentationNeeded { mtu: rewrite::payload_mtu(adjacency, tunnel.as_ref()) }
+            }
+            _ => return None,
+        };
+        let src = turn.snapshot.local.icmp_source?.to_bits();
+        let offending = turn.umem.bytes(frame);
+        if !icmp_error::may_answer(headers, offending) || !self.take_token(turn.now) {
+            return None;
+        }
+        let mut packet = [0; icmp_error::MAX_LEN + ethernet::HEADER_LEN];
+        let len =
+            error.write(&mut packet[ethernet::HEADER_LEN..], src, self.next_ident(), offending, headers);
+        let mut answer = pool.get()?;
+        // A chunk holds at least 2048 - 256 bytes.
+        let fits = turn.umem.fill(&mut answer, &packet[..ethernet::HEADER_LEN + len]);
+        debug_assert!(fits);
+        answer.port = frame.port;
+        Some(answer)
+    }
+
+    fn take_token(&mut self, now: u64) -> bool {
+        let earned = now.saturating_sub(self.filled) * PER_SECOND;
+        self.tokens = (self.tokens + earned).min(AT_ONCE * 1000);
+        self.filled = now;
+        let Some(left) = self.tokens.checked_sub(1000) else { return false };
+        self.tokens = left;
+        true
+    }
+}
+
+impl Pipeline {
+    /// Sends an ICMP error of ours along the route to its destination. It needs no flow and no policy: it belongs to
+    /// the flow of the packet that it quotes.
+    pub(super) fn send_answer(
+        &mut self,
+        turn: &Turn<'_>,
+        mut answer: Frame,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+    ) {
+        let ident = self.answers.next_ident();
+        let Some(port) = address(turn, &mut answer, ident) else { return pool.put(answer) };
+        let bytes = answer.len() as u64;
+        match egress.push(port, answer) {
+            Ok(()) => {
+                self.counters.port(port).tx.add(1);
+                self.counters.port(port).tx_bytes.add(bytes);
+            }
+            Err((answer, _)) => pool.put(answer),
+        }
+    }
+}
+
+/// Gives the answer its outer and Ethernet headers; `None` where nothing leads back to the sender.
+fn address(turn: &Turn<'_>, answer: &mut Frame, ident: u16) -> Option<PortId> {
+    let headers = parse_ip(turn.umem.bytes(answer), ethernet::HEADER_LEN as u16).ok()?;
+    let NextHopId(id) = turn.snapshot.fib.lookup4(headers.dst)?;
+    let NextHop::Forward { adjacency, tunnel } = &turn.snapshot.next_hops[id as usize] else { return None };
+    rewrite::finish(turn.umem, answer, &headers, 0, adjacency, tunnel.as_ref(), ident).ok()
+}

@@ -1,0 +1,247 @@
+//! The second pass: the flow of a packet, its conntrack state, and where its verdict sends it.
+//!
+//! A hit that was judged under this snapshot has its next hop in the entry. A hit from an older one is confirmed if no
+//! change since touched its ends, else judged again; only a miss asks policy in full.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use margay_encap::Headers;
+use margay_flowtable::conntrack::{CtStatus, Direction};
+use margay_flowtable::key::FlowKey;
+use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, SweepCursor};
+use margay_flowtable::{NextHop, NextHopId, PortId, PortKind, Snapshot, Tuple, Verdict, classify};
+
+use super::ingress::own_key;
+use super::{Lane, Turn};
+use crate::counters::Counters;
+use crate::drop::DropReason;
+
+/// Next hop of a half whose destination has no route in the snapshot that it was judged under.
+const NO_ROUTE: u32 = FlowAction::NEXT_HOPS - 1;
+
+/// Entries do not bind a direction to one port: a pod's packets are checked against its port's addresses.
+const ANY_PORT: PortId = PortId(u16::MAX);
+
+#[derive(Debug)]
+pub(super) struct Flows {
+    table: Arc<FlowTable>,
+    counters: Arc<Counters>,
+}
+
+impl Flows {
+    pub(super) fn new(table: Arc<FlowTable>, counters: Arc<Counters>) -> Self {
+        Self { table, counters }
+    }
+
+    pub(super) fn table(&self) -> &FlowTable {
+        &self.table
+    }
+
+    /// Where the packet goes, or why it ends here.
+    #[inline]
+    pub(super) fn decide(&self, turn: &Turn<'_>, port: PortId, lane: &Lane) -> Result<NextHopId, DropReason> {
+        let snapshot = turn.snapshot;
+        let Some(hit) = self.table.lookup(&lane.key, lane.hash, snapshot.generation) else {
+            return self.miss(turn, port, lane);
+        };
+        if lane.related {
+            return route(snapshot, lane.headers.dst);
+        }
+        match self.table.observe(&hit, lane.headers.tcp_flags, seconds(turn.now)) {
+            CtStatus::Tracked => {}
+            CtStatus::Reopen | CtStatus::Gone => {
+                self.table.remove(hit.flow);
+                return self.miss(turn, port, lane);
+            }
+        }
+        if hit.action.flags & FlowAction::SRC_LOCAL != 0 && !is_pod_port(snapshot, port) {
+            return Err(DropReason::SourceSpoofed);
+        }
+        if hit.action.generation == snapshot.generation {
+            return next_hop(hit.action.next_hop);
+        }
+        self.confirm(turn, port, lane, &hit)
+    }
+
+    /// A hit that an older snapshot judged: restamps it, or judges the connection again if a change touched it.
+    #[cold]
+    fn confirm(
+        &self,
+        turn: &Turn<'_>,
+        port: PortId,
+        lane: &Lane,
+        hit: &Hit,
+    ) -> Result<NextHopId, DropReason> {
+        let snapshot = turn.snapshot;
+        let key = &lane.key;
+        if snapshot.epochs.current4(key.src, key.dst, hit.action.generation) {
+            let word = route_word(snapshot, key.dst);
+            self.table.set_action(hit, word, snapshot.generation);
+            return next_hop(word);
+        }
+        self.counters.flows_reclassified.add(1);
+        let original = match hit.direction {
+            Direction::Original => *key,
+            Direction::Reply => key.reversed(),
+        };
+        if let Err(reason) = judge(snapshot, &original) {
+            self.table.remove(hit.flow);
+            return Err(reason);
+        }
+        let (out, back) = (action(snapshot, &original), action(snapshot, &original.reversed()));
+        if !self.table.renew(hit.flow, out, back) {
+            // An end has moved to or from this node, which is fixed in an entry: it begins anew.
+            self.table.remove(hit.flow);
+            return self.miss(turn, port, lane);
+        }
+        next_hop(route_word(snapshot, key.dst))
+    }
+
+    /// No flow yet: judges the first packet and enters the connection.
+    #[cold]
+    fn miss(&self, turn: &Turn<'_>, port: PortId, lane: &Lane) -> Result<NextHopId, DropReason> {
+        let snapshot = turn.snapshot;
+        let Headers { src, dst, .. } = lane.headers;
+        check_addresses(src, dst)?;
+        if !is_pod_port(snapshot, port) && is_local_pod(snapshot, src) {
+            return Err(DropReason::SourceSpoofed);
+        }
+        // An ICMP error without its flow is a packet of its own to policy, and no connection.
+        let key = own_key(&lane.headers);
+        judge(snapshot, &key)?;
+        let out = route(snapshot, dst)?;
+        reachable(snapshot, out)?;
+        if lane.related {
+            return Ok(out);
+        }
+        let (original, reply) = (action(snapshot, &key), action(snapshot, &key.reversed()));
+        let now = seconds(turn.now);
+        match self.table.insert(&key, lane.hash, original, reply, lane.headers.tcp_flags, now) {
+            Insert::New(_) => self.counters.flows_inserted.add(1),
+            // Another worker entered it since the lookup, from the same snapshot or a neighbour of it.
+            Insert::Exists(_) => {}
+            Insert::Full => return Err(DropReason::FlowTableFull),
+        }
+        Ok(out)
+    }
+}
+
+fn seconds(now: u64) -> u32 {
+    (now / 1000) as u32
+}
+
+/// Asks policy about a first packet.
+fn judge(snapshot: &Snapshot, key: &FlowKey) -> Result<(), DropReason> {
+    let tuple = Tuple {
+        src: IpAddr::V4(Ipv4Addr::from_bits(key.src)),
+        dst: IpAddr::V4(Ipv4Addr::from_bits(key.dst)),
+        protocol: key.protocol,
+        sport: key.sport,
+        dport: key.dport,
+    };
+    match classify(&snapshot.endpoints, &tuple).verdict() {
+        Verdict::Allow => Ok(()),
+        Verdict::Deny => Err(DropReason::PolicyDeny),
+    }
+}
+
+/// What RFC 1812 5.3.7 does not let a router forward.
+fn check_addresses(src: u32, dst: u32) -> Result<(), DropReason> {
+    let (src, dst) = (Ipv4Addr::from_bits(src), Ipv4Addr::from_bits(dst));
+    let never = |a: Ipv4Addr| a.octets()[0] == 0 || a.is_loopback();
+    if never(src) || src.octets()[0] >= 224 {
+        return Err(DropReason::MartianSource);
+    }
+    if dst.is_multicast() || dst.is_broadcast() {
+        return Err(DropReason::Multicast);
+    }
+    if never(dst) || dst.octets()[0] >= 240 {
+        return Err(DropReason::MartianDestination);
+    }
+    Ok(())
+}
+
+fn is_pod_port(snapshot: &Snapshot, port: PortId) -> bool {
+    snapshot.port(port).is_some_and(|port| matches!(port.kind, PortKind::Pod { .. }))
+}
+
+/// Whether a pod of this node holds the address: then packets from it come in by its port alone.
+fn is_local_pod(snapshot: &Snapshot, address: u32) -> bool {
+    let Some(NextHopId(id)) = snapshot.fib.lookup4(address) else { return false };
+    match &snapshot.next_hops[id as usize] {
+        NextHop::Forward { adjacency, tunnel: None } => is_pod_port(snapshot, adjacency.port),
+        _ => false,
+    }
+}
+
+/// What to do with packets of this key, and whether they come from a pod here.
+fn action(snapshot: &Snapshot, key: &FlowKey) -> FlowAction {
+    FlowAction {
+        next_hop: route_word(snapshot, key.dst),
+        generation: snapshot.generation,
+        flags: if is_local_pod(snapshot, key.src) { FlowAction::SRC_LOCAL } else { 0 },
+        in_port: ANY_PORT,
+    }
+}
+
+fn route(snapshot: &Snapshot, dst: u32) -> Result<NextHopId, DropReason> {
+    snapshot.fib.lookup4(dst).ok_or(DropReason::NoRoute)
+}
+
+fn route_word(snapshot: &Snapshot, dst: u32) -> u32 {
+    snapshot.fib.lookup4(dst).map_or(NO_ROUTE, |id| id.0)
+}
+
+#[inline]
+fn next_hop(word: u32) -> Result<NextHopId, DropReason> {
+    if word == NO_ROUTE { Err(DropReason::NoRoute) } else { Ok(NextHopId(word)) }
+}
+
+/// A connection that cannot leave is not entered into the table.
+fn reachable(snapshot: &Snapshot, NextHopId(id): NextHopId) -> Result<(), DropReason> {
+    match &snapshot.next_hops[id as usize] {
+        NextHop::Forward { .. } => Ok(()),
+        NextHop::Host => Err(DropReason::HostBound),
+        NextHop::Blackhole => Err(DropReason::Blackhole),
+        NextHop::Unresolved => Err(DropReason::NeighbourUnresolved),
+    }
+}
+
+/// A worker's share of the sweep that takes expired connections out of the table.
+#[derive(Debug)]
+pub struct Expiry {
+    cursor: SweepCursor,
+    workers: u64,
+    last: u64,
+    /// Connections that should have been looked at by now, times `PASS`.
+    owed: u64,
+}
+
+/// A whole pass over the table takes this long, in milliseconds.
+const PASS: u64 = 2000;
+/// Connections looked at in one turn at most: bounds the pause.
+const BUDGET: u64 = 256;
+
+impl Expiry {
+    /// The share of one of so many workers.
+    pub fn new(workers: usize) -> Self {
+        Self { cursor: SweepCursor::default(), workers: workers as u64, last: 0, owed: 0 }
+    }
+
+    /// Looks at as many connections as the time since the last call asks for, up to a bound. True if more are due.
+    pub fn run(&mut self, pipeline: &super::Pipeline, now: u64, generation: u32) -> bool {
+        let table = pipeline.flows.table();
+        let share = table.capacity() as u64 / self.workers + 1;
+        // More than one pass is never owed: after a long pause, one pass sees every connection.
+        self.owed = (self.owed + now.saturating_sub(self.last) * share).min(share * PASS);
+        self.last = now;
+        let due = (self.owed / PASS).min(BUDGET);
+        if due > 0 {
+            self.owed -= due * PASS;
+            let swept = table.sweep(&mut self.cursor, seconds(now), generation, due as usize);
+            pipeline.counters.flows_expired.add(swept.expired as u64);
+        }
+        self.owed >= PASS
+    }
+}

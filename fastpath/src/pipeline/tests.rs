@@ -1,0 +1,278 @@
+//! Packet in, packet out, over a small gateway: two pods here, blocks behind VXLAN, IP-in-IP and plain routes.
+
+mod conservation;
+mod drops;
+mod forwarding;
+mod policy;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use etherparse::PacketBuilder;
+use margay_encap::checksum;
+use margay_flowtable::conntrack::Timeouts;
+use margay_flowtable::snapshot::Local;
+use margay_flowtable::table::FlowTable;
+use margay_flowtable::{
+    Action, AddressSet, Adjacency, Endpoint, Fib, NextHop, NextHopId, Policy, PortId, PortKind, PortState,
+    Program, Rule, Snapshot, Tier, Tunnel,
+};
+
+use super::{Pipeline, Turn};
+use crate::counters::Counters;
+use crate::drop::DropReason;
+use crate::egress::Egress;
+use crate::frame::Burst;
+use crate::umem::{FramePool, Layout, Umem};
+
+const UPLINK: PortId = PortId(0);
+const WEB: PortId = PortId(1);
+const OPEN: PortId = PortId(2);
+
+const WEB_IP: [u8; 4] = [10, 65, 10, 5];
+const OPEN_IP: [u8; 4] = [10, 65, 10, 8];
+/// In the block behind VXLAN; the one peer that may reach `WEB`, on TCP 80.
+const PEER_IP: [u8; 4] = [10, 65, 21, 5];
+const OTHER_IP: [u8; 4] = [10, 65, 21, 6];
+const IPIP_IP: [u8; 4] = [10, 67, 21, 5];
+const DIRECT_IP: [u8; 4] = [10, 69, 11, 5];
+
+const NODE_IP: [u8; 4] = [172, 20, 1, 10];
+const REMOTE_NODE_IP: [u8; 4] = [172, 20, 2, 11];
+
+const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
+const OUR_VTEP: [u8; 6] = [0x66, 0, 0, 0, 0, 1];
+const REMOTE_VTEP: [u8; 6] = [0x66, 0, 0, 0, 0, 2];
+
+/// What came of one frame: what was sent where, and why it was dropped.
+#[derive(Debug)]
+struct Outcome {
+    sent: Vec<(PortId, Vec<u8>)>,
+    dropped: Option<DropReason>,
+}
+
+impl Outcome {
+    /// The one frame sent.
+    #[track_caller]
+    fn only(self) -> (PortId, Vec<u8>) {
+        assert_eq!(self.dropped, None);
+        assert_eq!(self.sent.len(), 1, "{:?}", self.sent);
+        self.sent.into_iter().next().expect("one frame")
+    }
+}
+
+struct Gateway {
+    snapshot: Snapshot,
+    pipeline: Pipeline,
+    counters: Arc<Counters>,
+    umem: Arc<Umem>,
+    pool: FramePool,
+    egress: Egress,
+    now: u64,
+}
+
+const CHUNKS: u32 = 128;
+
+impl Gateway {
+    fn new() -> Self {
+        let (umem, frames) = Umem::heap(Layout { chunk_size: 2048, chunks: CHUNKS });
+        let mut pool = FramePool::with_capacity(frames.len());
+        pool.extend(frames);
+        let counters = Arc::new(Counters::default());
+        let mut egress = Egress::default();
+        for port in [UPLINK, WEB, OPEN] {
+            egress.open(port);
+        }
+        let table = Arc::new(FlowTable::new(1024, [1, 2, 3, 4], Timeouts::default()));
+        let pipeline = Pipeline::new(table, Arc::clone(&counters));
+        Self { snapshot: snapshot(), pipeline, counters, umem, pool, egress, now: 1_000_000 }
+    }
+
+    /// Runs a burst of frames that came in by `port`.
+    fn run_burst(&mut self, port: PortId, packets: &[Vec<u8>]) -> Vec<(PortId, Vec<u8>)> {
+        let mut burst = Burst::default();
+        for packet in packets {
+            let mut frame = self.pool.get().expect("a free chunk");
+            assert!(self.umem.fill(&mut frame, packet));
+            frame.port = port;
+            burst.push(frame);
+        }
+        let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now: self.now };
+        self.pipeline.process(&turn, &mut burst, &mut self.pool, &mut self.egress);
+        assert!(burst.is_empty());
+        let mut sent = Vec::new();
+        let Self { egress, pool, umem, .. } = self;
+        egress.flush(|port, burst| {
+            for frame in burst.drain_front(burst.len()) {
+                sent.push((port, umem.bytes(&frame).to_vec()));
+                pool.put(frame);
+            }
+        });
+        assert_eq!(self.pool.len(), CHUNKS as usize, "a chunk leaked");
+        sent
+    }
+
+    fn run(&mut self, port: PortId, packet: &[u8]) -> Outcome {
+        let before = self.drops(port);
+        let sent = self.run_burst(port, &[packet.to_vec()]);
+        let after = self.drops(port);
+        let dropped = (0..DropReason::COUNT).find(|&i| before[i] != after[i]).map(|i| DropReason::ALL[i]);
+        Outcome { sent, dropped }
+    }
+
+    fn drops(&self, port: PortId) -> Vec<u64> {
+        self.counters.port(port).drops.iter().map(crate::counters::Counter::get).collect()
+    }
+
+    /// Puts a changed snapshot in force, as the publisher does.
+    fn publish(&mut self, change: impl FnOnce(&mut Snapshot)) {
+        let mut next = self.snapshot.clone();
+        change(&mut next);
+        next.succeed(&self.snapshot);
+        self.snapshot = next;
+    }
+}
+
+fn ip(octets: [u8; 4]) -> Ipv4Addr {
+    Ipv4Addr::from(octets)
+}
+
+fn snapshot() -> Snapshot {
+    let adjacency = |port, dst_mac| Adjacency { port, dst_mac, src_mac: OUR_MAC, mtu: 1500 };
+    let uplink = || adjacency(UPLINK, ROUTER_MAC);
+    let (src, dst) = (ip(NODE_IP), ip(REMOTE_NODE_IP));
+    let vxlan = Tunnel::Vxlan {
+        src,
+        dst,
+        vni: 4096,
+        udp_port: 4789,
+        inner_src_mac: OUR_VTEP,
+        inner_dst_mac: REMOTE_VTEP,
+    };
+    let forward = |adjacency, tunnel| NextHop::Forward { adjacency, tunnel };
+    let next_hops = vec![
+        NextHop::Blackhole,
+        NextHop::Host,
+        NextHop::Unresolved,
+        forward(adjacency(WEB, [2, 0, 0, 0, 1, 5]), None),
+        forward(adjacency(OPEN, [2, 0, 0, 0, 1, 8]), None),
+        forward(uplink(), Some(vxlan)),
+        forward(uplink(), Some(Tunnel::Ipip { src, dst })),
+        forward(uplink(), None),
+    ];
+    let routes = [
+        ([10, 65, 10, 0], 26, 0),
+        (NODE_IP, 32, 1),
+        ([10, 65, 41, 0], 26, 2),
+        (WEB_IP, 32, 3),
+        (OPEN_IP, 32, 4),
+        ([10, 65, 21, 0], 26, 5),
+        ([10, 67, 21, 0], 26, 6),
+        ([10, 69, 11, 0], 26, 7),
+    ];
+    let port = |name: &str, kind| Some(PortState { name: name.into(), kind, mac: OUR_MAC, mtu: 1500 });
+    let pod = |address: [u8; 4]| PortKind::Pod { addresses: vec![ip(address).into()] };
+    let mut snapshot = Snapshot {
+        fib: Fib::build(routes.map(|(net, length, id)| (ip(net).into(), length, NextHopId(id)))),
+        next_hops,
+        ports: vec![
+            port("uplink0", PortKind::Uplink),
+            port("ns/web", pod(WEB_IP)),
+            port("ns/open", pod(OPEN_IP)),
+        ],
+        local: Local {
+            tunnel_ends: vec![src],
+            addresses: [IpAddr::V4(src)].into_iter().collect(),
+            icmp_source: Some(src),
+            vtep_mac: OUR_VTEP,
+            ..Local::default()
+        },
+        tunnel_sources: [dst].into_iter().collect(),
+        ..Snapshot::default()
+    };
+    set_endpoint(&mut snapshot, WEB_IP, &[], &[allow_tcp_80(&[PEER_IP])]);
+    set_endpoint(&mut snapshot, OPEN_IP, &[], &[]);
+    snapshot
+}
+
+fn allow_tcp_80(from: &[[u8; 4]]) -> Rule {
+    Rule {
+        action: Action::Allow,
+        index: 0,
+        protocol: Some(6),
+        peers: vec![Arc::new(AddressSet::from_addresses(from.iter().map(|a| ip(*a).into())))],
+        ports: vec![80..=80],
+        named_ports: vec![],
+    }
+}
+
+/// Gives the pod these rules; none for a direction: no policy selects it there.
+fn set_endpoint(snapshot: &mut Snapshot, address: [u8; 4], egress: &[Rule], ingress: &[Rule]) {
+    let program = |rules: &[Rule]| {
+        let policy = Arc::new(Policy { name: "ns/policy".into(), rules: rules.to_vec() });
+        let tier = Tier { name: "default".into(), policies: vec![policy], end: Action::Deny };
+        Arc::new(Program { tiers: if rules.is_empty() { vec![] } else { vec![tier] } })
+    };
+    let endpoint = Endpoint {
+        name: format!("ns/{}", ip(address)).into(),
+        egress: program(egress),
+        ingress: program(ingress),
+        node_addresses: [IpAddr::V4(ip(NODE_IP))].into(),
+    };
+    snapshot.endpoints.by_address.insert(ip(address).into(), Arc::new(endpoint));
+}
+
+fn udp(src: [u8; 4], dst: [u8; 4], ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    PacketBuilder::ethernet2([2; 6], OUR_MAC)
+        .ipv4(src, dst, 64)
+        .udp(ports.0, ports.1)
+        .write(&mut packet, payload)
+        .expect("a Vec takes all");
+    packet
+}
+
+/// `flags` as in the header: SYN 2, ACK 16, ...
+fn tcp(src: [u8; 4], dst: [u8; 4], ports: (u16, u16), flags: u8) -> Vec<u8> {
+    let mut header = etherparse::TcpHeader::new(ports.0, ports.1, 1000, 65535);
+    (header.fin, header.syn, header.rst, header.ack) =
+        (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0, flags & 16 != 0);
+    let mut packet = Vec::new();
+    PacketBuilder::ethernet2([2; 6], OUR_MAC)
+        .ipv4(src, dst, 64)
+        .tcp_header(header)
+        .write(&mut packet, b"payload")
+        .expect("a Vec takes all");
+    packet
+}
+
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+
+/// `inner` (an Ethernet frame with IPv4) in VXLAN from `src` to our node.
+fn vxlan_from(src: [u8; 4], vni: u32, inner: &[u8]) -> Vec<u8> {
+    let mut payload = vec![8, 0, 0, 0];
+    payload.extend_from_slice(&(vni << 8).to_be_bytes());
+    payload.extend_from_slice(&OUR_VTEP);
+    payload.extend_from_slice(&REMOTE_VTEP);
+    payload.extend_from_slice(&inner[12..]);
+    udp(src, NODE_IP, (50_000, 4789), &payload)
+}
+
+fn ipip_from(src: [u8; 4], inner: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    PacketBuilder::ethernet2([2; 6], OUR_MAC)
+        .ipv4(src, NODE_IP, 64)
+        .write(&mut packet, etherparse::IpNumber::IPV4, &inner[14..])
+        .expect("a Vec takes all");
+    packet
+}
+
+/// Changes a byte of the IP header and mends its checksum.
+fn set_ip_byte(packet: &mut [u8], at: usize, value: u8) {
+    packet[14 + at] = value;
+    packet[24..26].fill(0);
+    let sum = checksum::Sum::of(&packet[14..34]).finish();
+    packet[24..26].copy_from_slice(&sum.to_be_bytes());
+}

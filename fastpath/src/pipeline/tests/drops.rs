@@ -1,0 +1,105 @@
+//! What does not get through, each with its reason.
+
+use super::*;
+
+#[test]
+fn every_refusal_names_its_reason() {
+    use DropReason as R;
+    let good = || udp(OPEN_IP, PEER_IP, (1000, 53), b"query");
+    let from_open = |dst| udp(OPEN_IP, dst, (1000, 53), b"query");
+    let inner = || udp(PEER_IP, OPEN_IP, (1000, 53), b"query");
+    let with = |mut packet: Vec<u8>, at, value| {
+        set_ip_byte(&mut packet, at, value);
+        packet
+    };
+    let raw = |mut packet: Vec<u8>, at: usize, value| {
+        packet[at] = value;
+        packet
+    };
+    let vxlan = |inner: &[u8]| vxlan_from(REMOTE_NODE_IP, 4096, inner);
+    let cases: Vec<(R, PortId, Vec<u8>)> = vec![
+        (R::Runt, OPEN, good()[..13].to_vec()),
+        (R::BadHeaderLength, OPEN, good()[..20].to_vec()),
+        (R::NotIp, OPEN, raw(good(), 13, 6)),
+        (R::Vlan, OPEN, raw(raw(good(), 12, 0x81), 13, 0)),
+        (R::Ipv6, OPEN, raw(raw(good(), 12, 0x86), 13, 0xdd)),
+        (R::BadVersion, OPEN, with(good(), 0, 0x55)),
+        (R::BadHeaderLength, OPEN, with(good(), 0, 0x44)),
+        (R::BadTotalLength, OPEN, with(good(), 2, 9)),
+        (R::BadHeaderChecksum, OPEN, raw(good(), 24, good()[24] ^ 1)),
+        (R::Fragment, OPEN, with(good(), 6, 0x20)),
+        (R::Fragment, OPEN, with(good(), 7, 1)),
+        (R::TruncatedTransport, OPEN, raw(good(), 38, 9)),
+        (R::Multicast, OPEN, raw(good(), 0, 0xff)),
+        (R::Multicast, OPEN, from_open([224, 0, 0, 9])),
+        (R::Multicast, OPEN, from_open([255; 4])),
+        (R::MartianDestination, OPEN, from_open([127, 0, 0, 1])),
+        (R::MartianDestination, OPEN, from_open([250, 0, 0, 1])),
+        (R::MartianDestination, OPEN, from_open([0, 0, 0, 1])),
+        (R::MartianSource, UPLINK, vxlan(&udp([127, 0, 0, 1], OPEN_IP, (1, 2), b""))),
+        (R::MartianSource, UPLINK, vxlan(&udp([224, 0, 0, 1], OPEN_IP, (1, 2), b""))),
+        (R::SourceSpoofed, OPEN, udp(WEB_IP, PEER_IP, (1000, 53), b"")),
+        (R::SourceSpoofed, UPLINK, vxlan(&udp(WEB_IP, OPEN_IP, (1000, 53), b""))),
+        (R::TunnelFromPod, OPEN, udp(OPEN_IP, NODE_IP, (50_000, 4789), &[8; 40])),
+        (R::UnknownTunnelSource, UPLINK, vxlan_from([172, 20, 1, 99], 4096, &inner())),
+        (R::UnknownTunnelSource, UPLINK, ipip_from([172, 20, 1, 99], &inner())),
+        (R::WrongVni, UPLINK, vxlan_from(REMOTE_NODE_IP, 1, &inner())),
+        (R::BadVxlanHeader, UPLINK, raw(vxlan(&inner()), 42, 0)),
+        (R::InnerNotIpv4, UPLINK, raw(vxlan(&inner()), 63, 6)),
+        (R::InnerWrongMac, UPLINK, raw(vxlan(&inner()), 50, 0x64)),
+        (R::NestedTunnel, UPLINK, vxlan(&vxlan(&inner()))),
+        (R::EcnNotCapable, UPLINK, with(vxlan(&inner()), 1, 3)),
+        (R::NoRoute, OPEN, from_open([192, 0, 2, 1])),
+        (R::Blackhole, OPEN, from_open([10, 65, 10, 60])),
+        (R::NeighbourUnresolved, OPEN, from_open([10, 65, 41, 1])),
+        (R::HostBound, UPLINK, vxlan(&udp(PEER_IP, NODE_IP, (1000, 53), b""))),
+        (R::PolicyDeny, OPEN, tcp(OPEN_IP, WEB_IP, (1000, 80), SYN)),
+        (R::PolicyDeny, UPLINK, vxlan(&tcp(PEER_IP, WEB_IP, (1000, 81), SYN))),
+        (R::PolicyDeny, UPLINK, vxlan(&udp(PEER_IP, WEB_IP, (1000, 80), b""))),
+        (R::TooBig, OPEN, with(udp(OPEN_IP, PEER_IP, (1000, 53), &[0; 1423]), 6, 0)),
+        (R::PortGone, PortId(9), good()),
+    ];
+    for (i, (reason, port, packet)) in cases.into_iter().enumerate() {
+        let outcome = Gateway::new().run(port, &packet);
+        assert_eq!(outcome.dropped, Some(reason), "case {i}");
+        assert!(outcome.sent.is_empty(), "case {i}: {:?}", outcome.sent);
+    }
+}
+
+#[test]
+fn options_are_refused() {
+    let mut packet = udp(OPEN_IP, PEER_IP, (1000, 53), b"query");
+    packet.splice(34..34, [1, 1, 1, 0]);
+    let length = (packet.len() - 14) as u16;
+    packet[14] = 0x46;
+    packet[16..18].copy_from_slice(&length.to_be_bytes());
+    packet[24..26].fill(0);
+    let sum = checksum::Sum::of(&packet[14..38]).finish();
+    packet[24..26].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(Gateway::new().run(OPEN, &packet).dropped, Some(DropReason::IpOptions));
+}
+
+#[test]
+fn spoofed_packet_of_a_live_flow_is_refused() {
+    let mut gateway = Gateway::new();
+    let packet = udp(OPEN_IP, PEER_IP, (1000, 53), b"query");
+    gateway.run(OPEN, &packet).only();
+    let spoofed = gateway.run(UPLINK, &vxlan_from(REMOTE_NODE_IP, 4096, &packet));
+    assert_eq!(spoofed.dropped, Some(DropReason::SourceSpoofed));
+    gateway.run(OPEN, &packet).only();
+}
+
+#[test]
+fn full_table_refuses_new_flows_and_serves_old_ones() {
+    let mut gateway = Gateway::new();
+    let first = udp(OPEN_IP, PEER_IP, (1, 53), b"q");
+    gateway.run(OPEN, &first).only();
+    let refused = (0..4096u16)
+        .filter(|&i| {
+            gateway.run(OPEN, &udp(OPEN_IP, OTHER_IP, (i, 53), b"q")).dropped
+                == Some(DropReason::FlowTableFull)
+        })
+        .count();
+    assert!(refused > 2048, "{refused}");
+    gateway.run(OPEN, &first).only();
+}

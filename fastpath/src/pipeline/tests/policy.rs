@@ -1,0 +1,106 @@
+//! Verdicts of flows, and what a change does to them.
+
+use super::*;
+
+fn vxlan(packet: &[u8]) -> Vec<u8> {
+    vxlan_from(REMOTE_NODE_IP, 4096, packet)
+}
+
+#[test]
+fn allowed_flow_passes_both_ways() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.run(UPLINK, &vxlan(&tcp(PEER_IP, WEB_IP, (1000, 80), SYN))).only().0, WEB);
+    assert_eq!(gateway.run(WEB, &tcp(WEB_IP, PEER_IP, (80, 1000), SYN | ACK)).only().0, UPLINK);
+    assert_eq!(gateway.run(UPLINK, &vxlan(&tcp(PEER_IP, WEB_IP, (1000, 80), ACK))).only().0, WEB);
+}
+
+#[test]
+fn reply_needs_no_rule_of_its_own() {
+    let mut gateway = Gateway::new();
+    let query = udp(WEB_IP, OTHER_IP, (1000, 53), b"query");
+    let answer = vxlan(&udp(OTHER_IP, WEB_IP, (53, 1000), b"answer"));
+    assert_eq!(gateway.run(UPLINK, &answer).dropped, Some(DropReason::PolicyDeny), "before the query");
+    gateway.run(WEB, &query).only();
+    assert_eq!(gateway.run(UPLINK, &answer).only().0, WEB);
+}
+
+#[test]
+fn icmp_error_passes_with_the_flow_that_it_quotes() {
+    let mut gateway = Gateway::new();
+    let query = udp(WEB_IP, OTHER_IP, (1000, 53), b"query");
+    let error = |quoted: &[u8]| {
+        let mut message = vec![3, 3, 0, 0, 0, 0, 0, 0];
+        message.extend_from_slice(&quoted[14..42]);
+        let sum = checksum::Sum::of(&message).finish();
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        let mut packet = Vec::new();
+        PacketBuilder::ethernet2([2; 6], OUR_MAC)
+            .ipv4([10, 65, 21, 1], WEB_IP, 64)
+            .write(&mut packet, etherparse::IpNumber::ICMP, &message)
+            .expect("a Vec takes all");
+        vxlan(&packet)
+    };
+    assert_eq!(gateway.run(UPLINK, &error(&query)).dropped, Some(DropReason::PolicyDeny), "no such flow yet");
+    gateway.run(WEB, &query).only();
+    assert_eq!(gateway.run(UPLINK, &error(&query)).only().0, WEB);
+    let other = udp(WEB_IP, OTHER_IP, (1001, 53), b"query");
+    assert_eq!(gateway.run(UPLINK, &error(&other)).dropped, Some(DropReason::PolicyDeny), "another flow");
+}
+
+#[test]
+fn change_holds_for_the_next_packet_and_leaves_other_flows_alone() {
+    let mut gateway = Gateway::new();
+    let peer = vxlan(&tcp(PEER_IP, WEB_IP, (1000, 80), ACK));
+    let reply = tcp(WEB_IP, PEER_IP, (80, 1000), ACK);
+    let bystander = udp(OPEN_IP, OTHER_IP, (1000, 53), b"query");
+    gateway.run(UPLINK, &peer).only();
+    gateway.run(WEB, &reply).only();
+    gateway.run(OPEN, &bystander).only();
+
+    gateway.publish(|snapshot| set_endpoint(snapshot, WEB_IP, &[], &[allow_tcp_80(&[OTHER_IP])]));
+    gateway.run(OPEN, &bystander).only();
+    assert_eq!(gateway.counters.flows_reclassified.get(), 0, "the change cannot affect the bystander");
+    assert_eq!(gateway.run(WEB, &reply).dropped, Some(DropReason::PolicyDeny), "replies end with their flow");
+    assert_eq!(gateway.counters.flows_reclassified.get(), 1);
+    assert_eq!(gateway.run(UPLINK, &peer).dropped, Some(DropReason::PolicyDeny));
+
+    gateway.publish(|snapshot| set_endpoint(snapshot, WEB_IP, &[], &[allow_tcp_80(&[PEER_IP, OTHER_IP])]));
+    gateway.run(UPLINK, &peer).only();
+    gateway.run(WEB, &reply).only();
+}
+
+#[test]
+fn unrelated_snapshots_re_evaluate_nothing() {
+    let mut gateway = Gateway::new();
+    let packet = udp(OPEN_IP, PEER_IP, (1000, 53), b"query");
+    gateway.run(OPEN, &packet).only();
+    for _ in 0..3 {
+        gateway.publish(|snapshot| set_endpoint(snapshot, WEB_IP, &[], &[allow_tcp_80(&[OTHER_IP])]));
+        gateway.publish(|_| {});
+        gateway.run(OPEN, &packet).only();
+    }
+    assert_eq!(gateway.counters.flows_reclassified.get(), 0);
+}
+
+#[test]
+fn new_route_moves_a_live_flow() {
+    let mut gateway = Gateway::new();
+    let packet = udp(OPEN_IP, DIRECT_IP, (1000, 53), b"query");
+    assert_eq!(gateway.run(OPEN, &packet).only().0, UPLINK);
+    gateway.publish(|snapshot| {
+        snapshot.fib = Fib::build([(ip(DIRECT_IP).into(), 32, NextHopId(3))]);
+    });
+    assert_eq!(gateway.run(OPEN, &packet).only().0, WEB);
+    gateway.publish(|snapshot| snapshot.fib = Fib::build([]));
+    assert_eq!(gateway.run(OPEN, &packet).dropped, Some(DropReason::NoRoute));
+}
+
+#[test]
+fn new_syn_after_a_closed_connection_is_judged_as_new() {
+    let mut gateway = Gateway::new();
+    gateway.run(UPLINK, &vxlan(&tcp(PEER_IP, WEB_IP, (1000, 80), SYN))).only();
+    gateway.run(WEB, &tcp(WEB_IP, PEER_IP, (80, 1000), 4)).only();
+    let from_web = gateway.run(WEB, &tcp(WEB_IP, PEER_IP, (80, 1000), SYN));
+    assert_eq!(from_web.only().0, UPLINK);
+    assert_eq!(gateway.counters.flows_inserted.get(), 2);
+}

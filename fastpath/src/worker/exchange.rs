@@ -1,0 +1,77 @@
+//! What workers share: the UMEM's spare frames, and rings that hand frames to the worker who owns the output port.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+use margay_flowtable::PortId;
+
+use crate::frame::Frame;
+use crate::umem::{FramePool, Umem};
+
+/// Frames that one worker can have handed to another and not yet taken.
+const HANDOVER: usize = 512;
+/// A pool below this takes frames from the spares, one above `POOL_HIGH` gives some back.
+const POOL_LOW: usize = 256;
+const POOL_HIGH: usize = 2048;
+
+#[derive(Debug)]
+pub struct Exchange {
+    pub umem: Arc<Umem>,
+    spare: ArrayQueue<Frame>,
+    workers: usize,
+    /// From worker `a` to worker `b` at `a * workers + b`: one producer, one consumer each.
+    handover: Box<[ArrayQueue<(PortId, Frame)>]>,
+}
+
+impl Exchange {
+    /// `frames` are all frames of the UMEM; workers draw theirs from them.
+    pub fn new(umem: Arc<Umem>, frames: Vec<Frame>, workers: usize) -> Self {
+        let spare = ArrayQueue::new(frames.len().max(1));
+        for frame in frames {
+            // As many places as frames.
+            drop(spare.push(frame));
+        }
+        let handover = (0..workers * workers).map(|_| ArrayQueue::new(HANDOVER)).collect();
+        Self { umem, spare, workers, handover }
+    }
+
+    /// Frames that no worker and no port holds.
+    pub fn spare(&self) -> usize {
+        self.spare.len()
+    }
+
+    /// Frames on their way from one worker to another.
+    pub fn handed_over(&self) -> usize {
+        self.handover.iter().map(ArrayQueue::len).sum()
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.workers
+    }
+
+    pub(super) fn hand(&self, from: usize, to: usize, port: PortId, frame: Frame) -> Result<(), Frame> {
+        self.handover[from * self.workers + to].push((port, frame)).map_err(|(_, frame)| frame)
+    }
+
+    pub(super) fn take(&self, from: usize, to: usize) -> Option<(PortId, Frame)> {
+        self.handover[from * self.workers + to].pop()
+    }
+
+    /// Moves frames between the pool and the spares when the pool runs low or full. Frames drift: they return to the
+    /// worker that sends them, not to the one that received them.
+    pub(super) fn balance(&self, pool: &mut FramePool) {
+        if pool.len() < POOL_LOW {
+            pool.extend((0..POOL_LOW).map_while(|_| self.spare.pop()));
+        } else if pool.len() > POOL_HIGH {
+            self.return_frames(pool, pool.len() - POOL_HIGH + POOL_LOW);
+        }
+    }
+
+    /// Returns up to `count` frames of the pool to the spares.
+    pub(super) fn return_frames(&self, pool: &mut FramePool, count: usize) {
+        for frame in (0..count).map_while(|_| pool.get()) {
+            // As many places as frames.
+            drop(self.spare.push(frame));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! How control talks to a worker: bounded queues that neither side waits on.
+
+use crossbeam::queue::ArrayQueue;
+use margay_flowtable::PortId;
+
+use crate::port::Port;
+
+const COMMANDS: usize = 256;
+
+/// What control asks of a worker, in order.
+#[derive(Debug)]
+pub enum Command {
+    /// Receive from this port, and send what goes out of it.
+    Attach(Box<dyn Port>),
+    /// Frames for this port go to the worker of that number, who owns one of its queues.
+    Via { port: PortId, worker: usize },
+    /// Stop using the port. Its box comes back by [`Mailbox::returned`] where this worker had one.
+    Detach(PortId),
+    /// Give every frame and port back, and end.
+    Stop,
+}
+
+#[derive(Debug)]
+pub struct Mailbox {
+    commands: ArrayQueue<Command>,
+    returned: ArrayQueue<Returned>,
+}
+
+/// A port that the worker is done with.
+#[derive(Debug)]
+pub struct Returned {
+    pub id: PortId,
+    /// `None` where the worker only reached it by another worker.
+    pub port: Option<Box<dyn Port>>,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        // A worker returns at most one port for each command, and control takes them before it sends as many more.
+        Self { commands: ArrayQueue::new(COMMANDS), returned: ArrayQueue::new(2 * COMMANDS) }
+    }
+}
+
+impl Mailbox {
+    /// Queues a command; gives it back where the worker has not caught up with those before.
+    pub fn send(&self, command: Command) -> Result<(), Command> {
+        if self.returned.len() >= COMMANDS {
+            return Err(command);
+        }
+        self.commands.push(command)
+    }
+
+    /// The next port that the worker has let go of.
+    pub fn returned(&self) -> Option<Returned> {
+        self.returned.pop()
+    }
+
+    pub(super) fn next(&self) -> Option<Command> {
+        self.commands.pop()
+    }
+
+    pub(super) fn give_back(&self, returned: Returned) {
+        // `send` keeps room for one answer to each queued command, so the queue is never full here; if it were,
+        // dropping the box closes the port, which is what control does with it.
+        drop(self.returned.push(returned));
+    }
+}

@@ -1,0 +1,278 @@
+//! The worker: receive from its queues, run the pipeline, transmit, reclaim. One turn after another, never waiting.
+//!
+//! A worker owns its queue of every port; a port that has no queue for it is reached through the worker who owns one.
+
+mod exchange;
+mod mailbox;
+mod thread;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use margay_flowtable::publish::Reader;
+use margay_flowtable::table::FlowTable;
+use margay_flowtable::{PortId, Snapshot};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+
+pub use exchange::Exchange;
+pub use mailbox::{Command, Mailbox, Returned};
+pub use thread::{Idle, WorkerHandle, spawn};
+
+use crate::counters::{Counters, MAX_PORTS};
+use crate::drop::DropReason;
+use crate::egress::{Egress, Refusal};
+use crate::frame::{BURST, Burst};
+use crate::pipeline::{Expiry, Pipeline, Turn};
+use crate::port::{Census, Port};
+use crate::umem::FramePool;
+
+/// How long a worker without frames sleeps at most, in milliseconds: the delay of a command and of expiry.
+const SLEEP: u16 = 20;
+/// The same where another worker may hand frames over, which wakes nobody.
+const SLEEP_WITH_PEERS: u16 = 1;
+
+/// How a worker reaches an output port.
+#[derive(Debug, Default)]
+enum Way {
+    #[default]
+    None,
+    Own(Box<dyn Port>),
+    Worker(usize),
+}
+
+#[derive(Debug)]
+pub struct Worker {
+    index: usize,
+    exchange: Arc<Exchange>,
+    mailbox: Arc<Mailbox>,
+    counters: Arc<Counters>,
+    reader: Reader<Snapshot>,
+    pipeline: Pipeline,
+    expiry: Expiry,
+    pool: FramePool,
+    burst: Burst,
+    egress: Egress,
+    ways: Box<[Way]>,
+    /// Ports of `ways` that are `Own`, to visit without looking at all.
+    own: Vec<PortId>,
+    /// Watches the own ports' descriptors, where the worker sleeps when idle.
+    epoll: Option<Epoll>,
+    stopped: bool,
+}
+
+/// What a worker is made from.
+#[derive(Debug)]
+pub struct Parts {
+    /// Number of this worker, below the number that the exchange was made for.
+    pub index: usize,
+    pub exchange: Arc<Exchange>,
+    pub table: Arc<FlowTable>,
+    pub reader: Reader<Snapshot>,
+}
+
+impl Worker {
+    pub fn new(parts: Parts) -> Self {
+        let counters = Arc::new(Counters::default());
+        let expiry = Expiry::new(parts.exchange.workers());
+        Self {
+            index: parts.index,
+            pool: FramePool::with_capacity(parts.exchange.umem.layout().chunks as usize),
+            exchange: parts.exchange,
+            mailbox: Arc::new(Mailbox::default()),
+            pipeline: Pipeline::new(parts.table, Arc::clone(&counters)),
+            expiry,
+            counters,
+            reader: parts.reader,
+            burst: Burst::default(),
+            egress: Egress::default(),
+            ways: (0..MAX_PORTS).map(|_| Way::None).collect(),
+            own: Vec::with_capacity(MAX_PORTS),
+            epoll: None,
+            stopped: false,
+        }
+    }
+
+    /// Lets the worker sleep in `sleep`. Call before ports are attached.
+    pub fn watch(&mut self) -> io::Result<()> {
+        self.epoll = Some(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
+        Ok(())
+    }
+
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// One turn at `now` (milliseconds of a monotonic clock). True if it moved a frame.
+    pub fn turn(&mut self, now: u64) -> bool {
+        while let Some(command) = self.mailbox.next() {
+            self.obey(command);
+        }
+        self.exchange.balance(&mut self.pool);
+        let received = self.receive(now);
+        let taken = self.take_handed_over();
+        self.transmit();
+        self.reclaim();
+        self.expiry.run(&self.pipeline, now, self.reader.current().generation);
+        self.counters.turns.add(1);
+        let busy = received + taken > 0;
+        self.counters.busy_turns.add(u64::from(busy));
+        self.counters.pool.store(self.pool.len() as u64, Relaxed);
+        busy
+    }
+
+    /// Waits until a frame arrives, or `SLEEP` is over; returns at once while frames wait for transmission.
+    fn sleep(&self) {
+        let Some(epoll) = self.epoll.as_ref().filter(|_| self.egress.is_empty()) else { return };
+        let timeout = if self.exchange.workers() > 1 { SLEEP_WITH_PEERS } else { SLEEP };
+        // A signal only ends the sleep early.
+        let _ = epoll.wait(&mut [EpollEvent::empty(); 4], timeout);
+    }
+
+    /// Whether `Command::Stop` has been obeyed.
+    pub fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Frames that this worker and its ports hold.
+    pub fn census(&self) -> (usize, Census) {
+        let mut sum = Census::default();
+        for port in self.own_ports() {
+            let census = port.census();
+            sum.fill += census.fill;
+            sum.rx += census.rx;
+            sum.tx += census.tx;
+            sum.completion += census.completion;
+        }
+        (self.pool.len() + self.egress.len(), sum)
+    }
+
+    /// One of the worker's own ports. For what drives a worker by hand: tests, benches, replay.
+    pub fn port_mut(&mut self, id: PortId) -> Option<&mut (dyn Port + 'static)> {
+        match self.ways.get_mut(usize::from(id.0))? {
+            Way::Own(port) => Some(&mut **port),
+            _ => None,
+        }
+    }
+
+    /// The worker's free frames. For what drives a worker by hand.
+    pub fn pool_mut(&mut self) -> &mut FramePool {
+        &mut self.pool
+    }
+
+    fn own_ports(&self) -> impl Iterator<Item = &dyn Port> {
+        self.own.iter().filter_map(|id| match &self.ways[usize::from(id.0)] {
+            Way::Own(port) => Some(&**port),
+            _ => None,
+        })
+    }
+
+    fn receive(&mut self, now: u64) -> usize {
+        let snapshot = self.reader.current();
+        let umem = &*self.exchange.umem;
+        let turn = Turn { snapshot, umem, now };
+        let mut received = 0;
+        for id in &self.own {
+            let Way::Own(port) = &mut self.ways[usize::from(id.0)] else { continue };
+            port.rx(umem, &mut self.burst);
+            if !self.burst.is_empty() {
+                received += self.burst.len();
+                self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
+            }
+        }
+        received
+    }
+
+    /// Frames that other workers rewrote for ports of ours.
+    fn take_handed_over(&mut self) -> usize {
+        let mut taken = 0;
+        for from in (0..self.exchange.workers()).filter(|&from| from != self.index) {
+            for (port, frame) in (0..BURST).map_while(|_| self.exchange.take(from, self.index)) {
+                taken += 1;
+                if let Err((frame, refusal)) = self.egress.push(port, frame) {
+                    self.pipeline.discard(port, frame, refusal, &mut self.pool);
+                }
+            }
+        }
+        taken
+    }
+
+    fn transmit(&mut self) {
+        let Self { egress, ways, exchange, counters, pool, index, .. } = self;
+        egress.flush(|id, burst| match &mut ways[usize::from(id.0)] {
+            Way::Own(port) => port.tx(&exchange.umem, burst),
+            Way::Worker(to) => {
+                for frame in burst.drain_front(burst.len()) {
+                    if let Err(frame) = exchange.hand(*index, *to, id, frame) {
+                        counters.count_drop(frame.port, DropReason::TxFull);
+                        pool.put(frame);
+                    }
+                }
+            }
+            Way::None => {
+                for frame in burst.drain_front(burst.len()) {
+                    counters.count_drop(frame.port, DropReason::PortGone);
+                    pool.put(frame);
+                }
+            }
+        });
+    }
+
+    fn reclaim(&mut self) {
+        for id in &self.own {
+            if let Way::Own(port) = &mut self.ways[usize::from(id.0)] {
+                port.reclaim(&self.exchange.umem, &mut self.pool);
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Attach(port) => {
+                let id = port.id();
+                if let (Some(epoll), Some(fd)) = (&self.epoll, port.fd()) {
+                    // A descriptor that cannot be watched costs latency (sleeps are short), not frames. It leaves the
+                    // set when the port closes it.
+                    let _ = epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(id.0)));
+                }
+                self.egress.open(id);
+                self.ways[usize::from(id.0)] = Way::Own(port);
+                self.own.push(id);
+            }
+            Command::Via { port, worker } => {
+                self.egress.open(port);
+                self.ways[usize::from(port.0)] = Way::Worker(worker);
+            }
+            Command::Detach(id) => self.detach(id),
+            Command::Stop => {
+                for id in std::mem::take(&mut self.own) {
+                    self.detach(id);
+                }
+                let all = self.pool.len();
+                self.exchange.return_frames(&mut self.pool, all);
+                self.stopped = true;
+            }
+        }
+    }
+
+    fn detach(&mut self, id: PortId) {
+        if let Some(mut burst) = self.egress.close(id) {
+            for frame in burst.drain_front(burst.len()) {
+                self.pipeline.discard(id, frame, Refusal::NoPort, &mut self.pool);
+            }
+        }
+        self.own.retain(|&own| own != id);
+        let port = match std::mem::take(&mut self.ways[usize::from(id.0)]) {
+            Way::Own(mut port) => {
+                port.drain(&self.exchange.umem, &mut self.pool);
+                Some(port)
+            }
+            _ => None,
+        };
+        self.mailbox.give_back(Returned { id, port });
+    }
+}
