@@ -2,7 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod compile;
 pub mod config;
 pub mod identity;
+pub mod kernel;
+pub mod manifest;
+pub mod probe;
+pub mod selector;
 pub mod state;

@@ -4,9 +4,12 @@
 //! for one prefix the cluster's route wins, and an address of the node itself wins over both.
 
 mod blocks;
+mod endpoints;
 pub mod gateways;
 mod local;
 mod next_hops;
+mod pods;
+mod policy;
 mod prefixes;
 pub mod routes;
 pub mod steering;
@@ -19,6 +22,7 @@ use ipnet::IpNet;
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::{Fib, NextHopId, PortKind, PortState, Snapshot, Tunnel};
 
+pub use self::endpoints::endpoints;
 pub use self::next_hops::NeighbourKey;
 use self::next_hops::{NextHops, Underlay};
 use self::routes::{ClusterRoute, RouteKind, local_pods};

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use k8s_openapi::api::networking::v1::NetworkPolicySpec;
+
+use super::NetworkPolicy;
 
 pub type Labels = BTreeMap<String, String>;
 
@@ -30,12 +31,12 @@ impl fmt::Display for Name {
 }
 
 /// All objects. Values are shared: a new `Cluster` after one change copies pointers alone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
     pub namespaces: BTreeMap<String, Arc<Namespace>>,
     pub nodes: BTreeMap<String, Arc<Node>>,
     pub pods: BTreeMap<Name, Arc<Pod>>,
-    pub network_policies: BTreeMap<Name, Arc<NetworkPolicySpec>>,
+    pub network_policies: BTreeMap<Name, Arc<NetworkPolicy>>,
     pub services: BTreeMap<Name, Arc<Service>>,
     pub endpoint_slices: BTreeMap<Name, Arc<EndpointSlice>>,
     pub ip_pools: BTreeMap<String, Arc<IpPool>>,
@@ -43,20 +44,20 @@ pub struct Cluster {
     pub ipam_blocks: BTreeMap<String, Arc<IpamBlock>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
     /// With `kubernetes.io/metadata.name`, written in the object or not.
     pub labels: Labels,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     pub labels: Labels,
     pub annotations: BTreeMap<String, String>,
     /// Underlay address with its prefix, per family: Calico's annotation, else the first InternalIP as /32 or /128.
     pub ipv4: Option<IpNet>,
     pub ipv6: Option<IpNet>,
-    /// Every InternalIP and ExternalIP in `status.addresses`, and the two above.
+    /// Every InternalIP and ExternalIP in `status.addresses`, the two above, and the tunnel addresses below.
     pub addresses: Vec<IpAddr>,
     /// Annotation projectcalico.org/IPv4IPIPTunnelAddr.
     pub ipip_tunnel: Option<IpAddr>,
@@ -69,7 +70,7 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     pub labels: Labels,
     /// `spec.nodeName`; empty while not scheduled.
@@ -77,6 +78,10 @@ pub struct Pod {
     pub host_network: bool,
     /// Phase Succeeded or Failed: the pod holds no address any more.
     pub finished: bool,
+    /// `metadata.deletionTimestamp` is set: another pod may hold its address already.
+    pub terminating: bool,
+    /// `metadata.creationTimestamp` in seconds of the Unix epoch; 0 where unknown.
+    pub created: i64,
     /// `status.podIPs`, else `status.podIP`.
     pub addresses: Vec<IpAddr>,
     /// Ports that its containers declare (init containers that are sidecars included).
@@ -110,7 +115,7 @@ pub struct PodPort {
     pub port: u16,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// `spec.clusterIPs` without `None`.
     pub cluster_ips: Vec<IpAddr>,
@@ -125,7 +130,7 @@ pub struct ServicePort {
     pub port: u16,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSlice {
     /// Label kubernetes.io/service-name, in the slice's namespace.
     pub service: String,

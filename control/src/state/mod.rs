@@ -4,12 +4,14 @@
 
 mod cluster;
 mod kernel;
+mod network_policy;
 
 pub use cluster::{
     BlockAffinity, Cluster, EndpointSlice, IpPool, IpamBlock, Labels, Name, Namespace, Node, Pod, PodPort,
     Protocol, Service, ServicePort, SliceEndpoint, TunnelMode,
 };
 pub use kernel::{Kernel, Link, Neighbour, Route};
+pub use network_policy::{NetworkPolicy, NetworkPolicyRule, Peer, PolicyPort, PortMatch};
 
 use margay_flowtable::PortId;
 

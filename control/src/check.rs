@@ -1,0 +1,103 @@
+//! What policy says of each probe's first packet, by the compiler and the classifier that workers run.
+
+use margay_flowtable::classify::{Decision, Tuple, classify};
+use margay_flowtable::{Endpoints, Verdict};
+use serde::Serialize;
+
+use crate::compile;
+use crate::probe::{Expect, Given, Packet, Probe, Unresolved};
+use crate::state::Cluster;
+
+/// Source port of a probe that names none: the first ephemeral one (IANA).
+const EPHEMERAL: u16 = 49152;
+
+/// The answer to one probe; its JSON form is an interface that scripts rely on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answer {
+    #[serde(flatten)]
+    pub given: Given,
+    pub verdict: Expect,
+    pub expect: Option<Expect>,
+    pub egress: Half,
+    pub ingress: Half,
+}
+
+/// What one end's policy says, and what decided: no policy where none selects the end; no rule where a policy's
+/// isolation did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Half {
+    pub verdict: Expect,
+    /// `NAMESPACE/NAME`.
+    pub policy: Option<String>,
+    /// Position in the policy's ingress or egress list.
+    pub rule: Option<u32>,
+}
+
+impl Answer {
+    /// Whether the verdict is the expected one, or none was expected.
+    pub fn agrees(&self) -> bool {
+        self.expect.is_none_or(|expect| expect == self.verdict)
+    }
+}
+
+impl Half {
+    const UNDELIVERED: Self = Self { verdict: Expect::Deny, policy: None, rule: None };
+
+    fn of(decision: &Decision<'_>) -> Self {
+        Self {
+            verdict: spoken(decision.verdict),
+            policy: decision.policy.map(|policy| policy.name.to_string()),
+            rule: decision.rule,
+        }
+    }
+}
+
+fn spoken(verdict: Verdict) -> Expect {
+    match verdict {
+        Verdict::Allow => Expect::Allow,
+        Verdict::Deny => Expect::Deny,
+    }
+}
+
+/// A probe that cannot be answered.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {why}")]
+pub struct Unanswerable {
+    pub line: usize,
+    #[source]
+    pub why: Unresolved,
+}
+
+/// Answers the probes in their order, with every pod of the cluster taken as served.
+pub fn check(cluster: &Cluster, probes: &[Probe]) -> Result<Vec<Answer>, Unanswerable> {
+    let endpoints = compile::endpoints(cluster, |_, _| true);
+    let answer = |probe: &Probe| {
+        let packets = probe.packets(cluster).map_err(|why| Unanswerable { line: probe.line, why })?;
+        Ok(answer(&endpoints, probe, &packets))
+    };
+    probes.iter().map(answer).collect()
+}
+
+/// Allowed if each packet is; of several the first that is denied speaks. Without a packet (a service without ready
+/// endpoints) nothing is delivered.
+fn answer(endpoints: &Endpoints, probe: &Probe, packets: &[Packet]) -> Answer {
+    let halves = |packet: &Packet| {
+        let tuple = Tuple {
+            src: packet.src,
+            dst: packet.dst,
+            protocol: probe.protocol.0,
+            sport: if packet.dport.is_some() { probe.sport.unwrap_or(EPHEMERAL) } else { 0 },
+            dport: packet.dport.unwrap_or(0),
+        };
+        let classification = classify(endpoints, &tuple);
+        let halves = (Half::of(&classification.egress), Half::of(&classification.ingress));
+        (spoken(classification.verdict()), halves)
+    };
+    let verdicts: Vec<_> = packets.iter().map(halves).collect();
+    let denied = verdicts.iter().find(|(verdict, _)| *verdict == Expect::Deny);
+    let (verdict, (egress, ingress)) = denied
+        .or(verdicts.first())
+        .cloned()
+        .unwrap_or((Expect::Deny, (Half::UNDELIVERED, Half::UNDELIVERED)));
+    Answer { given: probe.given.clone(), verdict, expect: probe.expect, egress, ingress }
+}

@@ -1,0 +1,94 @@
+//! `margay check`: what policy says of probes, without a gateway.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use margay_control::check::{self, Answer, Half};
+use margay_control::probe::{self, Expect};
+
+use super::{Manifests, Output};
+
+/// Say which probes the policies in a directory of manifests would allow
+///
+/// Every pod is taken as served: the sender's egress and the receiver's ingress policy must both allow. Exit code 0 if
+/// every `expect` agrees, 1 if not, 2 on bad input.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    manifests: Manifests,
+    /// Probes: a YAML list of {from, to, proto, port, expect}.
+    #[arg(long, value_name = "FILE")]
+    probes: PathBuf,
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let probes = probe::load(&self.probes)?;
+        let cluster = self.manifests.load()?;
+        let answers = check::check(&cluster, &probes).with_context(|| self.probes.display().to_string())?;
+        let mut out = BufWriter::new(io::stdout().lock());
+        match self.output {
+            Output::Json => {
+                serde_json::to_writer_pretty(&mut out, &answers)?;
+                writeln!(out)?;
+            }
+            Output::Table => table(&mut out, &answers)?,
+        }
+        out.flush()?;
+        Ok(ExitCode::from(u8::from(!answers.iter().all(Answer::agrees))))
+    }
+}
+
+fn table(out: &mut impl Write, answers: &[Answer]) -> io::Result<()> {
+    let header =
+        ["FROM", "TO", "PROTO", "PORT", "VERDICT", "EXPECT", "EGRESS", "INGRESS", ""].map(str::to_owned);
+    let rows: Vec<[String; 9]> = std::iter::once(header).chain(answers.iter().map(row)).collect();
+    let widths: [usize; 9] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    let wrong = answers.iter().filter(|answer| !answer.agrees()).count();
+    writeln!(out, "{} probes, {wrong} not as expected", answers.len())
+}
+
+fn row(answer: &Answer) -> [String; 9] {
+    let given = &answer.given;
+    let bare = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    [
+        given.from.clone(),
+        given.to.clone(),
+        bare(&given.proto),
+        bare(&given.port),
+        word(answer.verdict).to_owned(),
+        answer.expect.map_or("-", word).to_owned(),
+        half(&answer.egress),
+        half(&answer.ingress),
+        if answer.agrees() { String::new() } else { "<- not as expected".to_owned() },
+    ]
+}
+
+fn word(verdict: Expect) -> &'static str {
+    match verdict {
+        Expect::Allow => "allow",
+        Expect::Deny => "deny",
+    }
+}
+
+fn half(half: &Half) -> String {
+    let verdict = word(half.verdict);
+    match (&half.policy, half.rule) {
+        (None, _) => verdict.to_owned(),
+        (Some(policy), None) => format!("{verdict} by {policy}"),
+        (Some(policy), Some(rule)) => format!("{verdict} by {policy} rule {rule}"),
+    }
+}

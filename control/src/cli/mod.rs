@@ -1,0 +1,66 @@
+//! The command line: one file a command, each with its arguments and its `run`.
+
+mod check;
+mod external;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use margay_control::manifest::{self, Problem};
+use margay_control::state::Cluster;
+
+/// Exit code for input that cannot be used: arguments (clap's own code), files, objects' absence.
+pub(crate) const BAD_INPUT: u8 = 2;
+
+/// Userspace fast-path gateway for Kubernetes networks.
+#[derive(Debug, Parser)]
+#[command(name = "margay", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Check),
+    /// `margay lab` and `margay perf` run `margay-lab` and `margay-perf`.
+    #[command(external_subcommand)]
+    External(Vec<OsString>),
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Check(command) => command.run(),
+            Command::External(words) => external::run(&words),
+        }
+    }
+}
+
+/// How results are printed on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// A table for people.
+    #[default]
+    Table,
+    Json,
+}
+
+/// Where a command without a running gateway finds the cluster's objects.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Manifests {
+    /// Directory of Kubernetes objects as `kubectl get -o yaml` prints them (*.yaml, *.yml, *.json).
+    #[arg(long, value_name = "DIR")]
+    manifests: PathBuf,
+}
+
+impl Manifests {
+    /// Loads the objects. What cannot be enforced is named on stderr and takes nothing else down.
+    pub(crate) fn load(&self) -> Result<Cluster, manifest::Unlistable> {
+        let (cluster, problems) = manifest::load_dir(&self.manifests)?;
+        problems.iter().for_each(|problem: &Problem| eprintln!("margay: {problem}"));
+        Ok(cluster)
+    }
+}

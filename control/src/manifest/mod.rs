@@ -1,0 +1,23 @@
+//! Manifests: objects as `kubectl get -o yaml` (or `-o json`) prints them, to the objects of [`Cluster`].
+//!
+//! An external format ends here. Whatever leaves this module has been checked as the API server would check it; what
+//! is wrong is a [`Problem`] that names file, line, object and field, and takes nothing else down with it.
+//!
+//! [`Cluster`]: crate::state::Cluster
+
+mod calico;
+mod directory;
+mod network_policy;
+mod node;
+mod object;
+mod parse;
+mod pod;
+mod problem;
+mod service;
+mod validate;
+pub(crate) mod yaml;
+
+pub use directory::{Directory, Unlistable, load_dir};
+pub(crate) use node::NAMESPACE_NAME_LABEL;
+pub use object::{Id, Kind, Object};
+pub use problem::{FieldPath, Invalid, Place, Problem, Reason, Step};

@@ -1,0 +1,112 @@
+//! One file's text to objects: documents, lists and the kinds in them.
+
+use serde_json::Value;
+
+use super::object::{Id, Kind, Object};
+use super::problem::{Field, Invalid, Place, Problem, Reason};
+use super::yaml::{self, Node};
+use super::{calico, network_policy, node, pod, service, validate};
+use crate::state::Name;
+
+/// What a file holds, in its order.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    pub(super) objects: Vec<Found>,
+    pub(super) problems: Vec<Problem>,
+}
+
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) id: Id,
+    pub(super) place: Place,
+    pub(super) object: Object,
+}
+
+/// Reads the objects of a text. An object that is not valid becomes a problem, and the others stand; a text that is
+/// no YAML is a problem as a whole.
+pub(super) fn parse(text: &str, file: &Place) -> Result<Parsed, Problem> {
+    let documents = yaml::documents(text)
+        .map_err(|error| Problem::new(file.at(error.line), None, Reason::Syntax(error.why)))?;
+    let mut parsed = Parsed::default();
+    for document in documents.nodes() {
+        parsed.visit(document, None, file);
+    }
+    Ok(parsed)
+}
+
+/// API version and kind.
+type Type<'n> = (&'n str, &'n str);
+
+impl Parsed {
+    /// Takes in an object, or each of a list's. `of_list` is the type of a typed list's items, which may not repeat it.
+    fn visit(&mut self, node: Node<'_>, of_list: Option<Type<'_>>, file: &Place) {
+        let place = file.at(node.line());
+        let text = |key| node.get(key).and_then(Node::as_str);
+        let api_version = text("apiVersion").or(of_list.map(|t| t.0));
+        let kind = text("kind").or(of_list.map(|t| t.1));
+        let (Some(api_version), Some(kind)) = (api_version, kind) else {
+            let missing = if kind.is_none() { "kind" } else { "apiVersion" };
+            let reason = Reason::NotAnObject(format!("it has no `{missing}`"));
+            return self.problems.push(Problem::new(place, None, reason));
+        };
+        if let (Some(of_items), Some(items)) = (kind.strip_suffix("List"), node.get("items")) {
+            let of_items = (!of_items.is_empty()).then_some((api_version, of_items));
+            return items.items().into_iter().flatten().for_each(|item| self.visit(item, of_items, file));
+        }
+        let Some(known) = Kind::of(api_version, kind) else {
+            let reason = Reason::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() };
+            return self.problems.push(Problem::new(place, None, reason));
+        };
+        let at_fault = |invalid: Invalid| (file.at(node.line_of(&invalid.field)), Reason::Invalid(invalid));
+        let id = match identify(node, known) {
+            Ok(id) => id,
+            Err(invalid) => {
+                let (place, reason) = at_fault(invalid);
+                return self.problems.push(Problem::new(place, None, reason));
+            }
+        };
+        match read(node, (api_version, kind), &id) {
+            Ok(object) => self.objects.push(Found { id, place, object }),
+            Err(invalid) => {
+                let (place, reason) = at_fault(invalid);
+                self.problems.push(Problem::new(place, Some(id), reason));
+            }
+        }
+    }
+}
+
+fn identify(node: Node<'_>, kind: Kind) -> Result<Id, Invalid> {
+    let metadata = Field::Root.key("metadata");
+    let text = |key| node.get("metadata").and_then(|m| m.get(key)).and_then(Node::as_str);
+    let name = text("name").ok_or_else(|| metadata.key("name").invalid("is required, a string"))?;
+    validate::name(&metadata.key("name"), name)?;
+    let namespace = match kind.is_namespaced() {
+        true => text("namespace").unwrap_or("default"),
+        false => "",
+    };
+    if kind.is_namespaced() {
+        validate::name(&metadata.key("namespace"), namespace)?;
+    }
+    Ok(Id { kind, name: Name::new(namespace, name) })
+}
+
+fn read(node: Node<'_>, (api_version, kind): Type<'_>, id: &Id) -> Result<Object, Invalid> {
+    let mut value = node.to_json()?;
+    if let Value::Object(object) = &mut value {
+        object.entry("apiVersion").or_insert_with(|| api_version.into());
+        object.entry("kind").or_insert_with(|| kind.into());
+    }
+    Ok(match id.kind {
+        Kind::Namespace => Object::Namespace(node::namespace(yaml::read(value)?)?.into()),
+        Kind::Node => Object::Node(node::node(yaml::read(value)?)?.into()),
+        Kind::Pod => Object::Pod(pod::pod(yaml::read(value)?)?.into()),
+        Kind::Service => Object::Service(service::service(yaml::read(value)?)?.into()),
+        Kind::EndpointSlice => Object::EndpointSlice(service::endpoint_slice(yaml::read(value)?)?.into()),
+        Kind::NetworkPolicy => {
+            Object::NetworkPolicy(network_policy::network_policy(yaml::read(value)?)?.into())
+        }
+        Kind::IpPool => Object::IpPool(calico::ip_pool(&yaml::read(value)?)?.into()),
+        Kind::BlockAffinity => Object::BlockAffinity(calico::block_affinity(yaml::read(value)?)?.into()),
+        Kind::IpamBlock => Object::IpamBlock(calico::ipam_block(&yaml::read(value)?)?.into()),
+    })
+}

@@ -1,0 +1,70 @@
+//! Pod.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::problem::{Field, Invalid};
+use super::validate;
+use crate::state::{Pod, PodPort};
+
+pub(super) fn pod(object: core::Pod) -> Result<Pod, Invalid> {
+    let metadata = object.metadata;
+    let status = object.status.unwrap_or_default();
+    let spec = object.spec.unwrap_or_default();
+    let labels = metadata.labels.unwrap_or_default();
+    validate::labels(&Field::Root.key("metadata").key("labels"), &labels)?;
+    Ok(Pod {
+        labels,
+        finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+        terminating: metadata.deletion_timestamp.is_some(),
+        created: metadata.creation_timestamp.map_or(0, |time| time.0.as_second()),
+        addresses: addresses(&status)?,
+        ports: ports(&spec)?,
+        host_network: spec.host_network.unwrap_or(false),
+        node: spec.node_name.unwrap_or_default(),
+    })
+}
+
+fn addresses(status: &core::PodStatus) -> Result<Vec<IpAddr>, Invalid> {
+    let field = Field::Root.key("status");
+    let mut addresses = Vec::new();
+    let list = field.key("podIPs");
+    for (i, entry) in status.pod_ips.iter().flatten().enumerate() {
+        addresses.push(validate::address(&list.index(i).key("ip"), &entry.ip)?);
+    }
+    if let (true, Some(ip)) = (addresses.is_empty(), status.pod_ip.as_ref().filter(|ip| !ip.is_empty())) {
+        addresses.push(validate::address(&field.key("podIP"), ip)?);
+    }
+    Ok(addresses)
+}
+
+/// Ports of the containers, then of the init containers that go on running (sidecars, `restartPolicy: Always`).
+fn ports(spec: &core::PodSpec) -> Result<Vec<PodPort>, Invalid> {
+    let field = Field::Root.key("spec");
+    let mut ports = Vec::new();
+    for (i, container) in spec.containers.iter().enumerate() {
+        declared(&field.key("containers").index(i), container, &mut ports)?;
+    }
+    for (i, container) in spec.init_containers.iter().flatten().enumerate() {
+        if container.restart_policy.as_deref() == Some("Always") {
+            declared(&field.key("initContainers").index(i), container, &mut ports)?;
+        }
+    }
+    Ok(ports)
+}
+
+fn declared(field: &Field<'_>, container: &core::Container, ports: &mut Vec<PodPort>) -> Result<(), Invalid> {
+    let list = field.key("ports");
+    for (i, port) in container.ports.iter().flatten().enumerate() {
+        let field = list.index(i);
+        let name = port.name.clone().unwrap_or_default();
+        if !name.is_empty() {
+            validate::port_name(&field.key("name"), &name)?;
+        }
+        let protocol = validate::protocol(&field.key("protocol"), port.protocol.as_deref())?;
+        let port = validate::port(&field.key("containerPort"), port.container_port)?;
+        ports.push(PodPort { name, protocol, port });
+    }
+    Ok(())
+}

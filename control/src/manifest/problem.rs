@@ -1,0 +1,162 @@
+//! What can be wrong with a manifest, and where: file, line, object, field.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Id;
+
+/// Something in a manifest that is not in force as written. Displays as `FILE:LINE: OBJECT: reason`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub place: Place,
+    /// The object, where it could be named.
+    pub object: Option<Id>,
+    pub reason: Reason,
+    /// The last good version of the object, or of all that the file held, stays in force.
+    pub last_good_stands: bool,
+}
+
+/// A position in a file; without a line it is the file as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub file: Arc<Path>,
+    /// From 1.
+    pub line: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
+    #[error("is not valid YAML: {0}")]
+    Syntax(String),
+    #[error("is no Kubernetes object: {0}")]
+    NotAnObject(String),
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+    #[error("is already defined at {0}; that one stands, remove one of them")]
+    Duplicate(Place),
+    #[error("{kind} of {api_version} is not a kind that Margay reads: skipped")]
+    UnknownKind { api_version: String, kind: String },
+}
+
+/// A field whose value the API server would refuse, or whose type is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {why}")]
+pub struct Invalid {
+    pub field: FieldPath,
+    pub why: String,
+}
+
+impl Problem {
+    pub(super) fn new(place: Place, object: Option<Id>, reason: Reason) -> Self {
+        Self { place, object, reason, last_good_stands: false }
+    }
+
+    /// A kind passed over: worth a line, and nothing that was meant for Margay is out of force.
+    pub fn is_skip(&self) -> bool {
+        matches!(self.reason, Reason::UnknownKind { .. })
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if let Some(object) = &self.object {
+            write!(f, "{object}: ")?;
+        }
+        write!(f, "{}", self.reason)?;
+        match self.last_good_stands {
+            true => write!(f, " (the last good version stays in force)"),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn file(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into().into(), line: None }
+    }
+
+    pub(super) fn at(&self, line: usize) -> Self {
+        Self { file: self.file.clone(), line: Some(line) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        self.line.map_or(Ok(()), |line| write!(f, ":{line}"))
+    }
+}
+
+/// The way from an object's root to a field, displayed as `spec.ingress[0].from`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldPath(pub Vec<Step>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Index(index) => write!(f, "[{index}]")?,
+                // Keys of labels and annotations hold dots and slashes.
+                Step::Key(key) if key.contains(['.', '/']) => write!(f, "[\"{key}\"]")?,
+                Step::Key(key) if i == 0 => write!(f, "{key}")?,
+                Step::Key(key) => write!(f, ".{key}")?,
+            }
+        }
+        if self.0.is_empty() { write!(f, "the object") } else { Ok(()) }
+    }
+}
+
+impl From<&serde_path_to_error::Path> for FieldPath {
+    fn from(path: &serde_path_to_error::Path) -> Self {
+        use serde_path_to_error::Segment;
+        let step = |segment: &Segment| match segment {
+            Segment::Seq { index } => Some(Step::Index(*index)),
+            Segment::Map { key } => Some(Step::Key(key.clone())),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        };
+        Self(path.iter().filter_map(step).collect())
+    }
+}
+
+/// A field while an object is read: grows on the stack, and becomes a [`FieldPath`] only where something is wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Field<'a> {
+    Root,
+    Key(&'a Field<'a>, &'a str),
+    Index(&'a Field<'a>, usize),
+}
+
+impl<'a> Field<'a> {
+    pub(super) fn key(&'a self, key: &'a str) -> Self {
+        Field::Key(self, key)
+    }
+
+    pub(super) fn index(&'a self, index: usize) -> Self {
+        Field::Index(self, index)
+    }
+
+    pub(super) fn invalid(&self, why: impl Into<String>) -> Invalid {
+        Invalid { field: self.path(), why: why.into() }
+    }
+
+    fn path(&self) -> FieldPath {
+        let (parent, step) = match self {
+            Field::Root => return FieldPath::default(),
+            Field::Key(parent, key) => (parent, Step::Key((*key).to_owned())),
+            Field::Index(parent, index) => (parent, Step::Index(*index)),
+        };
+        let mut path = parent.path();
+        path.0.push(step);
+        path
+    }
+}
