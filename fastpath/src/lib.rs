@@ -4,10 +4,19 @@
 
 #![deny(unsafe_code)]
 
+pub mod counters;
+pub mod drop;
+pub mod egress;
 pub mod frame;
+pub mod pipeline;
 pub mod port;
+pub mod steer;
 pub mod umem;
+pub mod worker;
+pub mod xdp;
 
+pub use counters::Counters;
+pub use drop::DropReason;
 pub use frame::{Burst, Frame};
 pub use port::{Census, Port};
 pub use umem::{FramePool, Layout, Umem};

@@ -1,0 +1,136 @@
+//! Which packets are Margay's: the decision of the XDP program (`bpf/margay.bpf.c`) over plain data, for replay and to
+//! test the program against. By destination alone; what becomes of a packet that is taken is the pipeline's.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use margay_flowtable::{Fib, NextHopId, PortKind};
+
+/// The side of the node that a port is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// Takes tunnel packets to this node, and what Margay routes.
+    Uplink = 0,
+    /// Takes every IP packet but those to the node itself.
+    Pod = 1,
+}
+
+impl From<&PortKind> for Kind {
+    fn from(kind: &PortKind) -> Self {
+        match kind {
+            PortKind::Uplink => Self::Uplink,
+            PortKind::Pod { .. } => Self::Pod,
+        }
+    }
+}
+
+/// Whose the addresses of a prefix are. Prefixes that are none of these are not in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Destination {
+    /// Routed by Margay: a block, or a pod's address.
+    Owned = 1,
+    /// An address of this node: the kernel's.
+    Local = 2,
+    /// An address of this node where tunnels end: tunnel packets are Margay's, the rest is the kernel's.
+    TunnelEnd = 3,
+}
+
+/// Prefixes (address without host bits, length) and whose they are. The longest that holds an address counts.
+pub type Routes = BTreeMap<(IpAddr, u8), Destination>;
+
+/// What the decision is made by.
+#[derive(Debug)]
+pub struct SteerTables {
+    routes: Fib,
+    vxlan_port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// To the AF_XDP socket of the queue.
+    Redirect,
+    /// To the kernel, untouched.
+    Pass,
+}
+
+const ETHERNET: usize = 14;
+const IPV4: usize = 20;
+const IPV6: usize = 40;
+const UDP: usize = 8;
+
+impl SteerTables {
+    pub fn new(routes: &Routes, vxlan_port: u16) -> Self {
+        let hops = routes
+            .iter()
+            .map(|(&(address, length), &destination)| (address, length, NextHopId(destination as u32)));
+        Self { routes: Fib::build(hops), vxlan_port }
+    }
+
+    fn destination(&self, address: IpAddr) -> Option<Destination> {
+        self.routes.lookup(address).map(|NextHopId(number)| match number {
+            1 => Destination::Owned,
+            2 => Destination::Local,
+            _ => Destination::TunnelEnd,
+        })
+    }
+
+    fn is_vxlan(&self, udp: &[u8]) -> bool {
+        udp.len() >= UDP && u16::from_be_bytes([udp[2], udp[3]]) == self.vxlan_port
+    }
+}
+
+/// Decides on a frame that came in by a port of this kind, addressed to `mac`. `None` stands for whatever unicast
+/// address the frame has: captures come from elsewhere.
+pub fn steer(tables: &SteerTables, kind: Kind, mac: Option<[u8; 6]>, frame: &[u8]) -> Steer {
+    let Some((header, packet)) = frame.split_at_checked(ETHERNET) else {
+        return Steer::Pass;
+    };
+    let is_ours = mac.map_or(header[0] & 1 == 0, |mac| header[..6] == mac);
+    let taken = match u16::from_be_bytes([header[12], header[13]]) {
+        0x0800 => is_ours && takes4(tables, kind, packet),
+        0x86dd => is_ours && takes6(tables, kind, packet),
+        _ => false,
+    };
+    if taken { Steer::Redirect } else { Steer::Pass }
+}
+
+fn takes4(tables: &SteerTables, kind: Kind, packet: &[u8]) -> bool {
+    let Some(header) = packet.first_chunk::<IPV4>() else {
+        return kind == Kind::Pod;
+    };
+    let to = Ipv4Addr::from([header[16], header[17], header[18], header[19]]);
+    let header_len = usize::from(header[0] & 15) * 4;
+    let is_later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
+    let is_tunnel = match header[9] {
+        4 => true,
+        17 if header_len >= IPV4 && !is_later_fragment => {
+            packet.get(header_len..).is_some_and(|udp| tables.is_vxlan(udp))
+        }
+        _ => false,
+    };
+    let others = kind == Kind::Pod && to != Ipv4Addr::BROADCAST;
+    takes(kind, tables.destination(to.into()), is_tunnel, others)
+}
+
+fn takes6(tables: &SteerTables, kind: Kind, packet: &[u8]) -> bool {
+    let Some((header, payload)) = packet.split_first_chunk::<IPV6>() else {
+        return kind == Kind::Pod;
+    };
+    let to: [u8; 16] = std::array::from_fn(|i| header[24 + i]);
+    let to = Ipv6Addr::from(to);
+    let is_tunnel = header[6] == 17 && tables.is_vxlan(payload);
+    let others = kind == Kind::Pod && !to.is_multicast() && !to.is_unicast_link_local();
+    takes(kind, tables.destination(to.into()), is_tunnel, others)
+}
+
+fn takes(kind: Kind, destination: Option<Destination>, is_tunnel: bool, others: bool) -> bool {
+    match destination {
+        Some(Destination::Owned) => true,
+        // A pod's tunnel packets never reach a tunnel device of the kernel's: policy would not see what is in them.
+        Some(Destination::Local) => kind == Kind::Pod && is_tunnel,
+        Some(Destination::TunnelEnd) => is_tunnel,
+        None => others,
+    }
+}

@@ -1,0 +1,287 @@
+//! AF_XDP: what a port needs of the kernel before a worker can have it. The XDP program that steers packets to the
+//! sockets, the UMEM, and opening and closing ports; `port/xdp.rs` is the port as the worker sees it.
+//!
+//! Everything here belongs to the control thread, in the network namespace of the devices.
+
+#![allow(unsafe_code)]
+
+mod attach;
+mod device;
+mod error;
+mod program;
+pub(crate) mod ring;
+pub(crate) mod socket;
+mod umem;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use margay_flowtable::PortId;
+
+pub use self::error::SetupError;
+pub use self::socket::RingSizes;
+
+use self::device::Device;
+use self::program::{PortEntry, Program, SOCKET_SLOTS};
+use self::socket::Socket;
+use crate::frame::Frame;
+use crate::port::xdp::XdpPort;
+use crate::steer::{Kind, Routes};
+use crate::umem::{Layout, Umem};
+
+/// Bytes of an Ethernet header with one VLAN tag: what a frame is longer than the MTU.
+const LINK_HEADER: u32 = 18;
+
+/// What becomes of Margay's packets while no socket takes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// To the kernel.
+    #[default]
+    Pass,
+    Drop,
+}
+
+/// Where in the receive path of a device the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver, before there is an skb.
+    Native,
+    /// After the driver, on the skb, with any device.
+    Skb,
+    /// On the NIC. Margay's own never does.
+    Offloaded,
+}
+
+impl Mode {
+    /// What `ip link set dev DEVICE` calls it.
+    fn ip_word(self) -> &'static str {
+        match self {
+            Self::Native => "xdpdrv",
+            Self::Skb => "xdpgeneric",
+            Self::Offloaded => "xdpoffload",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Skb => "skb",
+            Self::Offloaded => "offloaded",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ModeChoice {
+    /// Native, and skb where the driver has no native mode.
+    #[default]
+    Best,
+    Native,
+    Skb,
+}
+
+impl ModeChoice {
+    fn modes(self) -> &'static [Mode] {
+        match self {
+            Self::Best => &[Mode::Native, Mode::Skb],
+            Self::Native => &[Mode::Native],
+            Self::Skb => &[Mode::Skb],
+        }
+    }
+}
+
+/// A port to open.
+#[derive(Clone, Debug)]
+pub struct PortSpec {
+    pub id: PortId,
+    pub ifindex: u32,
+    pub kind: Kind,
+    pub on_failure: OnFailure,
+    pub mode: ModeChoice,
+    /// Whether to have zero-copy mode where the driver has it.
+    pub zero_copy: bool,
+    /// Of each queue.
+    pub rings: RingSizes,
+}
+
+impl PortSpec {
+    /// A port with the usual rings: an uplink's FILL ring holds what arrives while Margay restarts.
+    pub fn new(id: PortId, ifindex: u32, kind: Kind) -> Self {
+        let rings = match kind {
+            Kind::Uplink => RingSizes { fill: 8192, rx: 8192, tx: 2048, completion: 2048 },
+            Kind::Pod => RingSizes { fill: 512, rx: 512, tx: 512, completion: 512 },
+        };
+        let (on_failure, mode) = (OnFailure::default(), ModeChoice::default());
+        Self { id, ifindex, kind, on_failure, mode, zero_copy: true, rings }
+    }
+}
+
+/// An open port: one [`XdpPort`] for each queue of its device, in order.
+#[derive(Debug)]
+pub struct Opened {
+    pub device: String,
+    pub ports: Vec<XdpPort>,
+    pub mode: Mode,
+    /// Whether every queue is in zero-copy mode.
+    pub is_zero_copy: bool,
+}
+
+/// A port as this side remembers it.
+#[derive(Clone, Debug)]
+struct OpenPort {
+    device: String,
+    entry: PortEntry,
+}
+
+/// The XDP program and the UMEM that all ports share.
+#[derive(Debug)]
+pub struct Xdp {
+    program: Program,
+    umem: Arc<Umem>,
+    is_on_huge_pages: bool,
+    /// By ifindex.
+    open: BTreeMap<u32, OpenPort>,
+}
+
+impl Xdp {
+    /// Loads the program and maps the UMEM, whose frames are all in the hands of the caller.
+    pub fn load(layout: Layout, vxlan_port: u16) -> Result<(Self, Vec<Frame>), SetupError> {
+        let program = Program::load()?;
+        program.set_vxlan_port(vxlan_port)?;
+        let (umem, frames, is_on_huge_pages) = umem::map(layout)?;
+        Ok((Self { program, umem, is_on_huge_pages, open: BTreeMap::new() }, frames))
+    }
+
+    pub fn umem(&self) -> &Arc<Umem> {
+        &self.umem
+    }
+
+    /// Whether the UMEM lies on huge pages.
+    pub fn is_on_huge_pages(&self) -> bool {
+        self.is_on_huge_pages
+    }
+
+    pub fn set_vxlan_port(&self, port: u16) -> Result<(), SetupError> {
+        self.program.set_vxlan_port(port)
+    }
+
+    /// Brings the program's prefixes in step with `routes`.
+    pub fn set_routes(&mut self, routes: &Routes) -> Result<(), SetupError> {
+        self.program.set_routes(routes)
+    }
+
+    /// Has a port take packets to this MAC address, where its device has changed it.
+    pub fn set_mac(&mut self, ifindex: u32, mac: [u8; 6]) -> Result<(), SetupError> {
+        let Some(port) = self.open.get_mut(&ifindex).filter(|port| port.entry.mac != mac) else {
+            return Ok(());
+        };
+        port.entry.mac = mac;
+        self.program.set_port(ifindex, &port.entry)
+    }
+
+    /// Attaches the program to the device and opens a socket on each of its queues. Until a queue's socket stands, and
+    /// after it is gone, its packets meet the port's `on_failure`, by which a failed start leaves the port too.
+    pub fn open_port(&mut self, spec: &PortSpec) -> Result<Opened, SetupError> {
+        let device = Device::read(spec.ifindex)?;
+        if self.open.contains_key(&spec.ifindex) {
+            return Err(SetupError::Open { device: device.name });
+        }
+        self.check_mtu(&device)?;
+        let entry = PortEntry {
+            kind: spec.kind,
+            on_failure: spec.on_failure,
+            first: self.free_slots(&device)?,
+            queues: device.queues,
+            mac: device.mac,
+        };
+        // The entry before the program: what arrives in between must not slip past `on_failure`.
+        self.program.set_port(spec.ifindex, &entry)?;
+        let opened = self.attach_and_open(spec, &device, &entry);
+        if opened.is_ok() {
+            self.open.insert(spec.ifindex, OpenPort { device: device.name, entry });
+        } else {
+            // The program may be there by now, and the slots are another port's next.
+            self.program.set_port(spec.ifindex, &PortEntry { queues: 0, ..entry })?;
+        }
+        opened
+    }
+
+    /// Takes the program off the device: packets go to the kernel again. The port's [`XdpPort`]s are drained before.
+    pub fn close_port(&mut self, ifindex: u32) -> Result<(), SetupError> {
+        let Some(port) = self.open.remove(&ifindex) else {
+            return Ok(());
+        };
+        self.program.with_fd(|program| attach::detach(program, ifindex, &port.device))?;
+        self.program.remove_port(ifindex)
+    }
+
+    fn attach_and_open(
+        &self,
+        spec: &PortSpec,
+        device: &Device,
+        entry: &PortEntry,
+    ) -> Result<Opened, SetupError> {
+        let mode =
+            self.program.with_fd(|program| attach::attach(program, spec.ifindex, &device.name, spec.mode))?;
+        let ports = (0..device.queues)
+            .map(|queue| self.open_queue(spec, device, mode, entry.first + queue, queue))
+            .collect::<Result<Vec<_>, _>>()?;
+        let is_zero_copy = ports.iter().all(XdpPort::is_zero_copy);
+        Ok(Opened { device: device.name.clone(), ports, mode, is_zero_copy })
+    }
+
+    fn open_queue(
+        &self,
+        spec: &PortSpec,
+        device: &Device,
+        mode: Mode,
+        slot: u32,
+        queue: u32,
+    ) -> Result<XdpPort, SetupError> {
+        // A driver's buffers do not pass through an skb: zero-copy is for native mode.
+        let copy_only = !spec.zero_copy || mode != Mode::Native;
+        let socket =
+            Socket::open(&self.umem, spec.ifindex, queue, spec.rings, copy_only).map_err(|refused| {
+                SetupError::Socket {
+                    device: device.name.clone(),
+                    queue,
+                    step: refused.step,
+                    source: refused.source,
+                }
+            })?;
+        self.program.set_socket(slot, socket.as_fd())?;
+        Ok(XdpPort::new(spec.id, socket, spec.rings.fill, self.umem.layout()))
+    }
+
+    fn check_mtu(&self, device: &Device) -> Result<(), SetupError> {
+        let longest = self.umem.layout().longest_frame();
+        let frame = device.mtu + LINK_HEADER;
+        if frame <= longest {
+            return Ok(());
+        }
+        let (device, mtu) = (device.name.clone(), device.mtu);
+        Err(SetupError::Mtu { device, mtu, frame, longest, fitting: longest - LINK_HEADER })
+    }
+
+    /// The first free run of slots that is long enough for the queues of the device.
+    fn free_slots(&self, device: &Device) -> Result<u32, SetupError> {
+        let mut taken: Vec<_> =
+            self.open.values().map(|port| (port.entry.first, port.entry.queues)).collect();
+        taken.sort_unstable();
+        let mut first = 0;
+        for (start, queues) in taken {
+            if start - first >= device.queues {
+                break;
+            }
+            first = start + queues;
+        }
+        if first + device.queues <= SOCKET_SLOTS {
+            return Ok(first);
+        }
+        Err(SetupError::TooManyQueues { device: device.name.clone(), queues: device.queues })
+    }
+}

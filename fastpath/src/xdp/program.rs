@@ -1,0 +1,151 @@
+//! The XDP program in the kernel, and its maps: one of each for all ports.
+
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
+
+use super::attach::{collect_warnings, explain};
+use super::{OnFailure, SetupError};
+use crate::steer::{Destination, Kind, Routes};
+
+/// Names in `bpf/margay.bpf.c`.
+pub(super) const PROGRAM: &str = "margay";
+pub(super) const SOCKETS: &str = "margay_xsks";
+const PORTS: &str = "margay_ports";
+const LPM4: &str = "margay_lpm4";
+const LPM6: &str = "margay_lpm6";
+const VXLAN: &str = "margay_vxlan";
+
+/// `max_entries` of the map of sockets.
+pub(super) const SOCKET_SLOTS: u32 = 8192;
+
+/// libbpf reads the object in place, as ELF structs.
+#[repr(C, align(8))]
+struct Aligned<Bytes: ?Sized>(Bytes);
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/margay.bpf.o")));
+
+/// What the program knows of a port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PortEntry {
+    pub(super) kind: Kind,
+    pub(super) on_failure: OnFailure,
+    /// Where its queues begin in the map of sockets, and how many they are.
+    pub(super) first: u32,
+    pub(super) queues: u32,
+    pub(super) mac: [u8; 6],
+}
+
+#[derive(Debug)]
+pub(super) struct Program {
+    object: Object,
+    ports: MapHandle,
+    sockets: MapHandle,
+    lpm4: MapHandle,
+    lpm6: MapHandle,
+    vxlan: MapHandle,
+    loaded: Routes,
+}
+
+impl Program {
+    pub(super) fn load() -> Result<Self, SetupError> {
+        collect_warnings();
+        let failed = |error| SetupError::Load { reason: explain(error) };
+        let object =
+            ObjectBuilder::default().open_memory(&OBJECT.0).and_then(|open| open.load()).map_err(failed)?;
+        let map = |name: &'static str| {
+            let found = object.maps().find(|map| map.name() == OsStr::new(name));
+            let map = found.ok_or_else(|| SetupError::Load { reason: format!("it has no map {name}") })?;
+            MapHandle::try_from(&map).map_err(failed)
+        };
+        let (ports, sockets) = (map(PORTS)?, map(SOCKETS)?);
+        let (lpm4, lpm6, vxlan) = (map(LPM4)?, map(LPM6)?, map(VXLAN)?);
+        if object.progs().all(|program| program.name() != PROGRAM) {
+            return Err(SetupError::Load { reason: format!("it has no program {PROGRAM}") });
+        }
+        Ok(Self { object, ports, sockets, lpm4, lpm6, vxlan, loaded: Routes::new() })
+    }
+
+    pub(super) fn set_vxlan_port(&self, port: u16) -> Result<(), SetupError> {
+        put(&self.vxlan, VXLAN, &0u32.to_ne_bytes(), &u32::from(port).to_ne_bytes())
+    }
+
+    /// Brings the prefixes in step with `routes`: new ones first, so that none is missing on the way.
+    pub(super) fn set_routes(&mut self, routes: &Routes) -> Result<(), SetupError> {
+        for (&prefix, &destination) in routes {
+            if self.loaded.get(&prefix) != Some(&destination) {
+                self.put_route(prefix, destination)?;
+                self.loaded.insert(prefix, destination);
+            }
+        }
+        let gone: Vec<_> =
+            self.loaded.keys().filter(|&prefix| !routes.contains_key(prefix)).copied().collect();
+        for prefix in gone {
+            let (map, name, key) = self.route_key(prefix);
+            map.delete(&key).map_err(|error| failed(name, error))?;
+            self.loaded.remove(&prefix);
+        }
+        Ok(())
+    }
+
+    fn put_route(&self, prefix: (IpAddr, u8), destination: Destination) -> Result<(), SetupError> {
+        let (map, name, key) = self.route_key(prefix);
+        put(map, name, &key, &(destination as u32).to_ne_bytes())
+    }
+
+    /// Map and key (`struct bpf_lpm_trie_key`) of a prefix.
+    fn route_key(&self, (address, length): (IpAddr, u8)) -> (&MapHandle, &'static str, Vec<u8>) {
+        let mut key = u32::from(length).to_ne_bytes().to_vec();
+        match address {
+            IpAddr::V4(address) => {
+                key.extend(address.octets());
+                (&self.lpm4, LPM4, key)
+            }
+            IpAddr::V6(address) => {
+                key.extend(address.octets());
+                (&self.lpm6, LPM6, key)
+            }
+        }
+    }
+
+    pub(super) fn set_port(&self, ifindex: u32, port: &PortEntry) -> Result<(), SetupError> {
+        let on_failure = match port.on_failure {
+            OnFailure::Drop => libbpf_rs::libbpf_sys::XDP_DROP,
+            OnFailure::Pass => libbpf_rs::libbpf_sys::XDP_PASS,
+        };
+        // `struct port` of the program.
+        let mut value = Vec::with_capacity(24);
+        for word in [port.kind as u32, on_failure, port.first, port.queues] {
+            value.extend(word.to_ne_bytes());
+        }
+        value.extend(port.mac);
+        value.extend([0; 2]);
+        put(&self.ports, PORTS, &ifindex.to_ne_bytes(), &value)
+    }
+
+    pub(super) fn remove_port(&self, ifindex: u32) -> Result<(), SetupError> {
+        self.ports.delete(&ifindex.to_ne_bytes()).map_err(|error| failed(PORTS, error))
+    }
+
+    /// Gives the queue at `slot` its socket. The kernel takes it out again when the socket is closed.
+    pub(super) fn set_socket(&self, slot: u32, socket: BorrowedFd<'_>) -> Result<(), SetupError> {
+        put(&self.sockets, SOCKETS, &slot.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes())
+    }
+
+    pub(super) fn with_fd<T>(&self, use_it: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        let program = self.object.progs().find(|program| program.name() == PROGRAM);
+        use_it(program.expect("load has found it").as_fd())
+    }
+}
+
+fn put(map: &MapHandle, name: &'static str, key: &[u8], value: &[u8]) -> Result<(), SetupError> {
+    map.update(key, value, MapFlags::ANY).map_err(|error| failed(name, error))
+}
+
+fn failed(map: &'static str, error: libbpf_rs::Error) -> SetupError {
+    SetupError::Map { map, reason: explain(error) }
+}
+
+#[cfg(test)]
+mod tests;

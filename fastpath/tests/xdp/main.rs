@@ -1,0 +1,5 @@
+//! AF_XDP ports on real devices: veth pairs in network namespaces that the tests make for themselves.
+
+mod bench;
+mod frames;
+mod lifetime;
