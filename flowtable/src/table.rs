@@ -18,16 +18,18 @@ mod action;
 mod index;
 mod slot;
 mod sweep;
+mod track;
 
 use std::fmt;
 
 use action::ActionWord;
 pub use action::FlowAction;
 use index::{Index, Position, Word};
-use slot::{Slots, Track};
+use slot::Slots;
 pub use sweep::{SweepCursor, Swept};
+use track::Track;
 
-use crate::conntrack::{CtState, CtStatus, Direction, Timeouts, opens};
+use crate::conntrack::{CtState, Direction, Timeouts};
 use crate::key::{FlowKey, KeyHash};
 use crate::sync::{Ordering, fence};
 
@@ -311,66 +313,6 @@ impl FlowTable {
         // One try: who comes between has a snapshot that is as new or newer, or the slot has changed hands.
         let new = ActionWord::new(next_hop, generation, flow.incarnation);
         word.compare_exchange(old, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-
-    /// Steps conntrack by a packet of the hit's direction: `tcp_flags` as in its header (0 if it is no TCP), `now` in
-    /// seconds. Writes only where the state changes, and once a second.
-    #[inline]
-    pub fn observe(&self, hit: &Hit, tcp_flags: u8, now: u32) -> CtStatus {
-        let settled = hit.state.step(hit.direction, tcp_flags, now) == hit.state && !opens(tcp_flags);
-        if settled { CtStatus::Tracked } else { self.step(hit, tcp_flags, now) }
-    }
-
-    /// One word decides, the Original half's track: this step against any other, and against expiry, which ends a
-    /// connection by a swap of that same word. So no connection expires in spite of a packet that was tracked.
-    #[inline(never)]
-    fn step(&self, hit: &Hit, tcp_flags: u8, now: u32) -> CtStatus {
-        let Hit { flow, direction, .. } = *hit;
-        let shared = &self.slots.half(flow.slot, Direction::Original).track;
-        let mut track = self.slots.track(flow.slot);
-        // Lock-free, and bounded: others change the word once for each flag and each second at most.
-        let stepped = loop {
-            if track.incarnation() != flow.incarnation {
-                return CtStatus::Gone;
-            }
-            let state = track.state();
-            if self.timeouts.expired(self.slots.protocol(flow.slot), state, now) {
-                if self.remove_unchanged(flow, track) {
-                    return CtStatus::Gone;
-                }
-                let current = self.slots.track(flow.slot);
-                if current == track {
-                    // Not to be removed yet: its insert is not quite done.
-                    return CtStatus::Gone;
-                }
-                track = current;
-                continue;
-            }
-            if opens(tcp_flags) && state.is_closed() {
-                return CtStatus::Reopen;
-            }
-            let next = Track::new(state.step(direction, tcp_flags, now), flow.incarnation);
-            if next == track {
-                break next;
-            }
-            match shared.compare_exchange(track.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => break next,
-                Err(current) => track = Track(current),
-            }
-        };
-        if direction == Direction::Reply {
-            self.note_reply(flow, stepped);
-        }
-        CtStatus::Tracked
-    }
-
-    /// Tells the Reply half what the connection is. One try: a copy that stays behind costs its next packet a step.
-    fn note_reply(&self, flow: FlowRef, track: Track) {
-        let copy = &self.slots.half(flow.slot, Direction::Reply).track;
-        let old = copy.load(Ordering::Acquire);
-        if slot::incarnation(old) == flow.incarnation && old != track.0 {
-            let _ = copy.compare_exchange(old, track.0, Ordering::AcqRel, Ordering::Relaxed);
-        }
     }
 
     /// The key of the connection's first packet; `None` if the connection is gone.

@@ -17,6 +17,7 @@
 use crossbeam::utils::CachePadded;
 
 use super::action::{ActionWord, FlowAction};
+use super::track::Track;
 use super::{FlowRef, Hit};
 use crate::conntrack::{CtState, Direction};
 use crate::key::FlowKey;
@@ -62,26 +63,6 @@ impl Half {
             _owner: first(0),
             link: first(link),
         }
-    }
-}
-
-/// Conntrack state as a word: seconds (32 bits), flags of both legs (8 bits), incarnation (24 bits).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Track(pub(super) u64);
-
-impl Track {
-    pub(super) fn new(state: CtState, incarnation: u32) -> Self {
-        Self(u64::from(state.last_seen) << 32 | u64::from(state.legs) << 24 | u64::from(incarnation))
-    }
-
-    #[inline]
-    pub(super) fn state(self) -> CtState {
-        CtState { last_seen: (self.0 >> 32) as u32, legs: (self.0 >> 24) as u8 }
-    }
-
-    #[inline]
-    pub(super) fn incarnation(self) -> u32 {
-        incarnation(self.0)
     }
 }
 
@@ -188,7 +169,10 @@ impl Slots {
         let odd = u64::from(next(flow.incarnation));
         for direction in DIRECTIONS {
             let half = self.half(flow.slot, direction);
-            half.track.store(odd, Ordering::Release);
+            // Swaps, not stores: each takes its place after the updates that came before it, and makes those that
+            // come after fail, so that `fill` writes where nobody else does.
+            half.track.swap(odd, Ordering::AcqRel);
+            half.action.swap(odd, Ordering::AcqRel);
             half.ports.store(odd, Ordering::Release);
         }
         self.give(flow.slot);

@@ -4,7 +4,7 @@
 //! back memory, and the only thing its pace decides is when.
 
 use super::action::{AGING_INTERVAL, ActionWord};
-use super::slot::{DIRECTIONS, is_live};
+use super::slot::{DIRECTIONS, incarnation, is_live};
 use super::{FlowRef, FlowTable};
 use crate::sync::Ordering;
 
@@ -72,7 +72,10 @@ impl FlowTable {
         for direction in DIRECTIONS {
             let word = &self.slots.half(slot, direction).action;
             let old = word.load(Ordering::Acquire);
-            if let Some(aged) = ActionWord(old).aged(generation) {
+            // A free slot is left alone: its next owner writes there without looking.
+            if is_live(incarnation(old))
+                && let Some(aged) = ActionWord(old).aged(generation)
+            {
                 let _ = word.compare_exchange(old, aged.0, Ordering::AcqRel, Ordering::Relaxed);
             }
         }

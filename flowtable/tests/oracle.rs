@@ -1,0 +1,283 @@
+//! The flow table against a map that is obviously right, over random operations.
+
+#![cfg(not(loom))]
+
+use hashbrown::HashMap;
+use margay_flowtable::table::Insert;
+use margay_flowtable::{
+    CtState, CtStatus, Direction, FlowAction, FlowKey, FlowRef, FlowTable, PortId, SweepCursor, Timeouts,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const UDP: u8 = 17;
+const TCP: u8 = 6;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Insert(FlowKey, u8),
+    Lookup(FlowKey),
+    Remove(FlowKey),
+    Observe(FlowKey, u8),
+    Renew(FlowKey),
+    Wait(u32),
+    Sweep,
+}
+
+/// Few addresses and ports, so that keys, their reverses and keys that are their own reverse meet.
+fn key() -> impl Strategy<Value = FlowKey> {
+    let protocol = prop_oneof![Just(TCP), Just(UDP), Just(1u8), Just(132)];
+    (0..3u32, 0..3u32, 0..4u16, 0..4u16, protocol).prop_map(|(src, dst, sport, dport, protocol)| FlowKey {
+        src,
+        dst,
+        sport,
+        dport,
+        protocol,
+    })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (key(), any::<u8>()).prop_map(|(key, flags)| Op::Insert(key, flags)),
+        4 => key().prop_map(Op::Lookup),
+        2 => key().prop_map(Op::Remove),
+        4 => (key(), any::<u8>()).prop_map(|(key, flags)| Op::Observe(key, flags)),
+        2 => key().prop_map(Op::Renew),
+        1 => (0..80u32).prop_map(Op::Wait),
+        1 => Just(Op::Sweep),
+    ]
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    flow: FlowRef,
+    actions: [FlowAction; 2],
+    state: CtState,
+}
+
+/// The table and what it should hold, by Original key.
+struct Pair {
+    table: FlowTable,
+    oracle: HashMap<FlowKey, Entry>,
+    cursor: SweepCursor,
+    now: u32,
+    generation: u32,
+}
+
+impl Pair {
+    fn new(connections: u32) -> Self {
+        Self {
+            table: FlowTable::new(connections, [7, 8, 9, 10], Timeouts::default()),
+            oracle: HashMap::new(),
+            cursor: SweepCursor::default(),
+            now: 1000,
+            generation: 0xffff_fff0,
+        }
+    }
+
+    /// The connection that a key belongs to, and which way.
+    fn find(&self, key: &FlowKey) -> Option<(FlowKey, Direction)> {
+        if self.oracle.contains_key(key) {
+            return Some((*key, Direction::Original));
+        }
+        let reversed = key.reversed();
+        self.oracle.contains_key(&reversed).then_some((reversed, Direction::Reply))
+    }
+
+    fn action(&self, key: &FlowKey, direction: Direction) -> FlowAction {
+        FlowAction {
+            next_hop: self.generation.wrapping_mul(31).wrapping_add(key.src) % FlowAction::NEXT_HOPS,
+            generation: self.generation,
+            flags: direction as u16,
+            in_port: PortId(key.sport),
+        }
+    }
+
+    fn actions(&self, key: &FlowKey) -> [FlowAction; 2] {
+        [self.action(key, Direction::Original), self.action(key, Direction::Reply)]
+    }
+
+    fn lookup(&self, key: &FlowKey) -> Option<margay_flowtable::Hit> {
+        let hit = self.table.lookup(key, self.table.hash(key), self.generation);
+        let expected = self.find(key);
+        assert_eq!(hit.is_some(), expected.is_some(), "{key:?}");
+        let (hit, (original, direction)) = (hit?, expected?);
+        let entry = &self.oracle[&original];
+        assert_eq!((hit.flow, hit.direction), (entry.flow, direction));
+        assert_eq!(hit.action, entry.actions[direction as usize]);
+        assert_eq!(self.table.original_key(hit.flow), Some(original));
+        Some(hit)
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Insert(key, flags) => self.insert(key, *flags),
+            Op::Lookup(key) => drop(self.lookup(key)),
+            Op::Remove(key) => {
+                if let Some(hit) = self.lookup(key) {
+                    let (original, _) = self.find(key).expect("the lookup found it");
+                    self.oracle.remove(&original);
+                    assert!(self.table.remove(hit.flow) && !self.table.remove(hit.flow));
+                }
+            }
+            Op::Observe(key, flags) => self.observe(key, *flags),
+            Op::Renew(key) => self.renew(key),
+            Op::Wait(seconds) => self.now += seconds,
+            Op::Sweep => {
+                while !self.table.sweep(&mut self.cursor, self.now, self.generation, 3).wrapped {}
+                let now = self.now;
+                self.oracle.retain(|key, entry| !Timeouts::default().expired(key.protocol, entry.state, now));
+            }
+        }
+        assert_eq!(self.table.len(), self.oracle.len());
+    }
+
+    fn insert(&mut self, key: &FlowKey, flags: u8) {
+        let actions @ [original, reply] = self.actions(key);
+        let flags = if key.protocol == TCP { flags } else { 0 };
+        match self.table.insert(key, self.table.hash(key), original, reply, flags, self.now) {
+            Insert::New(hit) => {
+                assert!(self.find(key).is_none());
+                let state = CtState::first(key.protocol, flags, self.now);
+                assert_eq!((hit.action, hit.state), (original, state));
+                self.oracle.insert(*key, Entry { flow: hit.flow, actions, state });
+            }
+            Insert::Exists(hit) => assert_eq!(self.lookup(key), Some(hit)),
+            Insert::Full => assert_eq!(self.oracle.len(), self.table.capacity()),
+        }
+    }
+
+    fn observe(&mut self, key: &FlowKey, flags: u8) {
+        let Some(hit) = self.lookup(key) else { return };
+        let (original, direction) = self.find(key).expect("the lookup found it");
+        let flags = if key.protocol == TCP { flags } else { 0 };
+        let entry = self.oracle.get_mut(&original).expect("found");
+        let opens = flags & 0x17 == 0x02;
+        let status = self.table.observe(&hit, flags, self.now);
+        if Timeouts::default().expired(key.protocol, entry.state, self.now) {
+            assert_eq!(status, CtStatus::Gone);
+            self.oracle.remove(&original);
+        } else if opens && entry.state.is_closed() {
+            assert_eq!(status, CtStatus::Reopen);
+        } else {
+            assert_eq!(status, CtStatus::Tracked);
+            entry.state = entry.state.step(direction, flags, self.now);
+        }
+    }
+
+    fn renew(&mut self, key: &FlowKey) {
+        self.generation = self.generation.wrapping_add(1);
+        let Some(hit) = self.lookup(key) else { return };
+        let (original, direction) = self.find(key).expect("the lookup found it");
+        let actions = self.actions(&original);
+        if key.dport.is_multiple_of(2) {
+            assert!(self.table.renew(hit.flow, actions[0], actions[1]));
+            self.oracle.get_mut(&original).expect("found").actions = actions;
+        } else {
+            let action = actions[direction as usize];
+            assert!(self.table.set_action(&hit, action.next_hop, action.generation));
+            self.oracle.get_mut(&original).expect("found").actions[direction as usize] = action;
+            assert!(!self.table.set_action(&hit, 1, action.generation.wrapping_sub(1)), "never backwards");
+        }
+    }
+
+    fn check_all(&self) {
+        let mut flows = 0;
+        for flow in self.table.flows() {
+            let entry = &self.oracle[&flow.key];
+            assert_eq!((flow.flow, flow.state), (entry.flow, entry.state));
+            flows += 1;
+        }
+        assert_eq!(flows, self.oracle.len());
+        for key in self.oracle.keys() {
+            assert!(self.lookup(key).is_some() && self.lookup(&key.reversed()).is_some());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn equals_the_map(connections in 1..40u32, ops in vec(op(), 1..300)) {
+        let mut pair = Pair::new(connections);
+        for op in &ops {
+            pair.apply(op);
+        }
+        pair.check_all();
+    }
+}
+
+/// Every slot can be taken, a further insert is refused and changes nothing, and after a removal there is room for
+/// one. The buckets are as full as they ever are, so this goes through displaced words too.
+#[test]
+fn a_full_table_refuses() {
+    const CONNECTIONS: u32 = 20_000;
+    let table = FlowTable::new(CONNECTIONS, [1, 2, 3, 4], Timeouts::default());
+    let key = |n: u32| FlowKey { src: n, dst: 0x0a00_0001, sport: 1, dport: 80, protocol: TCP };
+    let action = FlowAction { next_hop: 0, generation: 0, flags: 0, in_port: PortId(0) };
+    let insert = |n| table.insert(&key(n), table.hash(&key(n)), action, action, 2, 0);
+    let lookup = |n| table.lookup(&key(n), table.hash(&key(n)), 0);
+    for turn in 0..3 {
+        let flows: Vec<FlowRef> = (0..CONNECTIONS)
+            .map(|n| match insert(n) {
+                Insert::New(hit) => hit.flow,
+                other => panic!("turn {turn}, connection {n}: {other:?}"),
+            })
+            .collect();
+        assert_eq!(table.len(), table.capacity());
+        assert_eq!(insert(CONNECTIONS), Insert::Full);
+        assert!(lookup(CONNECTIONS).is_none());
+        assert!(table.remove(flows[17]));
+        assert!(matches!(insert(CONNECTIONS), Insert::New(_)));
+        assert!(lookup(17).is_none() && lookup(CONNECTIONS).is_some());
+        assert_eq!(insert(17), Insert::Full);
+        for n in (0..=CONNECTIONS).filter(|n| *n != 17) {
+            assert!(table.remove(lookup(n).expect("present").flow), "turn {turn}, connection {n}");
+        }
+        assert!(table.is_empty());
+    }
+}
+
+#[test]
+fn a_table_of_none_is_full() {
+    let table = FlowTable::new(0, [0; 4], Timeouts::default());
+    let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, protocol: TCP };
+    let action = FlowAction { next_hop: 0, generation: 0, flags: 0, in_port: PortId(0) };
+    assert_eq!(table.insert(&key, table.hash(&key), action, action, 0, 0), Insert::Full);
+    assert!(table.sweep(&mut SweepCursor::default(), 0, 0, 10).wrapped);
+}
+
+/// What decides policy or the port that packets must come by cannot change under a connection.
+#[test]
+fn renew_refuses_another_port() {
+    let table = FlowTable::new(1, [0; 4], Timeouts::default());
+    let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, protocol: TCP };
+    let action = FlowAction { next_hop: 5, generation: 1, flags: FlowAction::SRC_LOCAL, in_port: PortId(3) };
+    let Insert::New(hit) = table.insert(&key, table.hash(&key), action, action, 0, 0) else { panic!("full") };
+    let later = FlowAction { next_hop: 6, generation: 2, ..action };
+    assert!(!table.renew(hit.flow, later, FlowAction { in_port: PortId(4), ..later }));
+    assert_eq!(table.lookup(&key, table.hash(&key), 2).expect("present").action, action);
+    assert!(table.renew(hit.flow, later, later));
+    assert_eq!(table.lookup(&key, table.hash(&key), 2).expect("present").action, later);
+}
+
+/// A direction that is silent for ever so many snapshots never looks as if it had been confirmed lately.
+#[test]
+fn sweeps_keep_old_stamps_old() {
+    let table = FlowTable::new(1, [0; 4], Timeouts::default());
+    let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, protocol: TCP };
+    let action = FlowAction { next_hop: 5, generation: 7, flags: 0, in_port: PortId(0) };
+    assert!(matches!(table.insert(&key, table.hash(&key), action, action, 0, 0), Insert::New(_)));
+    let mut cursor = SweepCursor::default();
+    let mut generation: u32 = 7;
+    for _ in 0..100_000 {
+        generation = generation.wrapping_add(10_007);
+        table.sweep(&mut cursor, 0, generation, 4);
+        for key in [key, key.reversed()] {
+            let hit = table.lookup(&key, table.hash(&key), generation).expect("present");
+            let age = generation.wrapping_sub(hit.action.generation);
+            assert!((10_000..1 << 31).contains(&age), "{age} at {generation}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Threads churn a small, crowded flow table: what is found is always the key's own, what nobody removes is always
+//! found, and the books balance.
+
+#![cfg(not(loom))]
+
+use std::collections::HashSet;
+use std::thread;
+
+use margay_flowtable::table::Insert;
+use margay_flowtable::{
+    CtStatus, Direction, FlowAction, FlowKey, FlowTable, Hit, PortId, SweepCursor, Timeouts,
+};
+
+const THREADS: u32 = 3;
+const CONNECTIONS: u32 = 48;
+const KEYS: u32 = 64;
+/// The first keys are inserted at the start, kept awake, and removed by nobody.
+const PINNED: u32 = 8;
+/// From here on, connections are too old when they are inserted, and left to the sweeps.
+const STALE: u32 = 48;
+const ROUNDS: u32 = 20;
+const TURNS: u32 = 50_000;
+/// What a thread's clock may be ahead of another's; less than any timeout.
+const DRIFT: u32 = 4;
+
+/// `SplitMix64`: the same turns in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ mixed >> 31) % u64::from(bound)) as u32
+    }
+}
+
+fn key(id: u32) -> FlowKey {
+    FlowKey { src: id, dst: 1000, sport: 7, dport: 53, protocol: 17 }
+}
+
+/// One direction's action: tells the connection and the direction apart in every field that stays.
+fn action(id: u32, direction: Direction, generation: u32) -> FlowAction {
+    let flags = direction as u16;
+    FlowAction { next_hop: 2 * id + u32::from(flags), generation, flags, in_port: PortId(id as u16) }
+}
+
+struct World {
+    table: FlowTable,
+}
+
+/// What a thread did to the number of connections.
+#[derive(Default)]
+struct Book {
+    made: usize,
+    removed: usize,
+}
+
+impl World {
+    fn lookup(&self, id: u32, way: Direction, generation: u32) -> Option<Hit> {
+        let key = if way == Direction::Original { key(id) } else { key(id).reversed() };
+        let hit = self.table.lookup(&key, self.table.hash(&key), generation)?;
+        assert_eq!(hit.direction, way);
+        assert_eq!(hit.action, action(id, way, hit.action.generation), "another connection's entry");
+        Some(hit)
+    }
+
+    fn insert(&self, id: u32, generation: u32, now: u32) -> Insert {
+        let key = key(id);
+        let [original, reply] =
+            [Direction::Original, Direction::Reply].map(|way| action(id, way, generation));
+        self.table.insert(&key, self.table.hash(&key), original, reply, 0, now)
+    }
+
+    /// One thread's part of a round.
+    fn churn(&self, seed: u32, clock: u32) -> Book {
+        let mut random = Random(u64::from(seed));
+        let mut cursor = SweepCursor::default();
+        let mut book = Book::default();
+        for turn in 0..TURNS {
+            let id = random.below(KEYS);
+            let now = clock + random.below(DRIFT);
+            let generation = clock + turn / 100;
+            let way = if random.below(2) == 0 { Direction::Original } else { Direction::Reply };
+            if random.below(8) == 0 {
+                book.removed += self.table.sweep(&mut cursor, now, generation, 8).expired;
+            }
+            let Some(hit) = self.lookup(id, way, generation) else {
+                assert!(id >= PINNED, "a connection that nobody removed is gone");
+                let since = if id < STALE { now } else { now - 100 };
+                book.made += usize::from(matches!(self.insert(id, generation, since), Insert::New(_)));
+                continue;
+            };
+            match random.below(8) {
+                0 if id >= PINNED => book.removed += usize::from(self.table.remove(hit.flow)),
+                1 => drop(self.table.set_action(&hit, hit.action.next_hop, generation)),
+                2 => {
+                    let [original, reply] =
+                        [Direction::Original, Direction::Reply].map(|way| action(id, way, generation));
+                    self.table.renew(hit.flow, original, reply);
+                }
+                _ if id < STALE => {
+                    let status = self.table.observe(&hit, 0, now);
+                    assert!(status == CtStatus::Tracked || id >= PINNED, "{status:?}");
+                }
+                _ => {}
+            }
+        }
+        book
+    }
+
+    fn check(&self, live: usize) {
+        assert_eq!(self.table.len(), live, "made less removed");
+        let flows: Vec<_> = self.table.flows().collect();
+        assert_eq!(flows.len(), self.table.len());
+        let keys: HashSet<_> = flows.iter().map(|flow| flow.key).collect();
+        assert_eq!(keys.len(), flows.len(), "one connection for each key");
+        for flow in flows {
+            let id = flow.key.src;
+            for way in [Direction::Original, Direction::Reply] {
+                assert_eq!(
+                    self.lookup(id, way, 0).map(|hit| hit.flow),
+                    Some(flow.flow),
+                    "found by its index"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn churn_from_many_threads() {
+    let world = World { table: FlowTable::new(CONNECTIONS, [3, 1, 4, 1], Timeouts::default()) };
+    let start = 1000;
+    for id in 0..PINNED {
+        assert!(matches!(world.insert(id, start, start), Insert::New(_)));
+    }
+    let mut live = PINNED as usize;
+    for round in 0..ROUNDS {
+        // Between two rounds less time passes than a connection lives: only the stale ones expire.
+        let clock = start + 10 * round;
+        let books: Vec<Book> = thread::scope(|scope| {
+            let world = &world;
+            let churn = |thread| scope.spawn(move || world.churn(round * THREADS + thread, clock));
+            let threads: Vec<_> = (0..THREADS).map(churn).collect();
+            threads.into_iter().map(|thread| thread.join().expect("its assertions hold")).collect()
+        });
+        live += books.iter().map(|book| book.made).sum::<usize>();
+        live -= books.iter().map(|book| book.removed).sum::<usize>();
+        world.check(live);
+    }
+    // Every slot is still there.
+    for id in (KEYS..).take(world.table.capacity() - live) {
+        assert!(matches!(world.insert(id, start, start), Insert::New(_)));
+    }
+    assert_eq!(world.insert(9999, start, start), Insert::Full);
+}
+
+/// Two threads insert the same connections from both sides at once, over and over: each is made once.
+#[test]
+fn first_packets_from_both_sides() {
+    let table = FlowTable::new(CONNECTIONS, [3, 1, 4, 1], Timeouts::default());
+    let made = |id, key: FlowKey| {
+        let [original, reply] = [Direction::Original, Direction::Reply].map(|way| action(id, way, 0));
+        match table.insert(&key, table.hash(&key), original, reply, 0, 0) {
+            Insert::New(_) => 1,
+            Insert::Exists(_) => 0,
+            Insert::Full => panic!("there is room"),
+        }
+    };
+    for _ in 0..500 {
+        let sum: u32 = thread::scope(|scope| {
+            let other =
+                scope.spawn(|| (0..CONNECTIONS / 2).map(|id| made(id, key(id).reversed())).sum::<u32>());
+            let mine = (0..CONNECTIONS / 2).map(|id| made(id, key(id))).sum::<u32>();
+            mine + other.join().expect("its assertions hold")
+        });
+        assert_eq!(sum, CONNECTIONS / 2);
+        assert_eq!(table.len(), table.capacity() / 2);
+        for flow in table.flows().collect::<Vec<_>>() {
+            assert!(table.remove(flow.flow));
+        }
+    }
+}
