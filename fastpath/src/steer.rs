@@ -49,7 +49,7 @@ pub struct SteerTables {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steer {
-    /// To the AF_XDP socket of the queue.
+    /// To the `AF_XDP` socket of the queue.
     Redirect,
     /// To the kernel, untouched.
     Pass,

@@ -1,4 +1,4 @@
-//! A port on an AF_XDP socket: one queue of one device, as a worker sees it.
+//! A port on an `AF_XDP` socket: one queue of one device, as a worker sees it.
 //!
 //! The port remembers which chunks it has handed to the kernel. A ring gives a frame back only for one of those, so no
 //! chunk can have two owners whatever stands in a ring; and when the socket is closed the rest of them, wherever in the

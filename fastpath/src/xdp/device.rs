@@ -53,7 +53,7 @@ fn name(fd: &OwnedFd, ifindex: u32) -> io::Result<String> {
     request.ifr_ifru.ifru_ifindex = ifindex.cast_signed();
     // SAFETY: SIOCGIFNAME reads `ifru_ifindex` and writes the name.
     unsafe { ask(fd, libc::SIOCGIFNAME, &mut request)? };
-    let name = request.ifr_name.map(i8::cast_unsigned);
+    let name = request.ifr_name.map(|byte| byte.to_ne_bytes()[0]);
     let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?;
     Ok(name.to_string_lossy().into_owned())
 }
@@ -75,7 +75,7 @@ fn mac(fd: &OwnedFd, name: &str) -> io::Result<[u8; 6]> {
         ask(fd, libc::SIOCGIFHWADDR, &mut request)?;
         request.ifr_ifru.ifru_hwaddr.sa_data
     };
-    Ok(std::array::from_fn(|i| address[i].cast_unsigned()))
+    Ok(std::array::from_fn(|i| address[i].to_ne_bytes()[0]))
 }
 
 fn queues(fd: &OwnedFd, name: &str) -> io::Result<u32> {
@@ -96,7 +96,7 @@ fn request(name: &str) -> libc::ifreq {
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The kernel's names have at most 15 bytes, so the last byte stays zero.
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     request
 }

@@ -1,4 +1,4 @@
-//! AF_XDP: what a port needs of the kernel before a worker can have it. The XDP program that steers packets to the
+//! `AF_XDP`: what a port needs of the kernel before a worker can have it. The XDP program that steers packets to the
 //! sockets, the UMEM, and opening and closing ports; `port/xdp.rs` is the port as the worker sees it.
 //!
 //! Everything here belongs to the control thread, in the network namespace of the devices.

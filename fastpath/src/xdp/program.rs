@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject};
 
 use super::attach::{collect_warnings, explain};
 use super::{OnFailure, SetupError};
@@ -53,7 +53,7 @@ impl Program {
         collect_warnings();
         let failed = |error| SetupError::Load { reason: explain(error) };
         let object =
-            ObjectBuilder::default().open_memory(&OBJECT.0).and_then(|open| open.load()).map_err(failed)?;
+            ObjectBuilder::default().open_memory(&OBJECT.0).and_then(OpenObject::load).map_err(failed)?;
         let map = |name: &'static str| {
             let found = object.maps().find(|map| map.name() == OsStr::new(name));
             let map = found.ok_or_else(|| SetupError::Load { reason: format!("it has no map {name}") })?;

@@ -1,4 +1,4 @@
-//! One side of a single-producer single-consumer ring in memory shared with the kernel (net/xdp/xsk_queue.h): two
+//! One side of a single-producer single-consumer ring in memory shared with the kernel (`net/xdp/xsk_queue.h`): two
 //! cursors that run over the whole of `u32`, and a power of two of slots.
 //!
 //! The side that owns a cursor keeps it here and publishes it with a release store; the peer's cursor is read with an

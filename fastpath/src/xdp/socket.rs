@@ -1,6 +1,6 @@
-//! An AF_XDP socket on one queue of a device, and its four rings (Documentation/networking/af_xdp.rst).
+//! An `AF_XDP` socket on one queue of a device, and its four rings (`Documentation/networking/af_xdp.rst`).
 //!
-//! Every socket registers the UMEM for itself rather than binding with XDP_SHARED_UMEM. A shared bind hangs on the
+//! Every socket registers the UMEM for itself rather than binding with `XDP_SHARED_UMEM`. A shared bind hangs on the
 //! first socket: it fails with EBADF once that one's device is gone, and has that one's mode, so that a NIC in
 //! zero-copy mode and a veth could not stand together. The frames are the same either way; registering again costs
 //! the kernel 16 bytes a page.
@@ -17,8 +17,11 @@ use super::error::step;
 use super::ring::{Consumer, Memory, Producer, Raw};
 use crate::umem::{Layout, Umem};
 
-/// `XDP_MAX_TX_SKB_BUDGET` (include/uapi/linux/if_xdp.h, Linux 6.17).
+/// `XDP_MAX_TX_SKB_BUDGET` (`include/uapi/linux/if_xdp.h`, Linux 6.17).
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
+/// `XDP_UMEM_PGOFF_FILL_RING` and `XDP_UMEM_PGOFF_COMPLETION_RING`, which libc has as unsigned.
+const FILL_PAGES: i64 = libc::XDP_UMEM_PGOFF_FILL_RING.cast_signed();
+const COMPLETION_PAGES: i64 = libc::XDP_UMEM_PGOFF_COMPLETION_RING.cast_signed();
 /// The kernel lets go of a queue in a work item of its own, some time after the socket on it was closed.
 const BIND_TRIES: u32 = 200;
 const BIND_PAUSE: Duration = Duration::from_millis(5);
@@ -226,9 +229,8 @@ struct Rings {
 impl Rings {
     fn map(fd: &OwnedFd, sizes: RingSizes) -> io::Result<Self> {
         let offsets: libc::xdp_mmap_offsets = get_option(fd, libc::XDP_MMAP_OFFSETS)?;
-        let fill = map_ring(fd, libc::XDP_UMEM_PGOFF_FILL_RING as i64, offsets.fr, sizes.fill)?;
-        let completion =
-            map_ring(fd, libc::XDP_UMEM_PGOFF_COMPLETION_RING as i64, offsets.cr, sizes.completion)?;
+        let fill = map_ring(fd, FILL_PAGES, offsets.fr, sizes.fill)?;
+        let completion = map_ring(fd, COMPLETION_PAGES, offsets.cr, sizes.completion)?;
         let rx = map_ring(fd, libc::XDP_PGOFF_RX_RING, offsets.rx, sizes.rx)?;
         let tx = map_ring(fd, libc::XDP_PGOFF_TX_RING, offsets.tx, sizes.tx)?;
         Ok(Self {
@@ -276,7 +278,7 @@ fn map_ring<T: Integers>(
     let memory = RingMapping { base: base.cast(), len };
     // SAFETY: the kernel gives offsets that are aligned for what lies there, below the `desc` that `len` adds the slots
     // to (xsk_getsockopt of XDP_MMAP_OFFSETS). Any bytes are an `Integers`. The kernel is the ring's other user, by the
-    // protocol of net/xdp/xsk_queue.h, and the caller maps each ring once, as the end that is not the kernel's.
+    // protocol of `net/xdp/xsk_queue.h`, and the caller maps each ring once, as the end that is not the kernel's.
     let raw = unsafe {
         let at = |offset: u64| memory.base.add(offset as usize);
         let cursors = [at(offset.producer).cast(), at(offset.consumer).cast(), at(offset.flags).cast()];
@@ -323,3 +325,6 @@ fn get_option<T: Integers>(fd: &OwnedFd, option: i32) -> io::Result<T> {
     // SAFETY: zeroed and then written by the kernel; any bytes are an `Integers`.
     Ok(unsafe { value.assume_init() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,6 +93,12 @@ impl Wire {
         assert_eq!(sent, Ok(frame.len()));
     }
 
+    pub(crate) fn send_all(&self, frames: &[Vec<u8>]) {
+        for frame in frames {
+            self.send(frame);
+        }
+    }
+
     /// The next frame.
     pub(crate) fn receive(&self) -> Vec<u8> {
         let mut ready = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];

@@ -1,4 +1,4 @@
-//! Frames through real AF_XDP ports on veth: in, out, from one port to another, and none lost on the way.
+//! Frames through real `AF_XDP` ports on veth: in, out, from one port to another, and none lost on the way.
 
 use margay_fastpath::xdp::{Mode, ModeChoice};
 use margay_fastpath::{Burst, Frame, Port};
@@ -26,7 +26,7 @@ fn frames_come_in_whole_and_in_order() {
             let sent: Vec<_> = (0..200)
                 .map(|i| udp(mac("near"), round * 200 + i, usize::from((round * 200 + i) % 1473)))
                 .collect();
-            sent.iter().for_each(|frame| far.send(frame));
+            far.send_all(&sent);
             let frames = bench.receive(&mut opened.ports, sent.len());
             for (frame, sent) in frames.iter().zip(&sent) {
                 assert_eq!(bench.umem.bytes(frame), &sent[..]);
@@ -58,7 +58,7 @@ fn a_frame_grown_into_its_headroom_goes_out_whole() {
         for round in 0..200u16 {
             let sent: Vec<_> =
                 (0..100).map(|i| udp(mac("near"), i, usize::from(round * 7 % 1300 + i))).collect();
-            sent.iter().for_each(|frame| far.send(frame));
+            far.send_all(&sent);
             let mut frames = bench.receive(&mut opened.ports, sent.len());
             push(&bench, &mut frames, 50);
             bench.send(&mut opened.ports[0], frames);
@@ -110,15 +110,14 @@ fn each_queue_is_a_port() {
         assert_eq!(opened.ports.len(), 2);
         // Flows enough for both queues to have some.
         let sent: Vec<_> = (0..256).map(|number| udp(mac("near"), number, 100)).collect();
-        sent.iter().for_each(|frame| far.send(frame));
-        let mut by_queue = opened.ports.iter().map(|port| port.census().rx).collect::<Vec<_>>();
-        let frames = bench.receive(&mut opened.ports, sent.len());
-        assert_eq!(bench.accounted(&opened.ports) + frames.len(), bench.chunks);
-        if mode == ModeChoice::Skb {
-            // Each queue's own ring held its part. (Native mode may still have been on its way.)
-            assert_eq!(by_queue.iter().sum::<usize>(), sent.len());
+        far.send_all(&sent);
+        let mut frames = bench.receive(&mut opened.ports[..1], 1);
+        // In skb mode a veth does not tell its queues apart.
+        if mode == ModeChoice::Native {
+            frames.extend(bench.receive(&mut opened.ports[1..], 1));
         }
-        by_queue.clear();
+        frames.extend(bench.receive(&mut opened.ports, sent.len() - frames.len()));
+        assert_eq!(bench.accounted(&opened.ports) + frames.len(), bench.chunks);
         let mut received: Vec<_> = frames.iter().map(|frame| bench.umem.bytes(frame).to_vec()).collect();
         received.sort_unstable();
         let mut expected = sent.clone();

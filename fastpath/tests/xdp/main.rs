@@ -1,4 +1,4 @@
-//! AF_XDP ports on real devices: veth pairs in network namespaces that the tests make for themselves.
+//! `AF_XDP` ports on real devices: veth pairs in network namespaces that the tests make for themselves.
 
 mod bench;
 mod frames;

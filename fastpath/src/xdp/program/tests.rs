@@ -121,7 +121,7 @@ fn frames() -> Vec<Vec<u8>> {
         }
     }
     for ethertype in [0x0806, 0x8100, 0x88a8, 0x88cc, 0x0801] {
-        frames.push(ethernet(ethertype, &frames[0][14..].to_vec()));
+        frames.push(ethernet(ethertype, &frames[0][14..]));
     }
     for mac in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1], [2, 0, 0, 0, 0, 8]] {
         let mut frame = ipv4(Ipv4Addr::new(10, 244, 3, 2), 6, 0, 0, 80);
