@@ -51,7 +51,8 @@ pub(super) mod step {
     pub(crate) const BIND: &str = "cannot bind the AF_XDP socket";
 }
 
-/// What to do about an error of the kernel's (`xsk.c`, `xdp_umem.c`, `xsk_buff_pool.c` in net/xdp), where there is something.
+/// What to do about an error of the kernel's (`xsk.c`, `xdp_umem.c`, `xsk_buff_pool.c` in net/xdp), where there is
+/// something.
 fn advice(at: &str, error: &io::Error) -> &'static str {
     match (at, error.raw_os_error().unwrap_or_default()) {
         (step::SOCKET, libc::EPERM) => "; it takes root, or CAP_NET_RAW",

@@ -174,7 +174,8 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whether a queue has no socket, or none any more within the time that `bind` grants. A device that is gone has let go.
+/// Whether a queue has no socket, or none any more within the time that `bind` grants. A device that is gone has let
+/// go.
 fn is_free(ifindex: u32, queue: u32) -> bool {
     let Ok((umem, ..)) = super::umem::map(Layout { chunk_size: 4096, chunks: 1 }) else {
         return false;
