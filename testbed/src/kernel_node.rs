@@ -1,0 +1,159 @@
+//! What the kernel of a node is told about pods: their routes, and the VXLAN device with its peers, as Calico's Felix
+//! programs them.
+//!
+//! Pure: `lab` runs the lines.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+use margay_control::compile::routes::{ClusterRoute, RouteKind};
+
+use crate::ip::Batch;
+use crate::topology::{Dataplane, LabNode, POD_MTU, Topology, Vtep};
+use crate::wiring::UPLINK;
+
+/// Calico's VXLAN device, VNI and UDP port.
+pub const VXLAN: &str = "vxlan.calico";
+const VNI: u32 = 4096;
+const VXLAN_PORT: u16 = 4789;
+
+/// Routing table for what a Margay node's own processes send to pods. Not the main one: Margay forwards by that.
+const OWN_TABLE: u32 = 4096;
+
+/// Lines for a node's kernel, and what it cannot do.
+#[derive(Debug, Default)]
+pub struct Program {
+    pub ip: Batch,
+    pub bridge: Batch,
+    pub unsupported: Vec<String>,
+}
+
+/// The program of a node whose routing table is `routes`.
+pub fn program(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> Program {
+    match node.dataplane {
+        Dataplane::Kernel => forwarding(topology, node, routes),
+        Dataplane::Margay => own_traffic(topology, node, routes),
+    }
+}
+
+fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> Program {
+    let mut program = Program::default();
+    if let Some(Vtep { address, mac }) = node.vtep {
+        program.ip.line(format!(
+            "link add {VXLAN} address {} mtu {POD_MTU} type vxlan id {VNI} dstport {VXLAN_PORT} local {} nolearning",
+            lladdr(mac),
+            node.address.addr(),
+        ));
+        program.ip.line(format!("address add {address}/32 dev {VXLAN}"));
+        program.ip.line(format!("link set {VXLAN} up"));
+    }
+    let mut peers = BTreeSet::new();
+    for (dst, route) in ipv4(routes) {
+        match plain_route(topology, node, dst, route) {
+            Some(line) => {
+                program.ip.line(format!("route replace {line}"));
+            }
+            None if route.kind == RouteKind::Vxlan => {
+                vxlan_route(&mut program, &mut peers, topology, node, dst, route)
+            }
+            None => program.unsupported.push(format!(
+                "node {}: no route to {dst} on {}: Linux nodes of the lab have no IP-in-IP",
+                node.name, route.node,
+            )),
+        }
+    }
+    program
+}
+
+fn vxlan_route(
+    program: &mut Program,
+    peers: &mut BTreeSet<String>,
+    topology: &Topology,
+    node: &LabNode,
+    dst: Ipv4Net,
+    route: &ClusterRoute,
+) {
+    let peer = route.next_node.as_ref().and_then(|next| topology.nodes.get(next));
+    let (Some(peer), Some(_)) = (peer, node.vtep) else {
+        program.unsupported.push(format!(
+            "node {}: no route to {dst} on {}: it has no VXLAN tunnel address of its own, or the peer is not in the lab",
+            node.name, route.node,
+        ));
+        return;
+    };
+    let Some(Vtep { address, mac }) = peer.vtep else { return };
+    if peers.insert(peer.name.clone()) {
+        let mac = lladdr(mac);
+        program.ip.line(format!("neigh replace {address} lladdr {mac} dev {VXLAN} nud permanent"));
+        program
+            .bridge
+            .line(format!("fdb replace {mac} dev {VXLAN} dst {} self permanent", peer.address.addr()));
+    }
+    program.ip.line(format!("route replace {dst} via {address} dev {VXLAN} onlink"));
+}
+
+/// Margay forwards; the kernel only has to find the pods that the node's own processes talk to (kubelet's probes). A
+/// pod behind a tunnel is beyond it.
+fn own_traffic(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> Program {
+    let mut program = Program::default();
+    program.ip.line(format!("rule add pref 100 iif lo lookup {OWN_TABLE}"));
+    for (dst, route) in ipv4(routes) {
+        if let Some(line) = plain_route(topology, node, dst, route) {
+            program.ip.line(format!("route replace {line} table {OWN_TABLE}"));
+        }
+    }
+    program
+}
+
+/// A route that needs no tunnel.
+fn plain_route(topology: &Topology, node: &LabNode, dst: Ipv4Net, route: &ClusterRoute) -> Option<String> {
+    match route.kind {
+        RouteKind::Local => {
+            let (_, pod) = topology.pod_at(dst.addr()).filter(|(_, pod)| pod.node == node.name)?;
+            // Without a source the kernel would take the pods' gateway address of the device.
+            Some(format!("{dst} dev {} scope link src {}", pod.device, node.address.addr()))
+        }
+        RouteKind::Direct => {
+            let next = topology.nodes.get(route.next_node.as_ref()?)?;
+            Some(format!("{dst} via {} dev {UPLINK} onlink", first_hop(topology, node, next)))
+        }
+        RouteKind::Blackhole => Some(format!("blackhole {dst}")),
+        RouteKind::Ipip | RouteKind::Vxlan => None,
+    }
+}
+
+/// The neighbour by which `node` sends to `next`: itself, or the router.
+fn first_hop(topology: &Topology, node: &LabNode, next: &LabNode) -> Ipv4Addr {
+    if node.segment == next.segment {
+        next.address.addr()
+    } else {
+        topology.segments[node.segment].gateway.addr()
+    }
+}
+
+/// The routes of the lab's one family.
+pub fn ipv4(routes: &[ClusterRoute]) -> impl Iterator<Item = (Ipv4Net, &ClusterRoute)> {
+    routes.iter().filter_map(|route| match route.dst {
+        IpNet::V4(dst) => Some((dst, route)),
+        IpNet::V6(_) => None,
+    })
+}
+
+/// Blocks that `node` sends to another segment without a tunnel, with the node that they lead to: the router must know
+/// them too.
+pub fn beyond_router<'a>(
+    topology: &'a Topology,
+    node: &'a LabNode,
+    routes: &'a [ClusterRoute],
+) -> impl Iterator<Item = (Ipv4Net, &'a LabNode)> {
+    ipv4(routes).filter(|(_, route)| route.kind == RouteKind::Direct).filter_map(|(dst, route)| {
+        let next = topology.nodes.get(route.next_node.as_ref()?)?;
+        debug_assert_eq!(route.via, Some(IpAddr::V4(next.address.addr())));
+        (next.segment != node.segment).then_some((dst, next))
+    })
+}
+
+fn lladdr(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -1,0 +1,309 @@
+//! What stands where in a lab: segments, nodes, pods, with the names and addresses that each gets.
+//!
+//! A pure function of the cluster: nothing here touches the system.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use clap::ValueEnum;
+use ipnet::{IpNet, Ipv4Net};
+use margay_control::compile::tunnels::{Family, vtep_mac};
+use margay_control::state::{Cluster, Name, Node, Pod};
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+use crate::netns;
+
+/// Annotation of a Node: who forwards there, `margay` or `kernel` (default).
+pub const DATAPLANE: &str = "margay.dev/dataplane";
+
+/// Address of the host end of every pod's veth, and of a router port where the segment has no address to spare.
+pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const SPARE_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
+
+/// Bytes of an IP packet on a node's uplink, and on a pod's veth: VXLAN over IPv4 takes 50.
+pub const UPLINK_MTU: u32 = 1500;
+pub const POD_MTU: u32 = 1450;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    pub lab: String,
+    pub segments: Vec<Segment>,
+    pub nodes: BTreeMap<String, LabNode>,
+    pub pods: BTreeMap<Name, LabPod>,
+    /// What of the manifests has no place in the lab, and why; one line each.
+    pub left_out: Vec<String>,
+}
+
+/// A subnet of nodes: one bridge of the router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    pub net: Ipv4Net,
+    pub bridge: String,
+    /// The router's address on the bridge, with the segment's prefix length; /32 where no host address is free.
+    pub gateway: Ipv4Net,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Dataplane {
+    Margay,
+    Kernel,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabNode {
+    pub name: String,
+    pub netns: String,
+    pub dataplane: Dataplane,
+    /// Node that its label `margay.dev/gateway` names.
+    pub gateway: Option<String>,
+    pub address: Ipv4Net,
+    /// Index into `segments`.
+    pub segment: usize,
+    /// The router's end of `uplink0`.
+    pub router_port: String,
+    pub vtep: Option<Vtep>,
+}
+
+/// A node's end of VXLAN tunnels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vtep {
+    pub address: Ipv4Addr,
+    pub mac: [u8; 6],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabPod {
+    pub netns: String,
+    pub node: String,
+    pub addresses: Vec<Ipv4Addr>,
+    /// Host end of its veth, in the node's namespace.
+    pub device: String,
+}
+
+impl Topology {
+    /// Nodes in `dataplanes` take that dataplane, whatever their annotation.
+    pub fn new(lab: &str, cluster: &Cluster, dataplanes: &BTreeMap<String, Dataplane>) -> Self {
+        let mut left_out = Vec::new();
+        let placed = place_nodes(&cluster.nodes, &mut left_out);
+        let segments = segments(placed.values().copied());
+        let nodes: BTreeMap<_, _> = placed
+            .iter()
+            .enumerate()
+            .map(|(index, (name, address))| {
+                let mut node = lab_node(lab, name, &cluster.nodes[*name], *address, &segments, index);
+                node.dataplane = dataplanes.get(*name).copied().unwrap_or(node.dataplane);
+                ((*name).clone(), node)
+            })
+            .collect();
+        let pods = cluster
+            .pods
+            .iter()
+            .filter_map(|(name, pod)| Some((name.clone(), lab_pod(lab, name, pod, &nodes, &mut left_out)?)))
+            .collect();
+        Self { lab: lab.to_owned(), segments, nodes, pods, left_out }
+    }
+
+    /// Namespace of the router, where all bridges stand.
+    pub fn router(&self) -> String {
+        netns::name(&self.lab, "router")
+    }
+
+    /// Every namespace of the lab.
+    pub fn namespaces(&self) -> Vec<String> {
+        std::iter::once(self.router())
+            .chain(self.nodes.values().map(|node| node.netns.clone()))
+            .chain(self.pods.values().map(|pod| pod.netns.clone()))
+            .collect()
+    }
+
+    pub fn pods_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a Name, &'a LabPod)> {
+        self.pods.iter().filter(move |(_, pod)| pod.node == node)
+    }
+
+    /// The node whose underlay address this is.
+    pub fn node_at(&self, address: Ipv4Addr) -> Option<&LabNode> {
+        self.nodes.values().find(|node| node.address.addr() == address)
+    }
+
+    /// The pod that holds this address.
+    pub fn pod_at(&self, address: Ipv4Addr) -> Option<(&Name, &LabPod)> {
+        self.pods.iter().find(|(_, pod)| pod.addresses.contains(&address))
+    }
+}
+
+/// Nodes that have an IPv4 underlay address of their own, with it.
+fn place_nodes<'a>(
+    nodes: &'a BTreeMap<String, std::sync::Arc<Node>>,
+    left_out: &mut Vec<String>,
+) -> BTreeMap<&'a String, Ipv4Net> {
+    let mut taken = BTreeSet::new();
+    let mut placed = BTreeMap::new();
+    for (name, node) in nodes {
+        match node.ipv4 {
+            Some(IpNet::V4(net)) if taken.insert(net.addr()) => {
+                placed.insert(name, net);
+            }
+            Some(net) => left_out.push(format!("node {name}: another node has the address {}", net.addr())),
+            None => left_out.push(format!("node {name}: it has no IPv4 address, and the lab is IPv4 alone")),
+        }
+    }
+    placed
+}
+
+/// The widest of the nodes' subnets; one inside another is the same wire.
+fn segments(addresses: impl Iterator<Item = Ipv4Net> + Clone) -> Vec<Segment> {
+    let taken: BTreeSet<Ipv4Addr> = addresses.clone().map(|net| net.addr()).collect();
+    let nets: BTreeSet<Ipv4Net> = addresses.map(|net| net.trunc()).collect();
+    nets.iter()
+        .filter(|net| !nets.iter().any(|wider| wider != *net && wider.contains(*net)))
+        .enumerate()
+        .map(|(index, net)| Segment {
+            net: *net,
+            bridge: format!("br{index}"),
+            gateway: gateway(*net, &taken),
+        })
+        .collect()
+}
+
+fn gateway(net: Ipv4Net, taken: &BTreeSet<Ipv4Addr>) -> Ipv4Net {
+    let free = net.hosts().find(|host| !taken.contains(host));
+    let (address, length) = free.map_or((SPARE_GATEWAY, 32), |host| (host, net.prefix_len()));
+    Ipv4Net::new(address, length).unwrap_or_else(|_| Ipv4Net::from(address))
+}
+
+fn lab_node(
+    lab: &str,
+    name: &str,
+    node: &Node,
+    address: Ipv4Net,
+    segments: &[Segment],
+    index: usize,
+) -> LabNode {
+    let dataplane = match node.annotations.get(DATAPLANE).map(String::as_str) {
+        Some("margay") => Dataplane::Margay,
+        _ => Dataplane::Kernel,
+    };
+    let vtep = match node.vxlan_tunnel_v4 {
+        Some(IpAddr::V4(address)) => Some(Vtep { address, mac: vtep_mac(name, Some(node), Family::V4) }),
+        _ => None,
+    };
+    LabNode {
+        name: name.to_owned(),
+        netns: netns::name(lab, &format!("n.{name}")),
+        dataplane,
+        gateway: node.labels.get("margay.dev/gateway").cloned(),
+        address,
+        segment: segments
+            .iter()
+            .position(|segment| segment.net.contains(&address.addr()))
+            .unwrap_or_default(),
+        router_port: format!("port{index}"),
+        vtep,
+    }
+}
+
+fn lab_pod(
+    lab: &str,
+    name: &Name,
+    pod: &Pod,
+    nodes: &BTreeMap<String, LabNode>,
+    left_out: &mut Vec<String>,
+) -> Option<LabPod> {
+    if !pod.is_endpoint() {
+        return None;
+    }
+    let addresses: Vec<Ipv4Addr> = pod
+        .addresses
+        .iter()
+        .filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
+    if addresses.is_empty() {
+        left_out.push(format!("pod {name}: it has no IPv4 address, and the lab is IPv4 alone"));
+        return None;
+    }
+    if !nodes.contains_key(&pod.node) {
+        left_out.push(format!("pod {name}: its node {:?} is not in the lab", pod.node));
+        return None;
+    }
+    Some(LabPod {
+        netns: netns::name(lab, &format!("p.{}.{}", name.namespace, name.name)),
+        node: pod.node.clone(),
+        addresses,
+        device: host_device(name),
+    })
+}
+
+/// Name of the host end of a pod's veth, as Calico's CNI plugin makes it: `cali` and the first 11 hex digits of
+/// SHA-1 of `NS.POD`.
+pub fn host_device(pod: &Name) -> String {
+    let digest = Sha1::digest(format!("{}.{}", pod.namespace, pod.name).as_bytes());
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("cali{}", &hex[..11])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn cluster(nodes: &[(&str, &str)]) -> Cluster {
+        let mut cluster = Cluster::default();
+        for (name, address) in nodes {
+            let node = Node { ipv4: Some(address.parse().unwrap()), ..Node::default() };
+            cluster.nodes.insert((*name).to_owned(), Arc::new(node));
+        }
+        cluster
+    }
+
+    /// Each case: nodes, then the segments as "net gateway".
+    #[test]
+    fn nodes_of_one_subnet_share_a_segment() {
+        let cases: [(&[(&str, &str)], &[&str]); 4] = [
+            (&[("a", "172.20.1.10/24"), ("b", "172.20.1.11/24")], &["172.20.1.0/24 172.20.1.1/24"]),
+            (
+                &[("a", "172.20.1.1/24"), ("b", "172.20.2.2/24")],
+                &["172.20.1.0/24 172.20.1.2/24", "172.20.2.0/24 172.20.2.1/24"],
+            ),
+            (&[("a", "172.20.1.10/24"), ("b", "172.20.1.11/32")], &["172.20.1.0/24 172.20.1.1/24"]),
+            (
+                &[("a", "172.18.0.11/32"), ("b", "172.18.0.12/32")],
+                &["172.18.0.11/32 169.254.0.1/32", "172.18.0.12/32 169.254.0.1/32"],
+            ),
+        ];
+        for (nodes, expected) in cases {
+            let topology = Topology::new("t", &cluster(nodes), &BTreeMap::new());
+            let segments: Vec<String> = topology
+                .segments
+                .iter()
+                .map(|segment| format!("{} {}", segment.net, segment.gateway))
+                .collect();
+            assert_eq!(segments, expected, "{nodes:?}");
+        }
+    }
+
+    #[test]
+    fn pods_without_a_place_are_named() {
+        let mut cluster = cluster(&[("a", "172.20.1.10/24")]);
+        let pod = |node: &str, address: &str| {
+            Arc::new(Pod { node: node.into(), addresses: vec![address.parse().unwrap()], ..Pod::default() })
+        };
+        cluster.pods.insert(Name::new("x", "here"), pod("a", "10.0.0.1"));
+        cluster.pods.insert(Name::new("x", "gone"), pod("b", "10.0.0.2"));
+        cluster.pods.insert(Name::new("x", "six"), pod("a", "fd00::1"));
+        let topology = Topology::new("t", &cluster, &BTreeMap::new());
+        assert_eq!(topology.pods.keys().map(ToString::to_string).collect::<Vec<_>>(), ["x/here"]);
+        assert_eq!(topology.left_out.len(), 2, "{:?}", topology.left_out);
+    }
+
+    #[test]
+    fn devices_are_named_as_calico_names_them() {
+        // printf 'default.nginx' | sha1sum
+        assert_eq!(host_device(&Name::new("default", "nginx")), "calic440f455693");
+    }
+}
