@@ -9,5 +9,7 @@ pub mod identity;
 pub mod kernel;
 pub mod manifest;
 pub mod probe;
+pub mod replay;
 pub mod selector;
+pub mod source;
 pub mod state;

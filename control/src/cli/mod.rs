@@ -2,6 +2,8 @@
 
 mod check;
 mod external;
+mod replay;
+mod routes;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,6 +27,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Check),
+    Replay(replay::Replay),
+    Routes(routes::Routes),
     /// `margay lab` and `margay perf` run `margay-lab` and `margay-perf`.
     #[command(external_subcommand)]
     External(Vec<OsString>),
@@ -34,6 +38,8 @@ impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Check(command) => command.run(),
+            Command::Replay(command) => command.run(),
+            Command::Routes(command) => command.run(),
             Command::External(words) => external::run(&words),
         }
     }

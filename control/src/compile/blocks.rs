@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::pods::owners;
 use super::prefixes::Prefixes;
 use super::tunnels::Family;
 use crate::state::{Cluster, IpamBlock};
@@ -48,13 +49,13 @@ fn has_ipam(cluster: &Cluster, family: Family) -> bool {
 ///
 /// What IPAM has allocated, and node tunnel addresses, always count. A pod's address counts only in a block that IPAM has
 /// no record of: where it has one, a pod that disagrees with it is on its way out or has not arrived yet.
-pub(super) fn elsewhere<'a>(
+pub(super) fn elsewhere<'a, 'b>(
     cluster: &'a Cluster,
-    blocks: &Blocks<'a>,
-) -> impl Iterator<Item = (IpAddr, &'a str)> {
-    let pods = cluster.pods.values().filter(|pod| pod.is_endpoint() && !pod.node.is_empty());
-    let by_pod = pods
-        .flat_map(|pod| pod.addresses.iter().map(|address| (*address, pod.node.as_str())))
+    blocks: &'b Blocks<'a>,
+) -> impl Iterator<Item = (IpAddr, &'a str)> + use<'a, 'b> {
+    let scheduled = owners(cluster).into_iter().filter(|(_, (_, pod))| !pod.node.is_empty());
+    let by_pod = scheduled
+        .map(|(address, (_, pod))| (address, pod.node.as_str()))
         .filter(|(address, _)| blocks.ipam.longest(*address).is_none());
     let tunnels = cluster.nodes.iter().flat_map(|(name, node)| {
         let ends = [node.ipip_tunnel, node.vxlan_tunnel_v4, node.vxlan_tunnel_v6];
@@ -66,13 +67,11 @@ pub(super) fn elsewhere<'a>(
     });
     let everywhere: BTreeMap<IpAddr, &str> = by_pod.chain(tunnels).chain(allocations).collect();
     let owned = everywhere.into_iter().map(|(address, node)| (address, node, blocks.owner(address)));
-    let elsewhere: Vec<_> = owned
+    owned
         .filter(|(address, node, owner)| match owner {
             Some(owner) => owner != node,
             // A block that nobody owns any more is routed address by address while any is in use.
             None => blocks.ipam.longest(*address).is_some(),
         })
         .map(|(address, node, _)| (address, node))
-        .collect();
-    elsewhere.into_iter()
 }

@@ -23,6 +23,7 @@ use margay_flowtable::snapshot::Local;
 use margay_flowtable::{Fib, NextHopId, PortKind, PortState, Snapshot, Tunnel};
 
 pub use self::endpoints::endpoints;
+use self::gateways::serves;
 pub use self::next_hops::NeighbourKey;
 use self::next_hops::{NextHops, Underlay};
 use self::routes::{ClusterRoute, RouteKind, local_pods};
@@ -46,6 +47,7 @@ pub fn compile(state: &State, identity: &Identity) -> Snapshot {
     Snapshot {
         fib: Fib::build(fib.into_iter().map(|(dst, id)| (dst.network(), dst.prefix_len(), id))),
         next_hops: next_hops.into_vec(),
+        endpoints: endpoints(&state.cluster, |_, pod| serves(&state.cluster, &identity.node, pod)),
         ports: ports(state, identity),
         tunnel_sources: local::tunnel_sources(&state.cluster, identity).collect(),
         local,
@@ -149,28 +151,22 @@ fn pod_neighbours(state: &State, identity: &Identity) -> BTreeMap<IpAddr, u32> {
 
 fn ports(state: &State, identity: &Identity) -> Vec<Option<PortState>> {
     let count = state.ports.iter().map(|port| usize::from(port.id.0) + 1).max().unwrap_or(0);
+    let mut addresses: BTreeMap<&Name, Vec<IpAddr>> = BTreeMap::new();
+    for (address, pod) in local_pods(&state.cluster, &identity.node) {
+        addresses.entry(pod).or_default().push(address);
+    }
     let mut ports = vec![None; count];
     for binding in &state.ports {
-        ports[usize::from(binding.id.0)] = port_state(state, identity, binding);
+        let pod = |name| PortKind::Pod { addresses: addresses.get(name).cloned().unwrap_or_default() };
+        let kind = binding.pod.as_ref().map_or(PortKind::Uplink, pod);
+        ports[usize::from(binding.id.0)] = port_state(state, binding, kind);
     }
     ports
 }
 
 /// `None` while the kernel has no such link.
-fn port_state(state: &State, identity: &Identity, binding: &PortBinding) -> Option<PortState> {
+fn port_state(state: &State, binding: &PortBinding, kind: PortKind) -> Option<PortState> {
     let link = state.kernel.links.get(&binding.ifindex)?;
-    let kind = match &binding.pod {
-        None => PortKind::Uplink,
-        Some(name) => {
-            let pod = state.cluster.pods.get(name);
-            let here = pod.filter(|pod| pod.node == identity.node && pod.is_endpoint());
-            PortKind::Pod { addresses: here.map(|pod| pod.addresses.clone()).unwrap_or_default() }
-        }
-    };
-    Some(PortState {
-        name: binding.name.as_str().into(),
-        kind,
-        mac: link.mac,
-        mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
-    })
+    let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
+    Some(PortState { name: binding.name.as_str().into(), kind, mac: link.mac, mtu })
 }

@@ -91,7 +91,7 @@ impl<'a> Pods<'a> {
 
 /// Who owns each address. Two pods may claim one for a moment, when it was given out again before the first claimant
 /// was gone: then a pod that is not being deleted goes first, then the newest, then the first by name.
-fn owners(cluster: &Cluster) -> HashMap<IpAddr, (&Name, &Pod)> {
+pub(super) fn owners(cluster: &Cluster) -> HashMap<IpAddr, (&Name, &Pod)> {
     let rank = |pod: &Pod| (pod.terminating, Reverse(pod.created));
     let mut owners: HashMap<IpAddr, (&Name, &Pod)> = HashMap::new();
     for (name, pod) in cluster.pods.iter().filter(|(_, pod)| pod.is_endpoint()) {

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::blocks::{self, Blocks};
 use super::gateways::next_node;
+use super::pods::owners;
 use super::prefixes::Prefixes;
 use super::tunnels::{Family, encapsulation, underlay, vxlan_tunnel};
 use crate::state::{Cluster, IpPool, Name, Node};
@@ -127,14 +128,10 @@ pub fn table(cluster: &Cluster, node: &str) -> Result<RoutingTable, UnknownNode>
     Ok(table)
 }
 
-/// Pods on `node` by address. Of two pods that claim one address for a moment the first by name has it.
+/// Pods on `node` by the addresses that are theirs.
 pub fn local_pods<'a>(cluster: &'a Cluster, node: &str) -> BTreeMap<IpAddr, &'a Name> {
-    let here = cluster.pods.iter().filter(|(_, pod)| pod.node == node && pod.is_endpoint());
-    let mut by_address = BTreeMap::new();
-    for (name, address) in here.flat_map(|(name, pod)| pod.addresses.iter().map(move |a| (name, *a))) {
-        by_address.entry(address).or_insert(name);
-    }
-    by_address
+    let here = owners(cluster).into_iter().filter(|(_, (_, pod))| pod.node == node);
+    here.map(|(address, (name, _))| (address, name)).collect()
 }
 
 /// What a node itself answers to, as single-address prefixes: its addresses and those of its tunnel devices.

@@ -2,8 +2,8 @@
 //!
 //! JSON is read by the same parser: what Kubernetes prints as JSON is YAML too.
 
-use saphyr::{MarkedYaml, Scalar, YamlData, YamlLoader};
-use saphyr_parser::{Event, Parser, Span, SpannedEventReceiver};
+use saphyr::{MarkedYaml, Scalar, ScanError, YamlData, YamlLoader};
+use saphyr_parser::{Event, Parser, SpannedEventReceiver};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 
@@ -27,15 +27,27 @@ pub(crate) struct SyntaxError {
 }
 
 pub(crate) fn documents(text: &str) -> Result<Documents<'_>, SyntaxError> {
-    let mut bounded = Bounded { loader: YamlLoader::default(), depth: 0, too_deep_at: None };
-    let scanned = Parser::new_from_str(text).load(&mut bounded, true);
-    if let Some(line) = bounded.too_deep_at {
-        return Err(SyntaxError { line, why: format!("nested deeper than {MAX_DEPTH} levels") });
+    let at = |error: &ScanError| SyntaxError { line: error.marker().line(), why: error.info().to_owned() };
+    let mut loader = YamlLoader::default();
+    let mut depth = 0;
+    // Event by event: the parser's own loop calls itself at each level, and a deep text would exhaust the stack.
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| at(&error))?;
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth -= 1,
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            let why = format!("it is nested deeper than {MAX_DEPTH} levels");
+            return Err(SyntaxError { line: span.start.line(), why });
+        }
+        loader.on_event(event, span);
     }
-    if let Some(error) = scanned.err().as_ref().or(bounded.loader.error()) {
-        return Err(SyntaxError { line: error.marker().line(), why: error.info().to_owned() });
+    if let Some(error) = loader.error() {
+        return Err(at(error));
     }
-    let mut documents = bounded.loader.into_documents();
+    let mut documents: Vec<MarkedYaml<'_>> = loader.into_documents();
     documents.retain(|node| !matches!(node.data, YamlData::Value(Scalar::Null) | YamlData::BadValue));
     Ok(Documents(documents))
 }
@@ -43,29 +55,6 @@ pub(crate) fn documents(text: &str) -> Result<Documents<'_>, SyntaxError> {
 impl Documents<'_> {
     pub(crate) fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
         self.0.iter().map(Node)
-    }
-}
-
-/// Passes events to the loader until they nest too deep.
-struct Bounded<'a> {
-    loader: YamlLoader<'a, MarkedYaml<'a>>,
-    depth: usize,
-    too_deep_at: Option<usize>,
-}
-
-impl<'a> SpannedEventReceiver<'a> for Bounded<'a> {
-    fn on_event(&mut self, event: Event<'a>, span: Span) {
-        match event {
-            Event::SequenceStart(..) | Event::MappingStart(..) => self.depth += 1,
-            Event::SequenceEnd | Event::MappingEnd => self.depth -= 1,
-            _ => {}
-        }
-        if self.depth > MAX_DEPTH {
-            self.too_deep_at.get_or_insert(span.start.line());
-        }
-        if self.too_deep_at.is_none() {
-            self.loader.on_event(event, span);
-        }
     }
 }
 

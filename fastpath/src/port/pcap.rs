@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use margay_flowtable::PortId;
-use pcap_file::pcap::{PcapPacket, PcapWriter};
-use pcap_file::{DataLink, pcap::PcapHeader};
+use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
+use pcap_file::{DataLink, Endianness};
 
 use crate::frame::{Burst, Frame};
 use crate::port::{Census, Port};
@@ -35,7 +35,12 @@ impl<W: Write> std::fmt::Debug for PcapPort<W> {
 impl<W: Write> PcapPort<W> {
     /// A port that writes an Ethernet capture to `output`.
     pub fn new(id: PortId, output: W) -> io::Result<Self> {
-        let header = PcapHeader { snaplen: SNAP_LEN, datalink: DataLink::ETHERNET, ..PcapHeader::default() };
+        let header = PcapHeader {
+            snaplen: SNAP_LEN,
+            datalink: DataLink::ETHERNET,
+            endianness: Endianness::native(),
+            ..PcapHeader::default()
+        };
         let output = PcapWriter::with_header(output, header).map_err(io::Error::other)?;
         Ok(Self { id, input: VecDeque::new(), sent: Vec::new(), output, now: Duration::ZERO, failure: None })
     }

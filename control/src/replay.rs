@@ -1,0 +1,201 @@
+//! Captures through the packet function: `margay replay`. The same compile, steering and pipeline as a running
+//! gateway, on ports whose frames come from files, with the captures' own clock.
+
+mod captures;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use margay_fastpath::egress::Egress;
+use margay_fastpath::frame::Burst;
+use margay_fastpath::pipeline::{Expiry, Pipeline, Turn};
+use margay_fastpath::port::Port;
+use margay_fastpath::port::pcap::PcapPort;
+use margay_fastpath::steer::{Steer, SteerTables, steer};
+use margay_fastpath::{Counters, DropReason, FramePool, Layout, Umem};
+use margay_flowtable::conntrack::Timeouts;
+use margay_flowtable::table::FlowTable;
+use margay_flowtable::{PortId, Snapshot};
+use serde::Serialize;
+
+pub use captures::Input;
+pub use world::{GivenNeighbour, World, WorldError};
+
+/// Connections that a replay can track.
+const CONNECTIONS: u32 = 1 << 16;
+/// Chunks of the replay's UMEM: one frame at a time is under way, and its ICMP answer.
+const CHUNKS: u32 = 64;
+/// Bytes of a chunk: frames of captures may be longer than a gateway's.
+const CHUNK_SIZE: u32 = 1 << 17;
+/// A time stamp this far behind the last one starts no sweep; expiry is looked at once a second.
+const SWEEP_EVERY: u64 = 1000;
+
+/// What became of one input frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fate {
+    /// Port that it came in by.
+    #[serde(rename = "in")]
+    pub input: String,
+    /// Its position in that port's capture, from 0.
+    pub frame: usize,
+    /// `tx PORT`, `pass` or `drop REASON`.
+    pub fate: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error("no port {name} on this node; there are {known}")]
+    UnknownPort { name: String, known: String },
+    #[error("{}: {error}", path.display())]
+    Write { path: PathBuf, error: io::Error },
+    #[error("{0}: frame {1} of {2} bytes is longer than a replay takes")]
+    FrameTooLong(String, usize, usize),
+}
+
+/// A gateway in memory.
+struct Replay {
+    snapshot: Snapshot,
+    steering: SteerTables,
+    ports: BTreeMap<PortId, PcapPort<BufWriter<File>>>,
+    pipeline: Pipeline,
+    expiry: Expiry,
+    counters: Arc<Counters>,
+    umem: Arc<Umem>,
+    pool: FramePool,
+    burst: Burst,
+    egress: Egress,
+    swept: u64,
+}
+
+/// Runs the inputs, merged by time stamp, through the node's packet function. Writes `out/PORT.pcap` for each port.
+pub fn replay(world: &World, inputs: &[Input], out: &Path) -> Result<Vec<Fate>, ReplayError> {
+    let mut replay = Replay::new(world, out)?;
+    let mut records = Vec::new();
+    for input in inputs {
+        let Some(port) = world.port(&input.port) else {
+            return Err(ReplayError::UnknownPort { name: input.port.clone(), known: world.port_names().join(", ") });
+        };
+        records.extend(input.records.iter().enumerate().map(|(frame, record)| (record, port, input, frame)));
+    }
+    // Stable: frames of one moment keep the order of the command line.
+    records.sort_by_key(|(record, ..)| record.time);
+    let mut fates = Vec::with_capacity(records.len());
+    for (record, port, input, frame) in records {
+        let fate = replay
+            .run(world, port, &record.bytes, record.time)
+            .ok_or_else(|| ReplayError::FrameTooLong(input.port.clone(), frame, record.bytes.len()))?;
+        fates.push(Fate { input: input.port.clone(), frame, fate });
+    }
+    replay.finish(world, out)?;
+    Ok(fates)
+}
+
+/// Where a port's output goes.
+fn capture_path(out: &Path, port: &str) -> PathBuf {
+    out.join(format!("{port}.pcap"))
+}
+
+impl Replay {
+    fn new(world: &World, out: &Path) -> Result<Self, ReplayError> {
+        let (umem, frames) = Umem::heap(Layout { chunk_size: CHUNK_SIZE, chunks: CHUNKS });
+        let counters = Arc::new(Counters::default());
+        let table = Arc::new(FlowTable::new(CONNECTIONS, [0; 4], Timeouts::default()));
+        let mut pool = FramePool::with_capacity(frames.len());
+        pool.extend(frames);
+        let mut egress = Egress::default();
+        let mut ports = BTreeMap::new();
+        for (id, name) in world.ports() {
+            egress.open(id);
+            ports.insert(id, open_capture(id, &capture_path(out, name))?);
+        }
+        Ok(Self {
+            snapshot: world.compile(),
+            steering: world.steering(),
+            ports,
+            pipeline: Pipeline::new(table, Arc::clone(&counters)),
+            expiry: Expiry::new(1),
+            counters,
+            umem,
+            pool,
+            burst: Burst::default(),
+            egress,
+            swept: 0,
+        })
+    }
+
+    /// One frame, in by `port` at `time`. `None` where no chunk can hold it.
+    fn run(&mut self, world: &World, port: PortId, bytes: &[u8], time: Duration) -> Option<String> {
+        let now = time.as_millis() as u64;
+        self.expire(now);
+        let kind = &self.snapshot.port(port)?.kind;
+        if steer(&self.steering, kind.into(), None, bytes) == Steer::Pass {
+            return Some("pass".into());
+        }
+        let mut frame = self.pool.get()?;
+        if !self.umem.fill(&mut frame, bytes) {
+            self.pool.put(frame);
+            return None;
+        }
+        let dropped = self.drops(port);
+        let input = self.ports.get_mut(&port)?;
+        input.inject(frame, time);
+        input.rx(&self.umem, &mut self.burst);
+        let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now };
+        self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
+        let sent = self.flush(time);
+        let reason = DropReason::ALL.iter().zip(dropped).zip(self.drops(port)).find(|((_, old), new)| old != new);
+        Some(match (reason, sent) {
+            (Some(((reason, _), _)), _) => format!("drop {}", reason.word()),
+            (None, Some(output)) => format!("tx {}", world.port_name(output)),
+            (None, None) => unreachable!("a frame is sent or dropped"),
+        })
+    }
+
+    /// Writes what waits for transmission; returns the first port that had something.
+    fn flush(&mut self, time: Duration) -> Option<PortId> {
+        let Self { egress, ports, umem, pool, .. } = self;
+        let mut first = None;
+        egress.flush(|id, burst| {
+            if let Some(port) = ports.get_mut(&id) {
+                first.get_or_insert(id);
+                port.set_time(time);
+                port.tx(umem, burst);
+                port.reclaim(umem, pool);
+            }
+        });
+        first
+    }
+
+    fn drops(&self, port: PortId) -> [u64; DropReason::COUNT] {
+        std::array::from_fn(|i| self.counters.port(port).drops[i].get())
+    }
+
+    fn expire(&mut self, now: u64) {
+        if now < self.swept + SWEEP_EVERY {
+            return;
+        }
+        self.swept = now;
+        while self.expiry.run(&self.pipeline, now, self.snapshot.generation) {}
+    }
+
+    fn finish(self, world: &World, out: &Path) -> Result<(), ReplayError> {
+        for (id, port) in self.ports {
+            let path = capture_path(out, world.port_name(id));
+            port.finish().and_then(|mut file| file.flush()).map_err(|error| ReplayError::Write { path, error })?;
+        }
+        Ok(())
+    }
+}
+
+fn open_capture(id: PortId, path: &Path) -> Result<PcapPort<BufWriter<File>>, ReplayError> {
+    let open = || {
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        PcapPort::new(id, BufWriter::new(File::create(path)?))
+    };
+    open().map_err(|error| ReplayError::Write { path: path.to_owned(), error })
+}

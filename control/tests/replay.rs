@@ -1,0 +1,88 @@
+//! Packets in, packets out: every case of `testbed/cases/wire` through `margay replay`, as its README says.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pcap_file::pcap::PcapReader;
+use serde_json::Value;
+
+const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/cases/wire");
+
+#[test]
+fn wire_cases_hold() {
+    let mut cases: Vec<PathBuf> = fs::read_dir(CASES).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.join("fates.json").exists());
+    cases.sort();
+    assert!(cases.len() >= 12, "cases are missing: {cases:?}");
+    for case in cases {
+        let out = tempfile::tempdir().unwrap();
+        let fates = replay(&case, out.path());
+        let expected: Value = serde_json::from_reader(File::open(case.join("fates.json")).unwrap()).unwrap();
+        assert_eq!(fates, expected, "{}", case.display());
+        let sent = captures(out.path());
+        for (port, frames) in expected_captures(&case) {
+            let got = sent.get(&port).unwrap_or_else(|| panic!("{}: no capture of {port}", case.display()));
+            let got: Vec<_> = got.iter().map(|frame| comparable(frame)).collect();
+            let frames: Vec<_> = frames.iter().map(|frame| comparable(frame)).collect();
+            assert_eq!(got, frames, "{}: {port}", case.display());
+        }
+    }
+}
+
+/// Runs the command that the case's README gives, and returns the fates.
+fn replay(case: &Path, out: &Path) -> Value {
+    let readme = fs::read_to_string(case.join("README")).unwrap();
+    let line = readme.lines().find(|line| line.starts_with("margay replay")).expect("a command in the README");
+    let words = line.split_whitespace().skip(1).map(|word| if word == "OUT" { out.to_str().unwrap() } else { word });
+    let run = Command::new(env!("CARGO_BIN_EXE_margay")).args(words).current_dir(case).output().unwrap();
+    assert!(run.status.success(), "{}: {}", case.display(), String::from_utf8_lossy(&run.stderr));
+    serde_json::from_slice(&run.stdout).expect("JSON alone on stdout")
+}
+
+/// What was sent, by port name without its namespace.
+fn captures(out: &Path) -> BTreeMap<String, Vec<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(out).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            found.extend(captures(&entry));
+        } else {
+            found.insert(entry.file_stem().unwrap().to_str().unwrap().to_owned(), frames(&entry));
+        }
+    }
+    found
+}
+
+fn expected_captures(case: &Path) -> Vec<(String, Vec<Vec<u8>>)> {
+    let files = fs::read_dir(case).unwrap().map(|entry| entry.unwrap().path());
+    let port = |path: &Path| Some(path.file_stem()?.to_str()?.strip_prefix("out-")?.to_owned());
+    let found: Vec<_> = files.filter_map(|path| Some((port(&path)?, frames(&path)))).collect();
+    assert!(!found.is_empty(), "{}: nothing expected", case.display());
+    found
+}
+
+fn frames(path: &Path) -> Vec<Vec<u8>> {
+    let mut reader = PcapReader::new(File::open(path).unwrap()).unwrap();
+    std::iter::from_fn(|| reader.next_packet().map(|packet| packet.unwrap().data.into_owned())).collect()
+}
+
+/// The frame without what may differ: source MAC, and of a tunnel packet the outer identification, the checksum over
+/// it, and the VXLAN source port, which has to be a port that no service uses.
+fn comparable(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    assert_eq!(frame[6] & 1, 0, "a source MAC is unicast");
+    frame[6..12].fill(0);
+    let is_vxlan = frame[23] == 17 && frame[36..38] == 4789u16.to_be_bytes();
+    if is_vxlan {
+        assert!(u16::from_be_bytes([frame[34], frame[35]]) >= 1024);
+        frame[34..36].fill(0);
+    }
+    if is_vxlan || frame[23] == 4 {
+        let sum: u32 = frame[14..34].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+        assert_eq!((sum >> 16) + (sum & 0xffff), 0xffff, "outer header checksum");
+        frame[18..20].fill(0);
+        frame[24..26].fill(0);
+    }
+    frame
+}
