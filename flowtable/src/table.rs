@@ -1,10 +1,10 @@
 //! The flow table: one for all workers, of fixed memory, with wait-free lookup and lock-free insert and remove.
 //!
-//! A connection is a slot of two halves, one cache line for each direction ([`slot`]), and one word of an index
-//! ([`index`]). The index is asked by a hash that a key shares with its reverse. So both directions of a connection
+//! A connection is a slot of two halves, one cache line for each direction (`slot.rs`), and one word of an index
+//! (`index.rs`). The index is asked by a hash that a key shares with its reverse. So both directions of a connection
 //! are found by one word; one compare-and-swap makes a connection appear or end as a whole; and two workers that see
 //! the first packets of one connection at once, be it from both sides, meet at one place. An established packet
-//! touches two cache lines: its bucket and its half.
+//! touches two cache lines, its bucket and its half; a third where a crowded bucket has sent its connection on.
 //!
 //! Everything is atomics in arrays, addressed by number: the table can lie in memory that outlives the process.
 //!
@@ -73,7 +73,8 @@ pub struct Flow {
 }
 
 /// How often an insert begins anew after another of the same key has taken its word out. That one then stands in
-/// the table or has given way to a third: twice is rare, and the bound is there so that there is one.
+/// the table or has given way to a third: twice is rare, and the bound is there so that there is one. Past it the
+/// table counts as full.
 const ATTEMPTS: usize = 8;
 
 pub struct FlowTable {
@@ -266,9 +267,9 @@ impl FlowTable {
         won
     }
 
-    /// The valid word that names the slot. It names the connection too if `Slots::end` succeeds after: an incarnation
-    /// has one valid word in its life, the key was read in this incarnation or the load of it failed, and the slot
-    /// cannot have moved on and back.
+    /// The valid word that names the slot, found by the key that stands there. If `Slots::end` succeeds after this, it
+    /// is the connection's: the slot was in this incarnation when the key was read and still is, and an incarnation
+    /// has one valid word, which stays until whoever ends the connection takes it out.
     fn locate(&self, flow: FlowRef) -> Option<(u64, Position, Word)> {
         let hash = self.hash(&self.slots.key(flow)?);
         let named =
@@ -285,7 +286,7 @@ impl FlowTable {
     }
 
     /// Gives one direction of a connection the next hop of a later snapshot. False, and nothing is changed, if the
-    /// connection is gone or another worker has brought the entry as far or further.
+    /// connection is gone or another worker has just changed the entry, or had a still later snapshot.
     pub fn set_action(&self, hit: &Hit, next_hop: u32, generation: u32) -> bool {
         self.set_next_hop(hit.flow, hit.direction, next_hop, generation)
     }
@@ -310,7 +311,7 @@ impl FlowTable {
         if slot::incarnation(old) != flow.incarnation || ActionWord(old).is_after(generation) {
             return false;
         }
-        // One try: who comes between has a snapshot that is as new or newer, or the slot has changed hands.
+        // One try: if another worker comes between and its snapshot was an older one, the next packet tries again.
         let new = ActionWord::new(next_hop, generation, flow.incarnation);
         word.compare_exchange(old, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }

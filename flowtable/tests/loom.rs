@@ -252,6 +252,55 @@ fn updates_from_both_sides() {
     });
 }
 
+/// A connection that nobody removes is found throughout, in the bucket next to its home too.
+#[test]
+fn lookup_while_the_home_bucket_churns() {
+    model(3, || {
+        let table = table(4);
+        let keys: Vec<_> = (0..4).map(|n| key(&table, n)).collect();
+        let first = new(insert(&table, &keys[0])).flow;
+        new(insert(&table, &keys[1]));
+        new(insert(&table, &keys[2]));
+        let other = thread::spawn({
+            let (table, late) = (Arc::clone(&table), keys[3]);
+            move || {
+                assert!(table.remove(first));
+                new(insert(&table, &late));
+            }
+        });
+        assert!(lookup(&table, &keys[2]).is_some() && lookup(&table, &keys[2].reversed()).is_some());
+        other.join().unwrap();
+        check_holds(&table, &keys[1..]);
+    });
+}
+
+/// An insert meets the connection that is being removed, or makes a new one.
+#[test]
+fn insert_against_remove() {
+    model(3, || {
+        let table = table(2);
+        let k = key(&table, 0);
+        let flow = new(insert(&table, &k)).flow;
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || assert!(table.remove(flow))
+        });
+        let result = insert(&table, &k.reversed());
+        other.join().unwrap();
+        match result {
+            Insert::New(hit) => {
+                assert_ne!(hit.flow, flow);
+                check_holds(&table, &[k]);
+            }
+            Insert::Exists(hit) => {
+                assert_eq!(hit.flow, flow);
+                check_holds(&table, &[]);
+            }
+            Insert::Full => panic!("there is a second slot"),
+        }
+    });
+}
+
 #[test]
 fn removes_of_one_connection() {
     model(3, || {

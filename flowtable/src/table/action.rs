@@ -5,7 +5,8 @@ use crate::PortId;
 /// What becomes of the packets that go one way in a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowAction {
-    /// Index of the next hop in the snapshot of `generation`; below [`FlowAction::NEXT_HOPS`].
+    /// Index of the next hop in the snapshot of `generation`; below [`FlowAction::NEXT_HOPS`], which whoever makes
+    /// snapshots sees to.
     pub next_hop: u32,
     /// Generation of the snapshot that this was last judged or confirmed by.
     pub generation: u32,

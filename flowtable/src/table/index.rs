@@ -2,8 +2,8 @@
 //!
 //! Buckets of one cache line, seven words and a count each. A connection has one word, in its home bucket, or if that
 //! is full in one of the next [`PROBE`] - 1. The home bucket counts for each step how many of its connections live
-//! there, so that a search goes on only where there is something to find: at most load (half the words) one bucket in
-//! sixteen has sent a connection on.
+//! there, so that a search goes on only where there is something to find. With every slot taken, which fills half the
+//! words, 3 % of the buckets have sent a connection on, and 1.3 % of the connections live outside their home.
 //!
 //! # Protocol of a word
 //!
