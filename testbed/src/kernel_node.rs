@@ -55,7 +55,7 @@ fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> P
                 program.ip.line(format!("route replace {line}"));
             }
             None if route.kind == RouteKind::Vxlan => {
-                vxlan_route(&mut program, &mut peers, topology, node, dst, route)
+                vxlan_route(&mut program, &mut peers, topology, node, dst, route);
             }
             None => program.unsupported.push(format!(
                 "node {}: no route to {dst} on {}: Linux nodes of the lab have no IP-in-IP",

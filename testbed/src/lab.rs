@@ -66,7 +66,9 @@ impl Lab {
         in_parallel(self.topology.nodes.values(), |node| self.build_node(node, &unsupported, &underlay))?;
         let mut unsupported = unsupported.into_inner().unwrap_or_default();
         unsupported.sort();
-        unsupported.iter().for_each(|line| note(line));
+        for line in &unsupported {
+            note(line);
+        }
         underlay.into_inner().unwrap_or_default().run(Some(&router))?;
         in_parallel(self.topology.pods.values(), |pod| wiring::pod_inside(pod).run(Some(&pod.netns)))?;
         for node in self.margay_nodes() {

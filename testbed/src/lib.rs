@@ -8,6 +8,7 @@ pub mod demo;
 pub mod ip;
 pub mod kernel_node;
 pub mod lab;
+pub mod measure;
 pub mod netns;
 pub mod probe;
 pub mod state;

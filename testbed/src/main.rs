@@ -139,7 +139,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
             Ok(if report.agrees() { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Cmd::Demo(Demo { lab, name, margay }) => {
-            let agrees = demo::run(&lab, &name, margay_program(margay)?)?;
+            let agrees = demo::run(&lab, &name, &margay_program(margay)?)?;
             Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
     }

@@ -24,7 +24,7 @@ const DIRECTORY: &str = "/var/run/netns";
 /// How long a killed process may take to leave its namespace.
 const PROCESS_EXIT: Duration = Duration::from_secs(10);
 
-/// Longest file name (NAME_MAX), in bytes.
+/// Longest file name (`NAME_MAX`), in bytes.
 const LONGEST: usize = 255;
 
 /// Name prefix of everything that belongs to the lab `lab`. The dot cannot stand in a lab's name, so the prefix of one
@@ -44,7 +44,7 @@ pub fn shorten(name: &str, limit: usize) -> String {
         return name.to_owned();
     }
     let digest = Sha1::digest(name.as_bytes());
-    let hex: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let kept = name.char_indices().map(|(at, _)| at).take_while(|&at| at + 13 <= limit).last().unwrap_or(0);
     format!("{}.{hex}", &name[..kept])
 }

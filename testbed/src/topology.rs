@@ -242,7 +242,7 @@ fn lab_pod(
 /// SHA-1 of `NS.POD`.
 pub fn host_device(pod: &Name) -> String {
     let digest = Sha1::digest(format!("{}.{}", pod.namespace, pod.name).as_bytes());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     format!("cali{}", &hex[..11])
 }
 
@@ -264,7 +264,8 @@ mod tests {
     /// Each case: nodes, then the segments as "net gateway".
     #[test]
     fn nodes_of_one_subnet_share_a_segment() {
-        let cases: [(&[(&str, &str)], &[&str]); 4] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: [Case<'_>; 4] = [
             (&[("a", "172.20.1.10/24"), ("b", "172.20.1.11/24")], &["172.20.1.0/24 172.20.1.1/24"]),
             (
                 &[("a", "172.20.1.1/24"), ("b", "172.20.2.2/24")],

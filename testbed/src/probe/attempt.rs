@@ -20,14 +20,14 @@ const RESEND: Duration = Duration::from_millis(300);
 
 /// An address and the namespace that has it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Place {
-    pub netns: String,
-    pub address: Ipv4Addr,
+pub(super) struct Place {
+    pub(super) netns: String,
+    pub(super) address: Ipv4Addr,
 }
 
 /// What is asked of the network. Ports are the target's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Transport {
+pub(super) enum Transport {
     Tcp(u16),
     Udp(u16),
     Sctp(u16),
@@ -41,20 +41,20 @@ pub enum Transport {
 }
 
 #[derive(Debug, Clone)]
-pub struct Attempt {
-    pub source: Place,
-    pub target: Place,
-    pub transport: Transport,
-    pub source_port: Option<u16>,
+pub(super) struct Attempt {
+    pub(super) source: Place,
+    pub(super) target: Place,
+    pub(super) transport: Transport,
+    pub(super) source_port: Option<u16>,
     /// When no answer means that there will be none.
-    pub patience: Duration,
+    pub(super) patience: Duration,
     /// Told apart from all other attempts by this.
-    pub token: Token,
+    pub(super) token: Token,
 }
 
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub(super) enum Seen {
     /// The target answered, with our own bytes.
     Answer,
     /// It did not; why, as far as the socket knows.
@@ -64,7 +64,7 @@ pub enum Seen {
 impl Attempt {
     /// Makes the attempt. `arrived` is notified by the listener that hears of a message without a connection. Errors
     /// are those of this machine, not of the network.
-    pub async fn make(&self, arrived: Arc<Notify>) -> Result<Seen> {
+    pub(super) async fn make(&self, arrived: Arc<Notify>) -> Result<Seen> {
         let seen = match self.transport {
             Transport::Tcp(port) => self.stream(Protocol::TCP, port).await?,
             Transport::Sctp(port) => self.stream(Protocol::from(132), port).await?,

@@ -20,11 +20,11 @@ use crate::netns;
 const ICMP_ECHO: u8 = 8;
 
 /// One notification for each attempt, by the number in its token.
-pub type Arrivals = Arc<[Arc<Notify>]>;
+pub(super) type Arrivals = Arc<[Arc<Notify>]>;
 
 /// Where something must listen for an attempt to be answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ear {
+pub(super) struct Ear {
     place: Place,
     socket: EarSocket,
 }
@@ -37,7 +37,7 @@ enum EarSocket {
 }
 
 impl Ear {
-    pub fn of(attempt: &Attempt) -> Self {
+    pub(super) fn of(attempt: &Attempt) -> Self {
         let (place, socket) = match attempt.transport {
             Transport::Tcp(port) => (&attempt.target, EarSocket::Stream { protocol: 6, port }),
             Transport::Sctp(port) => (&attempt.target, EarSocket::Stream { protocol: 132, port }),
@@ -51,7 +51,7 @@ impl Ear {
     }
 
     /// Opens the socket in its namespace and serves it for as long as the runtime runs.
-    pub fn open(&self, arrivals: &Arrivals) -> Result<()> {
+    pub(super) fn open(&self, arrivals: &Arrivals) -> Result<()> {
         let arrivals = arrivals.clone();
         match self.socket {
             EarSocket::Stream { protocol, port } => {
@@ -96,7 +96,7 @@ impl Ear {
 }
 
 /// The ears that the attempts need, each once.
-pub fn ears<'a>(attempts: impl Iterator<Item = &'a Attempt>) -> HashSet<Ear> {
+pub(super) fn ears<'a>(attempts: impl Iterator<Item = &'a Attempt>) -> HashSet<Ear> {
     attempts.map(Ear::of).collect()
 }
 

@@ -16,7 +16,7 @@ const AT_ONCE: usize = 512;
 
 /// Makes the attempts, whose tokens must number them in order. The outcomes stand in that order; one that could not be
 /// tried on this machine is an error of its own.
-pub fn all(attempts: &[Attempt]) -> Result<Vec<Result<Seen>>> {
+pub(super) fn all(attempts: &[Attempt]) -> Result<Vec<Result<Seen>>> {
     // Each listener and each attempt has a descriptor.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of open files")?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the limit of open files")?;

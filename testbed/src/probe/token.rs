@@ -2,28 +2,28 @@
 
 /// A magic number and the probe's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token {
+pub(super) struct Token {
     bytes: [u8; Self::LEN],
 }
 
 impl Token {
-    pub const LEN: usize = 12;
+    pub(super) const LEN: usize = 12;
     const MAGIC: [u8; 8] = *b"margay-p";
     const ICMP_HEADER: usize = 8;
 
-    pub fn new(number: u32) -> Self {
+    pub(super) fn new(number: u32) -> Self {
         let mut bytes = [0; Self::LEN];
         bytes[..8].copy_from_slice(&Self::MAGIC);
         bytes[8..].copy_from_slice(&number.to_be_bytes());
         Self { bytes }
     }
 
-    pub fn bytes(&self) -> &[u8; Self::LEN] {
+    pub(super) fn bytes(&self) -> &[u8; Self::LEN] {
         &self.bytes
     }
 
     /// The probe's number, if `payload` begins with a token.
-    pub fn number_in(payload: &[u8]) -> Option<u32> {
+    pub(super) fn number_in(payload: &[u8]) -> Option<u32> {
         let (bytes, _) = payload.split_first_chunk::<{ Self::LEN }>()?;
         let (magic, number) = bytes.split_first_chunk::<8>()?;
         (*magic == Self::MAGIC).then(|| number.try_into().map(u32::from_be_bytes).ok())?
@@ -31,7 +31,7 @@ impl Token {
 
     /// An ICMP message that carries the token (RFC 792); as an echo request each token has an identifier and sequence
     /// number of its own.
-    pub fn icmp_message(&self, kind: u8, code: u8) -> Vec<u8> {
+    pub(super) fn icmp_message(&self, kind: u8, code: u8) -> Vec<u8> {
         let mut message = vec![kind, code, 0, 0];
         message.extend([self.bytes[10], self.bytes[11], self.bytes[8], self.bytes[9]]);
         message.extend(self.bytes);
@@ -41,7 +41,7 @@ impl Token {
     }
 
     /// Type of an ICMP message and the number of the token in it.
-    pub fn in_icmp_message(message: &[u8]) -> Option<(u8, u32)> {
+    pub(super) fn in_icmp_message(message: &[u8]) -> Option<(u8, u32)> {
         Some((*message.first()?, Self::number_in(message.get(Self::ICMP_HEADER..)?)?))
     }
 }

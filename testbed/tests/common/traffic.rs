@@ -1,0 +1,167 @@
+//! Real traffic between namespaces, each byte checked where it arrives.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use margay_testbed::netns;
+
+/// An address and the namespace that has it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub netns: String,
+    pub address: Ipv4Addr,
+}
+
+/// Longest wait for one piece of traffic; only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for a handshake: SYNs are sent again after 1, 2, 3 and 4 s.
+const HANDSHAKE: Duration = Duration::from_secs(6);
+
+impl Place {
+    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        netns::within(&self.netns, work).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    fn listen(&self) -> (TcpListener, SocketAddr) {
+        let listener = self.within(|| TcpListener::bind((self.address, 0)).unwrap());
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        self.within(|| TcpStream::connect_timeout(&to, HANDSHAKE))
+    }
+}
+
+/// Bytes without a pattern that a misplaced packet could repeat (xorshift64).
+pub fn blob(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length).collect()
+}
+
+/// Sends `bytes` over one TCP connection and returns what arrived.
+pub fn tcp_transfer(from: &Place, to: &Place, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let (listener, address) = to.listen();
+    thread::scope(|scope| {
+        let sender = scope.spawn(move || {
+            let mut stream = from.connect(address)?;
+            stream.write_all(bytes)?;
+            stream.shutdown(Shutdown::Write)?;
+            // The receiver closes once it has everything.
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.read(&mut [0]).map(|_| ())
+        });
+        let receiver = scope.spawn(move || {
+            listener.set_nonblocking(false)?;
+            let (mut stream, _) = accept(&listener)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received)?;
+            io::Result::Ok(received)
+        });
+        let sent = sender.join().unwrap();
+        let received = receiver.join().unwrap();
+        sent.and(received)
+    })
+}
+
+/// As `TcpListener::accept`, with an end.
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    listener.set_nonblocking(true)?;
+    let tries = PATIENCE.as_millis() / 10;
+    for _ in 0..tries {
+        match listener.accept() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(false)?;
+                return Ok((stream, peer));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Sends each datagram, waits for its echo and compares; a datagram may be lost twice. Returns the number that came
+/// back whole.
+pub fn udp_echoes(from: &Place, to: &Place, datagrams: &[Vec<u8>]) -> usize {
+    let server = to.within(|| UdpSocket::bind((to.address, 0)).unwrap());
+    let address = server.local_addr().unwrap();
+    let client = from.within(|| UdpSocket::bind((from.address, 0)).unwrap());
+    client.connect(address).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let echoing = std::sync::atomic::AtomicBool::new(true);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = [0; 2048];
+            while echoing.load(std::sync::atomic::Ordering::Relaxed) {
+                if let Ok((length, peer)) = server.recv_from(&mut buffer) {
+                    server.send_to(&buffer[..length], peer).unwrap();
+                }
+            }
+        });
+        let mut buffer = [0; 2048];
+        let mut comes_back = |datagram: &Vec<u8>| {
+            (0..3).any(|_| {
+                client.send(datagram).is_ok()
+                    && client.recv(&mut buffer).is_ok_and(|length| buffer[..length] == **datagram)
+            })
+        };
+        let back = datagrams.iter().filter(|datagram| comes_back(datagram)).count();
+        echoing.store(false, std::sync::atomic::Ordering::Relaxed);
+        back
+    })
+}
+
+/// A TCP connection that lives, its far end echoing.
+pub struct Connection {
+    stream: TcpStream,
+    sent: u64,
+    echoed: u64,
+}
+
+impl Connection {
+    pub fn open(from: &Place, to: &Place) -> io::Result<Self> {
+        let (listener, address) = to.listen();
+        thread::spawn(move || {
+            // An error is the end of the test's connection; the thread ends with it.
+            if let Ok((mut stream, _)) = accept(&listener) {
+                let mut buffer = [0; 64];
+                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..length]).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let stream = from.connect(address)?;
+        Ok(Self { stream, sent: 0, echoed: 0 })
+    }
+
+    /// Sends a number and waits for its echo, and for those of all numbers before it. What is not echoed in `patience`
+    /// stays on its way: TCP sends it again.
+    pub fn exchange(&mut self, patience: Duration) -> io::Result<()> {
+        self.stream.write_all(&self.sent.to_be_bytes())?;
+        self.sent += 1;
+        self.stream.set_read_timeout(Some(patience))?;
+        while self.echoed < self.sent {
+            // A read that ends early ends before the number's first byte: it was sent, and comes, in one segment.
+            let mut number = [0; 8];
+            self.stream.read_exact(&mut number)?;
+            assert_eq!(u64::from_be_bytes(number), self.echoed, "the echo has other bytes");
+            self.echoed += 1;
+        }
+        Ok(())
+    }
+}
