@@ -12,10 +12,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use crate::netns;
 use crate::state::{LabState, node_file};
 use crate::topology::LabNode;
 use crate::wiring::UPLINK;
+use crate::{ip, netns};
 
 /// How long Margay may take to open its ports.
 const START: Duration = Duration::from_secs(60);
@@ -85,9 +85,7 @@ pub fn start(lab: &LabState, node: &LabNode) -> Result<()> {
     let log = File::options().create(true).append(true).open(&path);
     let log = log.with_context(|| format!("cannot open {}", path.display()))?;
     // `ip netns exec` gives it the namespace's own /sys, where it reads of its devices, and then becomes it.
-    let child = Command::new("ip")
-        .args(["netns", "exec", &node.netns])
-        .arg(&lab.margay)
+    let child = ip::in_netns(&node.netns, &lab.margay)
         .args(["run", "--config"])
         .arg(&config)
         .stdin(Stdio::null())

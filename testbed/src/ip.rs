@@ -1,10 +1,27 @@
 //! Batches for iproute2's `ip` and `bridge`: many changes in one process, each line an argument list of the program.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+
+/// A command that is also looked for where Debian keeps programs for root, which a user's `PATH` under sudo leaves out.
+pub fn command(program: &str) -> Command {
+    let path = env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(program);
+    command.env("PATH", path + ":/usr/sbin:/sbin:/usr/bin:/bin");
+    command
+}
+
+/// A command in a namespace, with the namespace's own /sys.
+pub fn in_netns(netns: &str, program: impl AsRef<OsStr>) -> Command {
+    let mut command = command("ip");
+    command.args(["netns", "exec", netns]).arg(program);
+    command
+}
 
 /// Lines for one run of `ip -batch` or `bridge -batch`.
 #[derive(Debug, Default)]
@@ -52,7 +69,7 @@ impl Batch {
         if self.lines.is_empty() {
             return Ok(());
         }
-        let mut command = Command::new(program);
+        let mut command = command(program);
         if let Some(netns) = netns {
             command.args(["-n", netns]);
         }

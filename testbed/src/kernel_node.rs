@@ -49,6 +49,7 @@ fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> P
         program.ip.line(format!("link set {VXLAN} up"));
     }
     let mut peers = BTreeSet::new();
+    let mut no_ipip = Vec::new();
     for (dst, route) in ipv4(routes) {
         match plain_route(topology, node, dst, route) {
             Some(line) => {
@@ -57,11 +58,14 @@ fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> P
             None if route.kind == RouteKind::Vxlan => {
                 vxlan_route(&mut program, &mut peers, topology, node, dst, route);
             }
-            None => program.unsupported.push(format!(
-                "node {}: no route to {dst} on {}: Linux nodes of the lab have no IP-in-IP",
-                node.name, route.node,
-            )),
+            None => no_ipip.push(dst.to_string()),
         }
+    }
+    if !no_ipip.is_empty() {
+        let (node, blocks) = (&node.name, no_ipip.join(", "));
+        program
+            .unsupported
+            .push(format!("node {node}: Linux nodes of the lab have no IP-in-IP, so no routes to {blocks}"));
     }
     program
 }

@@ -32,6 +32,12 @@ impl Lab {
         if lab.topology.nodes.is_empty() {
             bail!("{}: no Node has an IPv4 address: nothing to build", lab.state.manifests.display());
         }
+        if lab.margay_nodes().next().is_some() && !lab.state.margay.exists() {
+            bail!(
+                "the program margay is not at {}: build the workspace, or name it with --margay",
+                lab.state.margay.display()
+            );
+        }
         match lab.build(note) {
             Ok(()) => Ok(lab),
             Err(error) => match down(&lab.state.name) {

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::{env, fs};
+use std::process::ExitCode;
+use std::{env, fs, path};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -14,7 +14,7 @@ use margay_testbed::lab::{self, Lab};
 use margay_testbed::probe::{self, Report};
 use margay_testbed::state::LabState;
 use margay_testbed::topology::Dataplane;
-use margay_testbed::{daemon, demo, netns};
+use margay_testbed::{daemon, demo, ip, netns};
 
 /// Exit code where the input is bad or the machine refuses.
 const FAILED: u8 = 2;
@@ -173,7 +173,8 @@ fn exec(name: &str, place: &str, command: &[String]) -> Result<ExitCode> {
     if !netns::exists(&netns) {
         bail!("{place} of lab {name} has no namespace: it came after `margay-lab up`");
     }
-    let error = Command::new("ip").args(["netns", "exec", &netns]).args(command).exec();
+    let Some((program, arguments)) = command.split_first() else { bail!("no command given") };
+    let error = ip::in_netns(&netns, program).args(arguments).exec();
     Err(error).context("cannot run `ip netns exec`: install the package iproute2")
 }
 
@@ -216,7 +217,7 @@ fn margay_program(given: Option<PathBuf>) -> Result<PathBuf> {
         Some(program) => program,
         None => env::current_exe().context("cannot find this program's own path")?.with_file_name("margay"),
     };
-    absolute(&program).context("the program margay: build the workspace, or name it with --margay")
+    path::absolute(&program).with_context(|| format!("{} is no path", program.display()))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

@@ -7,15 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::ip::in_netns;
+
 /// How long iperf3's server may take to listen.
 const SERVER_START: Duration = Duration::from_secs(5);
-
-/// A command in a namespace, with the namespace's own /sys.
-pub fn in_netns(netns: &str, program: &str) -> Command {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", netns, program]);
-    command
-}
 
 /// A process that ends when this is dropped.
 #[derive(Debug)]

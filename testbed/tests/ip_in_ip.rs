@@ -4,11 +4,12 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::traffic::{blob, tcp_transfer, udp_echoes};
 use common::{Options, TestLab};
-use margay_testbed::measure::{Running, in_netns};
+use margay_testbed::ip::{command, in_netns};
+use margay_testbed::measure::Running;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -33,7 +34,7 @@ fn capture(netns: &str, device: &str, file: &Path, work: impl FnOnce()) {
 
 /// For each packet the named fields, each with all its occurrences from the outermost header in.
 fn fields(file: &Path, names: &[&str]) -> Vec<Vec<String>> {
-    let mut tshark = Command::new("tshark");
+    let mut tshark = command("tshark");
     for check in ["ip", "udp", "tcp"] {
         tshark.args(["-o", &format!("{check}.check_checksum:TRUE")]);
     }

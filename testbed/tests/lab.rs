@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use common::{Options, TestLab, assert_agree, two_zones, unique_name};
 use margay_testbed::topology::Dataplane;
-use margay_testbed::{lab, measure, netns, state};
+use margay_testbed::{ip, lab, netns, state};
 
 const KERNELS: [(&str, Dataplane); 2] = [("gw-a", Dataplane::Kernel), ("gw-b", Dataplane::Kernel)];
 
@@ -94,7 +94,7 @@ fn down_leaves_nothing_behind_and_other_labs_alone() {
     let (one, other) = (Cli::up(unique_name()), Cli::up(unique_name() + "-b"));
     // A process inside, as after a crash of whoever started it.
     let sleeper = &one.namespaces()[0];
-    let mut sleeper = measure::in_netns(sleeper, "sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+    let mut sleeper = ip::in_netns(sleeper, "sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
     let down = margay_lab(&["down", "--name", &one.name]);
     assert!(down.status.success(), "{down:?}");
     assert!(!sleeper.wait().unwrap().success(), "the process lives on");
