@@ -121,7 +121,7 @@ pub enum Idle {
     Poll,
 }
 
-/// `[umem]`: the packet memory that every port shares.
+/// `[umem]`: the packet memory that every port shares, on huge pages where there are any.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Umem {
@@ -131,22 +131,12 @@ pub struct Umem {
     /// Number of frames. Default: 65,536 (128 MiB at 2048 bytes).
     #[serde(deserialize_with = "read::positive")]
     pub frames: u32,
-    pub huge_pages: HugePages,
 }
 
 impl Default for Umem {
     fn default() -> Self {
-        Self { frame_size: 2048, frames: 1 << 16, huge_pages: HugePages::default() }
+        Self { frame_size: 2048, frames: 1 << 16 }
     }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HugePages {
-    /// Where there are any.
-    #[default]
-    Auto,
-    Off,
 }
 
 /// `[xdp]`: how ports are opened.
@@ -155,15 +145,19 @@ pub enum HugePages {
 pub struct Xdp {
     pub mode: XdpMode,
     pub zero_copy: ZeroCopy,
-    /// Descriptors of an uplink queue's FILL ring: a power of two. Default 8192, enough for the gap of a restart.
+    /// Descriptors of each FILL and RX ring of an uplink, a power of two: as many packets wait there while Margay
+    /// restarts. Default 8192.
     #[serde(deserialize_with = "read::ring")]
-    pub uplink_fill: u32,
-    /// Descriptors of a pod port's FILL ring: a power of two. Default 512.
+    pub uplink_rx: u32,
+    /// Descriptors of each TX and COMPLETION ring of an uplink, a power of two. Default 2048.
     #[serde(deserialize_with = "read::ring")]
-    pub pod_fill: u32,
-    /// Descriptors of each queue's RX, TX and COMPLETION ring: a power of two. Default 2048.
+    pub uplink_tx: u32,
+    /// As `uplink_rx`, of a pod's port. Default 512.
     #[serde(deserialize_with = "read::ring")]
-    pub ring: u32,
+    pub pod_rx: u32,
+    /// As `uplink_tx`, of a pod's port. Default 512.
+    #[serde(deserialize_with = "read::ring")]
+    pub pod_tx: u32,
 }
 
 impl Default for Xdp {
@@ -171,9 +165,10 @@ impl Default for Xdp {
         Self {
             mode: XdpMode::default(),
             zero_copy: ZeroCopy::default(),
-            uplink_fill: 8192,
-            pod_fill: 512,
-            ring: 2048,
+            uplink_rx: 8192,
+            uplink_tx: 2048,
+            pod_rx: 512,
+            pod_tx: 512,
         }
     }
 }

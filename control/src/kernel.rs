@@ -5,6 +5,7 @@
 //! link or address unannounced, and a replacement names the new route alone, so whatever may have touched a route
 //! has the table read again. What the messages mean is `kernel/message.rs`.
 
+mod keep;
 mod message;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,8 @@ use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup};
 
 use crate::state::{Kernel, Route};
+
+pub use keep::Kept;
 
 /// Interface index and address of a neighbour.
 pub type NeighbourKey = (u32, IpAddr);

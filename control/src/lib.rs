@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod check;
 pub mod compile;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod kernel;
 pub mod manifest;
 pub mod probe;
 pub mod replay;
+pub mod run;
 pub mod selector;
 pub mod source;
 pub mod state;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use margay_control::config::{Config, HugePages, Idle, OnFailure, XdpMode, ZeroCopy};
+use margay_control::config::{Config, Idle, OnFailure, XdpMode, ZeroCopy};
 
 const WHOLE: &str = r#"
 [node]
@@ -27,13 +27,13 @@ idle = "poll"
 [umem]
 frame_size = 4096
 frames = 8192
-huge_pages = "off"
 [xdp]
 mode = "skb"
 zero_copy = "off"
-uplink_fill = 4096
-pod_fill = 256
-ring = 1024
+uplink_rx = 4096
+uplink_tx = 1024
+pod_rx = 256
+pod_tx = 128
 [flow_table]
 connections = 1000
 [conntrack]
@@ -60,9 +60,9 @@ fn every_key_is_read() {
     assert_eq!(config.pods.interface_prefix, "veth");
     assert_eq!((config.workers.cores, config.workers.idle), (vec![1, 3], Idle::Poll));
     assert_eq!((config.umem.frame_size, config.umem.frames), (4096, 8192));
-    assert_eq!(config.umem.huge_pages, HugePages::Off);
     assert_eq!((config.xdp.mode, config.xdp.zero_copy), (XdpMode::Skb, ZeroCopy::Off));
-    assert_eq!((config.xdp.uplink_fill, config.xdp.pod_fill, config.xdp.ring), (4096, 256, 1024));
+    assert_eq!((config.xdp.uplink_rx, config.xdp.uplink_tx), (4096, 1024));
+    assert_eq!((config.xdp.pod_rx, config.xdp.pod_tx), (256, 128));
     assert_eq!(config.flow_table.connections, 1000);
     assert_eq!(config.conntrack.tcp_established, Duration::from_secs(7200));
     assert_eq!(config.conntrack.udp, Duration::from_secs(90));
@@ -86,7 +86,7 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
         ("[umem]\nframe_size = 3000", "2:14: 3000 cannot be: it must be 2048 or 4096"),
         ("[umem]\nframes = 0", "2:10: 0 cannot be: it must be from 1"),
         ("[umem]\nframes = \"many\"", "2:10: invalid type: string \"many\""),
-        ("[xdp]\nring = 1000", "2:8: 1000 cannot be: it must be a power of two"),
+        ("[xdp]\npod_rx = 1000", "2:10: 1000 cannot be: it must be a power of two"),
         ("[tunnel]\nvni = 16777216", "2:7: 16777216 cannot be: it must be from 0 to 16777215"),
         ("[tunnel]\nvxlan_port = 65536", "2:14: 65536 cannot be: it must be a UDP port"),
         ("[tunnel]\nvxlan_port = -1", "2:14: -1 cannot be"),

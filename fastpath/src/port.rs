@@ -2,6 +2,7 @@
 
 pub mod memory;
 pub mod pcap;
+pub mod queues;
 pub mod xdp;
 
 use std::os::fd::BorrowedFd;

@@ -4,13 +4,15 @@ mod check;
 mod external;
 mod replay;
 mod routes;
+mod run;
+mod status;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use margay_control::manifest::{self, Problem};
+use margay_control::manifest;
 use margay_control::state::Cluster;
 
 /// Exit code for input that cannot be used: arguments (clap's own code), files, objects' absence.
@@ -29,6 +31,8 @@ enum Command {
     Check(check::Check),
     Replay(replay::Replay),
     Routes(routes::Routes),
+    Run(run::Run),
+    Status(status::Status),
     /// `margay lab` and `margay perf` run `margay-lab` and `margay-perf`.
     #[command(external_subcommand)]
     External(Vec<OsString>),
@@ -40,6 +44,8 @@ impl Cli {
             Command::Check(command) => command.run(),
             Command::Replay(command) => command.run(),
             Command::Routes(command) => command.run(),
+            Command::Run(command) => command.run(),
+            Command::Status(command) => command.run(),
             Command::External(words) => external::run(&words),
         }
     }
@@ -66,7 +72,9 @@ impl Manifests {
     /// Loads the objects. What cannot be enforced is named on stderr and takes nothing else down.
     pub(crate) fn load(&self) -> Result<Cluster, manifest::Unlistable> {
         let (cluster, problems) = manifest::load_dir(&self.manifests)?;
-        problems.iter().for_each(|problem: &Problem| eprintln!("margay: {problem}"));
+        for problem in problems {
+            eprintln!("margay: {problem}");
+        }
         Ok(cluster)
     }
 }

@@ -1,0 +1,97 @@
+//! `margay run`: the gateway itself.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use margay_control::config::{Config, LogLevel};
+use margay_control::manifest;
+use margay_control::run;
+use margay_control::source::DirectorySource;
+use tracing_subscriber::EnvFilter;
+
+use super::BAD_INPUT;
+
+/// Exit code for a gateway that could not start, or could not go on.
+const FAILED: u8 = 1;
+
+/// Run the gateway of this node
+///
+/// Ends at SIGTERM or SIGINT, and leaves each port as its `on_failure` says. Exit code 2 for a configuration that
+/// cannot be used.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/margay/margay.toml")]
+    config: PathBuf,
+    /// Validate the configuration and the manifests, and exit: 0 if all is well, 2 if not.
+    #[arg(long)]
+    check: bool,
+}
+
+impl Run {
+    pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
+        let config = Config::load(&self.config)?;
+        let Some(directory) = config.source.directory.clone() else {
+            bail!("{}: no source: [source] needs `directory = \"PATH\"`", self.config.display());
+        };
+        let node = node_name(&config)?;
+        if self.check {
+            return check(&directory, &node);
+        }
+        log_to_stderr(config.log.level);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start tokio")?;
+        match runtime.block_on(run::run(config, node, Box::new(DirectorySource::new(directory)))) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => {
+                tracing::error!("{error}");
+                Ok(ExitCode::from(FAILED))
+            }
+        }
+    }
+}
+
+/// Names what is wrong with the manifests. Kinds that Margay does not read are no mistake.
+fn check(directory: &Path, node: &str) -> anyhow::Result<ExitCode> {
+    let (cluster, problems) = manifest::load_dir(directory)?;
+    problems.iter().for_each(|problem| eprintln!("margay: {problem}"));
+    let mut is_valid = problems.iter().all(manifest::Problem::is_skip);
+    if !cluster.nodes.contains_key(node) {
+        eprintln!("margay: {}: no Node {node}, which is this one's name (node.name)", directory.display());
+        is_valid = false;
+    }
+    Ok(if is_valid { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
+}
+
+/// The configured name, else the host's, as the kubelet does: in lower case.
+fn node_name(config: &Config) -> io::Result<String> {
+    match &config.node.name {
+        Some(name) => Ok(name.clone()),
+        None => Ok(fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_ascii_lowercase()),
+    }
+}
+
+/// `RUST_LOG` goes before the configured level. What the netlink crate warns of is either an error that we name, or an
+/// answer that nobody waits for any more.
+fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},netlink_proto=error")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,139 @@
+//! `margay status`: how a running gateway is.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use margay_control::admin::{self, Port, PortState, Status as Report, Traffic};
+use margay_control::config::Config;
+
+use super::Output;
+
+/// Show how a running gateway is: snapshot, source, ports, workers, memory
+///
+/// Exit code 0 if it forwards as its source says, 1 if it does not (stderr says why), 2 if none answers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    /// Admin socket of the gateway [default: the configuration's, else /run/margay/admin.sock].
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Configuration file, for its admin socket.
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Status {
+    pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
+        let socket = match (&self.socket, &self.config) {
+            (Some(socket), _) => socket.clone(),
+            (None, Some(file)) => Config::load(file)?.admin.socket,
+            (None, None) => Config::default().admin.socket,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let report = runtime.block_on(admin::status(&socket))?;
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+            Output::Table => print!("{}", text(&report)),
+        }
+        if report.ready {
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprintln!("margay: not ready: {}", lacking(&report).join("; "));
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+/// What keeps the gateway from being ready.
+fn lacking(report: &Report) -> Vec<String> {
+    let mut lacking = Vec::new();
+    if report.snapshot.is_none() {
+        lacking.push(format!("{} has not delivered a whole first state", report.source.name));
+    }
+    for port in &report.ports {
+        match (port.state, &port.error) {
+            (PortState::Failed, Some(error)) => lacking.push(format!("port {}: {error}", port.name)),
+            (PortState::Missing, _) if port.pod.is_none() => {
+                lacking.push(format!("port {}: device {} is not there, or not up", port.name, port.device));
+            }
+            _ => {}
+        }
+    }
+    if lacking.is_empty() {
+        lacking.push("ports are being opened".to_owned());
+    }
+    lacking
+}
+
+fn text(report: &Report) -> String {
+    let mut lines =
+        vec![format!("node {}, up {} s, margay {}", report.node, report.uptime_seconds, report.version)];
+    lines.push(match &report.snapshot {
+        Some(snapshot) => {
+            format!("snapshot {}, published {} s ago", snapshot.generation, snapshot.age_seconds)
+        }
+        None => "no snapshot yet".to_owned(),
+    });
+    lines.push(format!("source {}: {} problems", report.source.name, report.source.problems.len()));
+    lines.extend(report.source.error.iter().map(|error| format!("  {error}")));
+    lines.extend(report.source.problems.iter().map(|problem| format!("  {problem}")));
+    for port in &report.ports {
+        lines.push(port_line(port));
+        lines.extend(port.traffic.iter().flat_map(traffic_lines));
+    }
+    for worker in &report.workers {
+        lines.push(format!(
+            "worker {} on core {}: {} turns, {} busy; flows {} new, {} expired, {} judged again",
+            worker.index,
+            worker.core,
+            worker.turns,
+            worker.busy_turns,
+            worker.flows_inserted,
+            worker.flows_expired,
+            worker.flows_reclassified
+        ));
+        lines.extend(traffic_lines(&worker.traffic));
+    }
+    let table = &report.flow_table;
+    lines.push(format!("flow table: {} of {} connections", table.connections, table.capacity));
+    let umem = &report.umem;
+    lines.push(format!(
+        "umem: {} frames of {} bytes{}; FILL rings up to {}, pools {}, handed over {}, spare {}",
+        umem.frames,
+        umem.frame_size,
+        if umem.huge_pages { " on huge pages" } else { "" },
+        umem.fill_frames,
+        umem.pools,
+        umem.handed_over,
+        umem.spare
+    ));
+    lines.join("\n") + "\n"
+}
+
+fn port_line(port: &Port) -> String {
+    let what = match &port.pod {
+        Some(pod) => format!("port {} ({} of {pod})", port.name, port.device),
+        None => format!("port {} (uplink {})", port.name, port.device),
+    };
+    match (port.state, &port.mode, port.queues) {
+        (PortState::Open, Some(mode), Some(queues)) => {
+            let copy = if port.zero_copy == Some(true) { "zero-copy" } else { "copy" };
+            format!("{what}: {mode}, {copy}, {queues} queues")
+        }
+        (PortState::Failed, ..) => format!("{what}: failed: {}", port.error.as_deref().unwrap_or("unknown")),
+        _ => format!("{what}: waits for its device"),
+    }
+}
+
+fn traffic_lines(traffic: &Traffic) -> Vec<String> {
+    let mut lines = vec![format!(
+        "  rx {} ({} B), forwarded {}, tx {} ({} B), answered {}",
+        traffic.rx, traffic.rx_bytes, traffic.forwarded, traffic.tx, traffic.tx_bytes, traffic.answered
+    )];
+    if !traffic.drops.is_empty() {
+        let drops: Vec<String> =
+            traffic.drops.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        lines.push(format!("  dropped: {}", drops.join(", ")));
+    }
+    lines
+}

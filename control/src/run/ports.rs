@@ -1,0 +1,306 @@
+//! Ports coming and going: opening what is wanted, closing what is not, and the numbers that ports have meanwhile.
+//!
+//! A port closes in steps. A snapshot without it is published; every worker lets go of it; its sockets are closed and
+//! the XDP program comes off the device; and when no worker can hold a frame for it any more, its number is free.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use margay_fastpath::counters::MAX_PORTS;
+use margay_fastpath::port::Port;
+use margay_fastpath::steer::Kind;
+use margay_fastpath::worker::Returned;
+use margay_fastpath::xdp::{self, Mode, ModeChoice, PortSpec, RingSizes, Xdp};
+use margay_flowtable::PortId;
+
+use super::status::Totals;
+use super::wanted::Wanted;
+use super::workers::{self, Grace, Workers};
+use crate::config::{self, Config, OnFailure, XdpMode, ZeroCopy};
+use crate::state::{Kernel, PortBinding};
+
+/// How long to go on opening ports before those that are open are put to use: opening one can take tens of milliseconds.
+const OPENING: Duration = Duration::from_millis(200);
+/// Turns in which a worker has surely taken out of its rings what others handed over before.
+const TURNS_TO_DRAIN: u64 = 16;
+
+/// A port in use.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub id: PortId,
+    pub wanted: Wanted,
+    pub mode: Mode,
+    pub is_zero_copy: bool,
+    pub queues: usize,
+    /// What the counters of this number stood at when the port was opened.
+    pub base: Totals,
+}
+
+/// A port that workers may still hold.
+#[derive(Debug)]
+struct Closing {
+    id: PortId,
+    ifindex: u32,
+    on_failure: OnFailure,
+    /// Whether the workers have been told.
+    is_detached: bool,
+    /// Workers that have returned it.
+    returned: usize,
+    /// Set when the last did.
+    grace: Option<Grace>,
+}
+
+impl Open {
+    /// Frames that its FILL rings hold at most.
+    pub(super) fn fill_frames(&self, config: &config::Xdp) -> u64 {
+        self.queues as u64 * u64::from(rings(config, &self.wanted).fill)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    /// By interface index.
+    open: BTreeMap<u32, Open>,
+    closing: Vec<Closing>,
+    /// Why a port whose device is there is not open, by the port's name.
+    failed: BTreeMap<String, String>,
+    /// Uplinks that are said to wait for their device.
+    missing: BTreeSet<String>,
+    /// Whether there are ports to open that the last call left for the next.
+    are_waiting: bool,
+}
+
+impl Ports {
+    pub(super) fn open(&self) -> impl Iterator<Item = &Open> {
+        self.open.values()
+    }
+
+    /// Ports that could not be opened, and why.
+    pub(super) fn failed(&self) -> &BTreeMap<String, String> {
+        &self.failed
+    }
+
+    /// Whether [`open_wanted`](Self::open_wanted) has more to do at once.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.are_waiting
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        !self.closing.is_empty()
+    }
+
+    /// The open ports, for the compiler.
+    pub(super) fn bindings(&self) -> Vec<PortBinding> {
+        let binding = |(ifindex, open): (&u32, &Open)| PortBinding {
+            id: open.id,
+            name: open.wanted.name.clone(),
+            ifindex: *ifindex,
+            pod: open.wanted.pod.clone(),
+        };
+        self.open.iter().map(binding).collect()
+    }
+
+    /// Frames that the FILL rings of the open ports hold at most.
+    pub(super) fn fill_total(&self, config: &config::Xdp) -> u64 {
+        self.open().map(|open| open.fill_frames(config)).sum()
+    }
+
+    /// Takes the ports out of use that are not wanted any more, or whose device is gone. Workers still have them until
+    /// [`detach_retired`](Self::detach_retired), once a snapshot without them is published.
+    pub(super) fn retire_unwanted(&mut self, wanted: &[Wanted], kernel: &Kernel) {
+        let now: BTreeMap<u32, &Wanted> = wanted.iter().filter_map(|w| Some((w.ifindex?, w))).collect();
+        self.open.retain(|ifindex, open| {
+            let wanted = now.get(ifindex).filter(|_| kernel.links.contains_key(ifindex));
+            if let Some(wanted) = wanted.filter(|wanted| wanted.pod.is_some() == open.wanted.pod.is_some()) {
+                open.wanted = (*wanted).clone();
+                return true;
+            }
+            tracing::info!(port = open.wanted.name, device = open.wanted.device, "port closing");
+            self.closing.push(Closing {
+                id: open.id,
+                ifindex: *ifindex,
+                on_failure: open.wanted.on_failure,
+                is_detached: false,
+                returned: 0,
+                grace: None,
+            });
+            false
+        });
+    }
+
+    /// Has the workers let go of the ports that no published snapshot has any more.
+    pub(super) async fn detach_retired(&mut self, workers: &mut Workers) -> Result<(), workers::Error> {
+        for closing in self.closing.iter_mut().filter(|closing| !closing.is_detached) {
+            closing.is_detached = true;
+            workers.detach(closing.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens ports that are wanted, whose device is there and up, and that are not open, in their order, as many as may
+    /// be [`OPENING`]. Where one fails the others go on; it is tried again at the next call.
+    ///
+    /// A device that goes down keeps its port: attaching a program makes some drivers reset their link.
+    pub(super) async fn open_wanted(
+        &mut self,
+        wanted: &[Wanted],
+        config: &Config,
+        kernel: &Kernel,
+        xdp: &mut Xdp,
+        workers: &mut Workers,
+    ) -> Result<(), workers::Error> {
+        self.failed.retain(|name, _| wanted.iter().any(|wanted| wanted.name == *name));
+        self.are_waiting = false;
+        let begin = Instant::now();
+        for wanted in wanted {
+            let up = wanted.ifindex.filter(|index| kernel.links.get(index).is_some_and(|link| link.up));
+            let Some(ifindex) = wanted.ifindex.filter(|index| self.open.contains_key(index)).or(up) else {
+                self.note_missing(wanted);
+                continue;
+            };
+            self.missing.remove(&wanted.name);
+            let is_closing = self.closing.iter().any(|closing| closing.ifindex == ifindex);
+            if self.open.contains_key(&ifindex) || is_closing {
+                continue;
+            }
+            if begin.elapsed() > OPENING {
+                self.are_waiting = true;
+                break;
+            }
+            match self.open_one(wanted, ifindex, config, xdp) {
+                Ok((open, queues)) => {
+                    self.failed.remove(&wanted.name);
+                    workers.attach(open.id, queues).await?;
+                    let base = Totals::of(open.id, workers);
+                    self.open.insert(ifindex, Open { base, ..open });
+                }
+                Err(reason) => self.note_failure(wanted, reason),
+            }
+        }
+        Ok(())
+    }
+
+    fn open_one(
+        &self,
+        wanted: &Wanted,
+        ifindex: u32,
+        config: &Config,
+        xdp: &mut Xdp,
+    ) -> Result<(Open, Vec<Box<dyn Port>>), String> {
+        let id = self.free_id().ok_or_else(|| format!("there are {MAX_PORTS} ports already"))?;
+        let spec = spec(id, ifindex, wanted, &config.xdp);
+        let fill = self.fill_total(&config.xdp) + u64::from(spec.rings.fill);
+        if fill > u64::from(config.umem.frames) {
+            return Err(format!(
+                "the FILL rings of all ports would hold {fill} frames, and the UMEM has {}: raise umem.frames, or \
+                 lower xdp.uplink_rx or xdp.pod_rx",
+                config.umem.frames
+            ));
+        }
+        let opened = xdp.open_port(&spec).map_err(|error| error.to_string())?;
+        let queues = opened.ports.len();
+        tracing::info!(
+            port = wanted.name,
+            device = wanted.device,
+            mode = %opened.mode,
+            zero_copy = opened.is_zero_copy,
+            queues,
+            fill_frames = queues as u64 * u64::from(spec.rings.fill),
+            on_failure = ?wanted.on_failure,
+            "port open"
+        );
+        let open = Open {
+            id,
+            wanted: wanted.clone(),
+            mode: opened.mode,
+            is_zero_copy: opened.is_zero_copy,
+            queues,
+            base: Totals::default(),
+        };
+        Ok((open, opened.ports.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect()))
+    }
+
+    /// Logs once that an uplink is not there. Pods' devices come after their objects all the time.
+    fn note_missing(&mut self, wanted: &Wanted) {
+        if wanted.pod.is_none() && self.missing.insert(wanted.name.clone()) {
+            tracing::warn!(
+                port = wanted.name,
+                device = wanted.device,
+                "the port waits for its device to be up"
+            );
+        }
+    }
+
+    /// Logs a failure when it is new: the port is tried again and again.
+    fn note_failure(&mut self, wanted: &Wanted, reason: String) {
+        if self.failed.get(&wanted.name) != Some(&reason) {
+            tracing::error!(port = wanted.name, "cannot open the port: {reason}");
+            self.failed.insert(wanted.name.clone(), reason);
+        }
+    }
+
+    fn free_id(&self) -> Option<PortId> {
+        let open = self.open.values().map(|open| open.id);
+        let taken: BTreeSet<PortId> = open.chain(self.closing.iter().map(|closing| closing.id)).collect();
+        (0..MAX_PORTS as u16).map(PortId).find(|id| !taken.contains(id))
+    }
+
+    /// Carries closing ports on as far as the workers are. True when one is done: its device can be opened anew.
+    pub(super) fn advance(&mut self, xdp: &mut Xdp, workers: &mut Workers) -> bool {
+        for Returned { id, port } in workers.returned() {
+            drop(port);
+            let Some(closing) = self.closing.iter_mut().find(|closing| closing.id == id) else { continue };
+            closing.returned += 1;
+            if closing.returned == workers.count() {
+                closing.grace = Some(workers.grace());
+                if let Err(error) = xdp.close_port(closing.ifindex) {
+                    tracing::warn!("cannot close the port: {error}");
+                }
+            }
+        }
+        let before = self.closing.len();
+        self.closing.retain(|closing| {
+            !closing.grace.as_ref().is_some_and(|grace| workers.has_passed(grace, TURNS_TO_DRAIN))
+        });
+        self.closing.len() < before
+    }
+
+    /// Takes the program off the devices whose packets are to pass to the kernel while no Margay runs. The others keep
+    /// it: with no socket behind it, it drops.
+    pub(super) fn leave(&self, xdp: &mut Xdp) {
+        let open = self.open.iter().map(|(ifindex, open)| (*ifindex, open.wanted.on_failure));
+        let closing = self.closing.iter().map(|closing| (closing.ifindex, closing.on_failure));
+        for (ifindex, _) in open.chain(closing).filter(|(_, fate)| *fate == OnFailure::Pass) {
+            if let Err(error) = xdp.close_port(ifindex) {
+                tracing::warn!("cannot leave the port to the kernel: {error}");
+            }
+        }
+    }
+}
+
+fn spec(id: PortId, ifindex: u32, wanted: &Wanted, config: &config::Xdp) -> PortSpec {
+    PortSpec {
+        id,
+        ifindex,
+        kind: if wanted.pod.is_some() { Kind::Pod } else { Kind::Uplink },
+        on_failure: match wanted.on_failure {
+            OnFailure::Pass => xdp::OnFailure::Pass,
+            OnFailure::Drop => xdp::OnFailure::Drop,
+        },
+        mode: match config.mode {
+            XdpMode::Auto => ModeChoice::Best,
+            XdpMode::Native => ModeChoice::Native,
+            XdpMode::Skb => ModeChoice::Skb,
+        },
+        zero_copy: config.zero_copy == ZeroCopy::Auto,
+        rings: rings(config, wanted),
+    }
+}
+
+fn rings(config: &config::Xdp, wanted: &Wanted) -> RingSizes {
+    let (rx, tx) = match wanted.pod {
+        None => (config.uplink_rx, config.uplink_tx),
+        Some(_) => (config.pod_rx, config.pod_tx),
+    };
+    RingSizes { fill: rx, rx, tx, completion: tx }
+}

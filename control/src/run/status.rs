@@ -1,0 +1,165 @@
+//! The state of a running Margay as the admin socket tells it.
+
+use std::collections::BTreeMap;
+
+use margay_fastpath::DropReason;
+use margay_fastpath::counters::Counters;
+use margay_flowtable::PortId;
+
+use super::Dataplane;
+use super::wanted::Wanted;
+use super::workers::Workers;
+use crate::admin;
+
+/// Counters of one port, summed over the workers.
+#[derive(Clone, Debug)]
+pub(super) struct Totals {
+    rx: u64,
+    rx_bytes: u64,
+    forwarded: u64,
+    answered: u64,
+    tx: u64,
+    tx_bytes: u64,
+    drops: [u64; DropReason::COUNT],
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            rx: 0,
+            rx_bytes: 0,
+            forwarded: 0,
+            answered: 0,
+            tx: 0,
+            tx_bytes: 0,
+            drops: [0; DropReason::COUNT],
+        }
+    }
+}
+
+impl Totals {
+    pub(super) fn of(id: PortId, workers: &Workers) -> Self {
+        let mut totals = Self::default();
+        workers.iter().for_each(|(_, handle)| totals.add(&handle.counters, id));
+        totals
+    }
+
+    fn add(&mut self, counters: &Counters, id: PortId) {
+        let port = counters.port(id);
+        self.rx += port.rx.get();
+        self.rx_bytes += port.rx_bytes.get();
+        self.forwarded += port.forwarded.get();
+        self.answered += port.answered.get();
+        self.tx += port.tx.get();
+        self.tx_bytes += port.tx_bytes.get();
+        self.drops.iter_mut().zip(&port.drops).for_each(|(sum, drops)| *sum += drops.get());
+    }
+
+    /// What was counted since `base`; reasons that never applied are left out.
+    fn since(&self, base: &Self) -> admin::Traffic {
+        let drops = DropReason::ALL.iter().zip(self.drops.iter().zip(&base.drops));
+        let drops: BTreeMap<String, u64> = drops
+            .map(|(reason, (now, then))| (reason.word().to_owned(), now - then))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        admin::Traffic {
+            rx: self.rx - base.rx,
+            rx_bytes: self.rx_bytes - base.rx_bytes,
+            forwarded: self.forwarded - base.forwarded,
+            answered: self.answered - base.answered,
+            tx: self.tx - base.tx,
+            tx_bytes: self.tx_bytes - base.tx_bytes,
+            drops,
+        }
+    }
+}
+
+impl Dataplane {
+    pub(super) fn status(&self) -> admin::Status {
+        let ports = self.port_statuses();
+        let layout = self.exchange.umem.layout();
+        let is_lacking = |port: &admin::Port| match port.state {
+            admin::PortState::Open => false,
+            admin::PortState::Missing => port.kind == "uplink",
+            admin::PortState::Failed => true,
+        };
+        let workers = self.worker_statuses();
+        admin::Status {
+            node: self.identity.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            ready: self.published.is_some() && !self.ports.are_waiting() && !ports.iter().any(is_lacking),
+            snapshot: self.published.map(|at| admin::Snapshot {
+                generation: self.publisher.current().generation,
+                age_seconds: at.elapsed().as_secs(),
+            }),
+            source: self.source.clone(),
+            flow_table: admin::FlowTable { connections: self.table.len(), capacity: self.table.capacity() },
+            umem: admin::Umem {
+                frames: layout.chunks,
+                frame_size: layout.chunk_size,
+                huge_pages: self.xdp.is_on_huge_pages(),
+                fill_frames: self.ports.fill_total(&self.config.xdp),
+                spare: self.exchange.spare(),
+                pools: workers.iter().map(|worker| worker.pool).sum(),
+                handed_over: self.exchange.handed_over(),
+            },
+            workers,
+            ports,
+        }
+    }
+
+    fn port_statuses(&self) -> Vec<admin::Port> {
+        let mut statuses: Vec<admin::Port> = self.wanted.iter().map(|wanted| self.without(wanted)).collect();
+        for open in self.ports.open() {
+            let Some(status) = statuses.iter_mut().find(|status| status.name == open.wanted.name) else {
+                continue;
+            };
+            status.state = admin::PortState::Open;
+            status.mode = Some(open.mode.to_string());
+            status.zero_copy = Some(open.is_zero_copy);
+            status.queues = Some(open.queues);
+            status.fill_frames = Some(open.fill_frames(&self.config.xdp));
+            status.traffic = Some(Totals::of(open.id, &self.workers).since(&open.base));
+        }
+        statuses
+    }
+
+    /// The status of a port that is not open.
+    fn without(&self, wanted: &Wanted) -> admin::Port {
+        let error = self.ports.failed().get(&wanted.name).cloned();
+        admin::Port {
+            name: wanted.name.clone(),
+            device: wanted.device.clone(),
+            kind: if wanted.pod.is_some() { "pod" } else { "uplink" }.to_owned(),
+            pod: wanted.pod.as_ref().map(ToString::to_string),
+            state: if error.is_some() { admin::PortState::Failed } else { admin::PortState::Missing },
+            error,
+            mode: None,
+            zero_copy: None,
+            queues: None,
+            fill_frames: None,
+            traffic: None,
+        }
+    }
+
+    fn worker_statuses(&self) -> Vec<admin::Worker> {
+        let status = |(index, (core, handle)): (usize, (usize, &margay_fastpath::worker::WorkerHandle))| {
+            let counters = &handle.counters;
+            let mut totals = Totals::default();
+            (0..margay_fastpath::counters::MAX_PORTS as u16).for_each(|id| totals.add(counters, PortId(id)));
+            admin::Worker {
+                index,
+                core,
+                turns: counters.turns.get(),
+                busy_turns: counters.busy_turns.get(),
+                flows_inserted: counters.flows_inserted.get(),
+                flows_expired: counters.flows_expired.get(),
+                flows_reclassified: counters.flows_reclassified.get(),
+                traffic: totals.since(&Totals::default()),
+                pool: counters.pool.load(std::sync::atomic::Ordering::Relaxed),
+            }
+        };
+        self.workers.iter().enumerate().map(status).collect()
+    }
+}

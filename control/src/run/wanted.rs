@@ -1,0 +1,158 @@
+//! Which ports there should be: the configured uplinks, and the pods of this node.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sha1::{Digest, Sha1};
+
+use crate::config::{Config, OnFailure, Pods, Uplink};
+use crate::state::{Cluster, Kernel, Name, Pod};
+
+/// Hex digits of the hash in the name of a pod's device.
+const HASH_DIGITS: usize = 11;
+
+/// A port that there should be, whether or not its device is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Name shown to people.
+    pub name: String,
+    /// The device's name: where there is none, the name that is looked for.
+    pub device: String,
+    /// `None` while the kernel has no such device.
+    pub ifindex: Option<u32>,
+    /// `None` for an uplink.
+    pub pod: Option<Name>,
+    pub on_failure: OnFailure,
+    /// What the MTU is limited to, beside the device's own.
+    pub mtu: Option<u16>,
+}
+
+/// The uplinks in the order of the configuration, then the pods by name.
+pub(super) fn wanted(config: &Config, node: &str, cluster: &Cluster, kernel: &Kernel) -> Vec<Wanted> {
+    let by_name: BTreeMap<&str, u32> =
+        kernel.links.iter().map(|(index, link)| (link.name.as_str(), *index)).collect();
+    let uplinks: Vec<Wanted> = config.uplink.iter().map(|uplink| of_uplink(uplink, &by_name)).collect();
+    let is_uplink = |index: u32| uplinks.iter().any(|uplink| uplink.ifindex == Some(index));
+    let pods = cluster.pods.iter().filter(|(_, pod)| pod.node == node && pod.is_endpoint());
+    let pods: Vec<Wanted> = pods
+        .map(|(name, pod)| {
+            let device = device_name(&config.pods.interface_prefix, name);
+            let named = by_name.get(device.as_str()).copied();
+            let ifindex = named.or_else(|| routed(pod, kernel).filter(|index| !is_uplink(*index)));
+            of_pod(name, device, ifindex, &config.pods, kernel)
+        })
+        .collect();
+    uplinks.into_iter().chain(pods).collect()
+}
+
+/// Calico's name of the host end of a pod's veth: the prefix and the start of SHA-1 of `NAMESPACE.POD` in hex.
+pub fn device_name(prefix: &str, pod: &Name) -> String {
+    let digest = Sha1::digest(format!("{}.{}", pod.namespace, pod.name));
+    let mut name = prefix.to_owned();
+    for byte in digest.iter().take(HASH_DIGITS.div_ceil(2)) {
+        // Writing to a String does not fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name.truncate(prefix.len() + HASH_DIGITS);
+    name
+}
+
+fn of_uplink(uplink: &Uplink, by_name: &BTreeMap<&str, u32>) -> Wanted {
+    Wanted {
+        name: uplink.name().to_owned(),
+        device: uplink.device.clone(),
+        ifindex: by_name.get(uplink.device.as_str()).copied(),
+        pod: None,
+        on_failure: uplink.on_failure,
+        mtu: uplink.mtu,
+    }
+}
+
+fn of_pod(name: &Name, device: String, ifindex: Option<u32>, pods: &Pods, kernel: &Kernel) -> Wanted {
+    let device = ifindex.map_or(device, |index| kernel.links[&index].name.clone());
+    Wanted {
+        name: device.clone(),
+        device,
+        ifindex,
+        pod: Some(name.clone()),
+        on_failure: pods.on_failure,
+        mtu: pods.mtu,
+    }
+}
+
+/// The device that the kernel routes one of the pod's addresses to, alone: a subnet on a bridge is no pod's.
+fn routed(pod: &Pod, kernel: &Kernel) -> Option<u32> {
+    let device = |address: &IpAddr| {
+        let host = IpNet::from(*address);
+        let routes = kernel.routes.iter().filter(|route| route.dst == host && route.gateway.is_none());
+        routes.min_by_key(|route| route.metric).map(|route| route.ifindex)
+    };
+    pod.addresses.iter().find_map(device).filter(|index| kernel.links.contains_key(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::state::{Link, Route};
+
+    fn link(name: &str) -> Link {
+        Link { name: name.into(), mac: [2; 6], mtu: 1500, up: true, rx_queues: 1, tx_queues: 1 }
+    }
+
+    fn pod(node: &str, address: &str) -> Arc<Pod> {
+        Arc::new(Pod { node: node.into(), addresses: vec![address.parse().unwrap()], ..Pod::default() })
+    }
+
+    fn route(dst: &str, ifindex: u32) -> Route {
+        Route { dst: dst.parse().unwrap(), gateway: None, ifindex, metric: 0 }
+    }
+
+    #[test]
+    fn a_pod_s_device_has_the_name_that_calico_gives_it() {
+        // printf default.nginx | sha1sum
+        assert_eq!(device_name("cali", &Name::new("default", "nginx")), "calic440f455693");
+    }
+
+    #[test]
+    fn ports_are_the_uplinks_and_the_pods_of_this_node() {
+        let config = Config {
+            uplink: vec![
+                toml::from_str("device = \"eth0\"").unwrap(),
+                toml::from_str("device = \"eth9\"\nname = \"later\"").unwrap(),
+            ],
+            ..Config::default()
+        };
+        let mut cluster = Cluster::default();
+        cluster.pods.insert(Name::new("default", "nginx"), pod("here", "10.0.0.1"));
+        cluster.pods.insert(Name::new("default", "routed"), pod("here", "10.0.0.2"));
+        cluster.pods.insert(Name::new("default", "bridged"), pod("here", "10.0.0.3"));
+        cluster.pods.insert(Name::new("default", "leaky"), pod("here", "10.0.0.4"));
+        cluster.pods.insert(Name::new("default", "elsewhere"), pod("there", "10.0.1.1"));
+        let host = Pod { host_network: true, ..(*pod("here", "192.0.2.1")).clone() };
+        cluster.pods.insert(Name::new("default", "host"), Arc::new(host));
+        let kernel = Kernel {
+            links: [(1, link("eth0")), (2, link("calic440f455693")), (3, link("veth7"))].into(),
+            routes: vec![route("10.0.0.2/32", 3), route("10.0.0.0/24", 3), route("10.0.0.4/32", 1)],
+            ..Kernel::default()
+        };
+
+        let ports = wanted(&config, "here", &cluster, &kernel);
+        let found: Vec<_> = ports.iter().map(|port| (port.name.as_str(), port.ifindex)).collect();
+        let missing = |pod: &str| device_name("cali", &Name::new("default", pod));
+        assert_eq!(
+            found,
+            [
+                ("eth0", Some(1)),
+                ("later", None),
+                (missing("bridged").as_str(), None),
+                (missing("leaky").as_str(), None),
+                ("calic440f455693", Some(2)),
+                ("veth7", Some(3)),
+            ]
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! The workers as the control thread has them: their start and end, and what it tells them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use margay_fastpath::port::Port;
+use margay_fastpath::port::queues::Queues;
+use margay_fastpath::worker::{self, Command, Exchange, Parts, Returned, Worker, WorkerHandle};
+use margay_flowtable::publish::Publisher;
+use margay_flowtable::table::FlowTable;
+use margay_flowtable::{PortId, Snapshot};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
+use crate::config;
+
+/// How long to wait before a full mailbox is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("workers.cores: there is no core {core} for this process; it has {available:?}")]
+    NoCore { core: usize, available: Vec<usize> },
+    #[error("cannot start worker {index}: {source}")]
+    Spawn { index: usize, source: io::Error },
+    #[error("worker {0} has ended: it panicked, and its message stands above")]
+    Ended(usize),
+}
+
+/// What the workers share, and where each begins.
+#[derive(Debug)]
+pub(super) struct Shared<'a> {
+    pub exchange: &'a Arc<Exchange>,
+    pub table: &'a Arc<FlowTable>,
+    pub publisher: &'a mut Publisher<Snapshot>,
+}
+
+#[derive(Debug)]
+pub(super) struct Workers {
+    handles: Vec<WorkerHandle>,
+    cores: Vec<usize>,
+    /// Ports that came back while something else was waited for.
+    returned: Vec<Returned>,
+}
+
+/// A moment that every worker will have left behind; see [`Workers::grace`].
+#[derive(Debug)]
+pub(super) struct Grace {
+    turns: Vec<u64>,
+}
+
+/// Cores to run workers on: the configured, else the last of those that the process may use.
+pub(super) fn cores(configured: &[usize]) -> Result<Vec<usize>, Error> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    let available: Vec<usize> =
+        (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false)).collect();
+    if configured.is_empty() {
+        return Ok(vec![available.last().copied().unwrap_or(0)]);
+    }
+    match configured.iter().find(|core| !available.contains(core)) {
+        Some(core) => Err(Error::NoCore { core: *core, available }),
+        None => Ok(configured.to_vec()),
+    }
+}
+
+impl Workers {
+    /// Starts one worker on each core.
+    pub(super) fn start(cores: Vec<usize>, idle: config::Idle, shared: Shared<'_>) -> Result<Self, Error> {
+        let idle = match idle {
+            config::Idle::Spin => worker::Idle::Spin,
+            config::Idle::Poll => worker::Idle::Poll,
+        };
+        let mut handles = Vec::new();
+        for (index, core) in cores.iter().enumerate() {
+            let worker = Worker::new(Parts {
+                index,
+                exchange: Arc::clone(shared.exchange),
+                table: Arc::clone(shared.table),
+                reader: shared.publisher.reader(),
+            });
+            let handle = worker::spawn(worker, Some(*core), idle);
+            handles.push(handle.map_err(|source| Error::Spawn { index, source })?);
+        }
+        Ok(Self { handles, cores, returned: Vec::new() })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// Each worker's core and handle.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &WorkerHandle)> {
+        self.cores.iter().copied().zip(&self.handles)
+    }
+
+    /// Fails if a worker's thread has ended, which none does before it is told to.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.handles.iter().position(WorkerHandle::has_ended) {
+            Some(index) => Err(Error::Ended(index)),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the queues of a port to the workers: queue q to worker q modulo their number. A worker without a queue
+    /// hands its frames to one that has.
+    pub(super) async fn attach(&mut self, id: PortId, queues: Vec<Box<dyn Port>>) -> Result<(), Error> {
+        let (owners, count) = (queues.len().min(self.count()), self.count());
+        let mut shares: Vec<Vec<Box<dyn Port>>> = (0..owners).map(|_| Vec::new()).collect();
+        for (queue, port) in queues.into_iter().enumerate() {
+            shares[queue % owners].push(port);
+        }
+        for (worker, share) in shares.into_iter().enumerate() {
+            self.send(worker, Command::Attach(Queues::of(id, share))).await?;
+        }
+        for worker in owners..count {
+            self.send(worker, Command::Via { port: id, worker: worker % owners }).await?;
+        }
+        Ok(())
+    }
+
+    /// Has every worker stop using the port; each will return it.
+    pub(super) async fn detach(&mut self, id: PortId) -> Result<(), Error> {
+        for worker in 0..self.count() {
+            self.send(worker, Command::Detach(id)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ports that workers are done with, drained.
+    pub(super) fn returned(&mut self) -> Vec<Returned> {
+        self.collect();
+        std::mem::take(&mut self.returned)
+    }
+
+    /// This moment. It has passed for all workers when each has begun and ended so many turns of its loop after it.
+    pub(super) fn grace(&self) -> Grace {
+        Grace { turns: self.handles.iter().map(|handle| handle.counters.turns.get()).collect() }
+    }
+
+    pub(super) fn has_passed(&self, grace: &Grace, turns: u64) -> bool {
+        // The turn that was under way at that moment does not count.
+        let done =
+            |(handle, since): (&WorkerHandle, &u64)| handle.counters.turns.get().wrapping_sub(*since) > turns;
+        self.handles.iter().zip(&grace.turns).all(done)
+    }
+
+    /// Ends the workers. Every port comes back drained and is closed.
+    pub(super) async fn stop(mut self) {
+        for index in 0..self.count() {
+            // One that has ended already has nothing to be told.
+            let _ = self.send(index, Command::Stop).await;
+        }
+        while !self.handles.iter().all(WorkerHandle::has_ended) {
+            self.collect();
+            self.returned.clear();
+            tokio::time::sleep(RETRY).await;
+        }
+        self.collect();
+    }
+
+    async fn send(&mut self, worker: usize, mut command: Command) -> Result<(), Error> {
+        while let Err(refused) = self.handles[worker].mailbox.send(command) {
+            command = refused;
+            self.check()?;
+            self.collect();
+            tokio::time::sleep(RETRY).await;
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self) {
+        for handle in &self.handles {
+            self.returned.extend(std::iter::from_fn(|| handle.mailbox.returned()));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Several queues of one port that one worker owns, as one: where a device has more queues than there are workers.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use margay_flowtable::PortId;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+
+use super::{Census, Port};
+use crate::frame::Burst;
+use crate::umem::{FramePool, Umem};
+
+#[derive(Debug)]
+pub struct Queues {
+    id: PortId,
+    queues: Vec<Box<dyn Port>>,
+    /// The queue that is asked first for frames: each in turn, so that none starves.
+    first: usize,
+    /// Readable when a queue is. `None` where the kernel gave none: the worker then finds frames when it next looks.
+    ready: Option<Epoll>,
+}
+
+impl Queues {
+    /// One port of these queues of port `id`; a single queue stays itself.
+    pub fn of(id: PortId, mut queues: Vec<Box<dyn Port>>) -> Box<dyn Port> {
+        if queues.len() == 1 {
+            return queues.remove(0);
+        }
+        let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).ok();
+        let ready = ready.filter(|epoll| {
+            let watch = |fd| epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)).is_ok();
+            queues.iter().filter_map(|queue| queue.fd()).all(watch)
+        });
+        Box::new(Self { id, queues, first: 0, ready })
+    }
+}
+
+impl Port for Queues {
+    fn id(&self) -> PortId {
+        self.id
+    }
+
+    fn rx(&mut self, umem: &Umem, burst: &mut Burst) {
+        let count = self.queues.len();
+        for turn in 0..count {
+            if burst.room() == 0 {
+                break;
+            }
+            self.queues[(self.first + turn) % count].rx(umem, burst);
+        }
+        self.first = (self.first + 1) % count.max(1);
+    }
+
+    fn tx(&mut self, umem: &Umem, burst: &mut Burst) {
+        // One queue sends, so that the frames of a flow keep their order; the next only where that one is full.
+        for queue in &mut self.queues {
+            queue.tx(umem, burst);
+            if burst.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn reclaim(&mut self, umem: &Umem, pool: &mut FramePool) {
+        for queue in &mut self.queues {
+            queue.reclaim(umem, pool);
+        }
+    }
+
+    fn census(&self) -> Census {
+        self.queues.iter().map(|queue| queue.census()).fold(Census::default(), |sum, census| Census {
+            fill: sum.fill + census.fill,
+            rx: sum.rx + census.rx,
+            tx: sum.tx + census.tx,
+            completion: sum.completion + census.completion,
+        })
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.ready.as_ref().map(|epoll| epoll.0.as_fd())
+    }
+
+    fn drain(&mut self, umem: &Umem, pool: &mut FramePool) -> usize {
+        self.queues.iter_mut().map(|queue| queue.drain(umem, pool)).sum()
+    }
+}
