@@ -40,7 +40,7 @@ impl Watched {
             if let SourceEvent::Snapshot(cluster, problems) = self.next()
                 && is_it(&cluster, &problems)
             {
-                return (cluster, problems);
+                return (*cluster, problems);
             }
         }
     }

@@ -17,9 +17,9 @@ fn load(files: &[(&str, &str)]) -> (Cluster, Vec<String>) {
 }
 
 fn policy(spec: &str) -> String {
-    let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    let indented = spec.replace('\n', "\n  ");
     format!(
-        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: p\n  namespace: x\nspec:\n{indented}"
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: p\n  namespace: x\nspec:\n  {indented}\n"
     )
 }
 

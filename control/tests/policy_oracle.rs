@@ -118,9 +118,10 @@ mod plain {
             let spec = &policy["spec"];
             let types: Vec<_> = items(spec, "policyTypes").filter_map(Value::as_str).collect();
             let wanted = if section == "ingress" { "Ingress" } else { "Egress" };
-            let typed = match types.is_empty() {
-                true => wanted == "Ingress" || items(spec, "egress").next().is_some(),
-                false => types.contains(&wanted),
+            let typed = if types.is_empty() {
+                wanted == "Ingress" || items(spec, "egress").next().is_some()
+            } else {
+                types.contains(&wanted)
             };
             typed
                 && policy["metadata"]["namespace"] == pod["metadata"]["namespace"]
@@ -278,11 +279,10 @@ fn world() -> impl Strategy<Value = World> {
             for (i, pod) in pods.iter_mut().enumerate() {
                 pod["metadata"]["name"] = json!(format!("p{i}"));
                 let node = NODES[usize::from(pod["spec"]["nodeName"] == "n1")];
-                pod["status"]["podIPs"] = match pod["spec"]["hostNetwork"] == json!(true) {
-                    true => json!([{"ip": node}]),
-                    false => {
-                        json!([{"ip": format!("10.0.0.{}", i + 1)}, {"ip": format!("fd00:1::{}", i + 1)}])
-                    }
+                pod["status"]["podIPs"] = if pod["spec"]["hostNetwork"] == json!(true) {
+                    json!([{"ip": node}])
+                } else {
+                    json!([{"ip": format!("10.0.0.{}", i + 1)}, {"ip": format!("fd00:1::{}", i + 1)}])
                 };
             }
             for (i, policy) in policies.iter_mut().enumerate() {

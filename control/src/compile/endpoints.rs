@@ -60,12 +60,12 @@ struct Programs<'a> {
     policies: Vec<(&'a Name, &'a NetworkPolicy)>,
     /// By position in `policies`.
     compiled: HashMap<(usize, Direction), Arc<Policy>>,
-    programs: HashMap<(Vec<usize>, Direction), Arc<Program>>,
+    of_positions: HashMap<(Vec<usize>, Direction), Arc<Program>>,
 }
 
 impl<'a> Programs<'a> {
     fn new(policies: Vec<(&'a Name, &'a NetworkPolicy)>) -> Self {
-        Self { policies, compiled: HashMap::new(), programs: HashMap::new() }
+        Self { policies, compiled: HashMap::new(), of_positions: HashMap::new() }
     }
 
     /// For each group of the namespace, the positions of the policies that select it.
@@ -89,14 +89,14 @@ impl<'a> Programs<'a> {
         let isolates = |position: &usize| rules_of(self.policies[*position].1, direction).is_some();
         let isolating: Vec<usize> = positions.iter().copied().filter(isolates).collect();
         let key = (isolating, direction);
-        if let Some(program) = self.programs.get(&key) {
+        if let Some(program) = self.of_positions.get(&key) {
             return program.clone();
         }
         let policies: Vec<_> =
             key.0.iter().filter_map(|position| self.policy(compiler, *position, direction)).collect();
         let tier = Tier { name: "default".into(), policies, end: Action::Deny };
         let tiers = if tier.policies.is_empty() { Vec::new() } else { vec![tier] };
-        self.programs.entry(key).or_insert(Program { tiers }.into()).clone()
+        self.of_positions.entry(key).or_insert(Program { tiers }.into()).clone()
     }
 
     /// `None` where the policy leaves the direction alone.

@@ -1,4 +1,4 @@
-//! Kubernetes NetworkPolicies to compiled policies, and the address and port sets that their rules share.
+//! Objects of kind NetworkPolicy to compiled policies, and the address and port sets that their rules share.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -136,7 +136,7 @@ impl File {
             _ => Reason::Unreadable(error.to_string()),
         };
         let parsed = fs::read_to_string(path)
-            .map_err(|error| Problem::new(place.clone(), None, unreadable(error)))
+            .map_err(|error| Box::new(Problem::new(place.clone(), None, unreadable(error))))
             .and_then(|text| parse(&text, &place));
         self.stamp = stamp;
         match parsed {
@@ -148,7 +148,7 @@ impl File {
                 let Parsed { objects, problems } = std::mem::take(&mut self.parsed);
                 self.last_good.extend(objects.into_iter().map(|found| found.id));
                 self.last_good.extend(problems.into_iter().filter_map(|problem| problem.object));
-                self.parsed.problems.push(problem);
+                self.parsed.problems.push(*problem);
             }
         }
     }

@@ -97,12 +97,12 @@ impl Annotations<'_> {
         self.read(key, |field, text| {
             let address = text.split_once('/').map_or(text, |(address, _)| address);
             let address = of_family(field, validate::address(field, address)?, v4)?;
-            match text.contains('/') {
-                // `validate::cidr` drops the host bits, which are the address here.
-                true => Ok(IpNet::new(address, validate::cidr(field, text)?.prefix_len())
-                    .unwrap_or_else(|_| IpNet::from(address))),
-                false => Ok(IpNet::from(address)),
+            if !text.contains('/') {
+                return Ok(IpNet::from(address));
             }
+            // Only its length: `validate::cidr` drops the host bits, which are the address here.
+            let length = validate::cidr(field, text)?.prefix_len();
+            IpNet::new(address, length).map_err(|error| field.invalid(error.to_string()))
         })
     }
 
@@ -125,8 +125,8 @@ impl Annotations<'_> {
 }
 
 fn of_family(field: &Field<'_>, address: IpAddr, v4: bool) -> Result<IpAddr, Invalid> {
-    match address.is_ipv4() == v4 {
-        true => Ok(address),
-        false => Err(field.invalid(format!("{address} is not IPv{}", if v4 { 4 } else { 6 }))),
+    if address.is_ipv4() == v4 {
+        return Ok(address);
     }
+    Err(field.invalid(format!("{address} is not IPv{}", if v4 { 4 } else { 6 })))
 }

@@ -1,5 +1,6 @@
 //! Objects by kind and name, and their way into a [`Cluster`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -85,28 +86,31 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind.is_namespaced() {
-            true => write!(f, "{} {}", self.kind, self.name),
-            false => write!(f, "{} {}", self.kind, self.name.name),
+        if self.kind.is_namespaced() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}", self.kind, self.name.name)
         }
     }
 }
 
 impl Object {
     pub(super) fn insert_into(&self, cluster: &mut Cluster, name: &Name) {
-        let bare = || name.name.clone();
+        let (full, bare) = (name.clone(), name.name.clone());
         match self {
-            Self::Namespace(object) => drop(cluster.namespaces.insert(bare(), object.clone())),
-            Self::Node(object) => drop(cluster.nodes.insert(bare(), object.clone())),
-            Self::Pod(object) => drop(cluster.pods.insert(name.clone(), object.clone())),
-            Self::Service(object) => drop(cluster.services.insert(name.clone(), object.clone())),
-            Self::EndpointSlice(object) => drop(cluster.endpoint_slices.insert(name.clone(), object.clone())),
-            Self::NetworkPolicy(object) => {
-                drop(cluster.network_policies.insert(name.clone(), object.clone()))
-            }
-            Self::IpPool(object) => drop(cluster.ip_pools.insert(bare(), object.clone())),
-            Self::BlockAffinity(object) => drop(cluster.block_affinities.insert(bare(), object.clone())),
-            Self::IpamBlock(object) => drop(cluster.ipam_blocks.insert(bare(), object.clone())),
+            Self::Namespace(object) => put(&mut cluster.namespaces, bare, object),
+            Self::Node(object) => put(&mut cluster.nodes, bare, object),
+            Self::Pod(object) => put(&mut cluster.pods, full, object),
+            Self::Service(object) => put(&mut cluster.services, full, object),
+            Self::EndpointSlice(object) => put(&mut cluster.endpoint_slices, full, object),
+            Self::NetworkPolicy(object) => put(&mut cluster.network_policies, full, object),
+            Self::IpPool(object) => put(&mut cluster.ip_pools, bare, object),
+            Self::BlockAffinity(object) => put(&mut cluster.block_affinities, bare, object),
+            Self::IpamBlock(object) => put(&mut cluster.ipam_blocks, bare, object),
         }
     }
+}
+
+fn put<K: Ord, V>(objects: &mut BTreeMap<K, Arc<V>>, key: K, object: &Arc<V>) {
+    objects.insert(key, object.clone());
 }

@@ -24,9 +24,9 @@ pub(super) struct Found {
 
 /// Reads the objects of a text. An object that is not valid becomes a problem, and the others stand; a text that is
 /// no YAML is a problem as a whole.
-pub(super) fn parse(text: &str, file: &Place) -> Result<Parsed, Problem> {
+pub(super) fn parse(text: &str, file: &Place) -> Result<Parsed, Box<Problem>> {
     let documents = yaml::documents(text)
-        .map_err(|error| Problem::new(file.at(error.line), None, Reason::Syntax(error.why)))?;
+        .map_err(|error| Box::new(Problem::new(file.at(error.line), None, Reason::Syntax(error.why))))?;
     let mut parsed = Parsed::default();
     for document in documents.nodes() {
         parsed.visit(document, None, file);
@@ -80,13 +80,11 @@ fn identify(node: Node<'_>, kind: Kind) -> Result<Id, Invalid> {
     let text = |key| node.get("metadata").and_then(|m| m.get(key)).and_then(Node::as_str);
     let name = text("name").ok_or_else(|| metadata.key("name").invalid("is required, a string"))?;
     validate::name(&metadata.key("name"), name)?;
-    let namespace = match kind.is_namespaced() {
-        true => text("namespace").unwrap_or("default"),
-        false => "",
-    };
-    if kind.is_namespaced() {
-        validate::name(&metadata.key("namespace"), namespace)?;
+    if !kind.is_namespaced() {
+        return Ok(Id { kind, name: Name::new("", name) });
     }
+    let namespace = text("namespace").unwrap_or("default");
+    validate::name(&metadata.key("namespace"), namespace)?;
     Ok(Id { kind, name: Name::new(namespace, name) })
 }
 

@@ -67,10 +67,7 @@ impl fmt::Display for Problem {
             write!(f, "{object}: ")?;
         }
         write!(f, "{}", self.reason)?;
-        match self.last_good_stands {
-            true => write!(f, " (the last good version stays in force)"),
-            false => Ok(()),
-        }
+        if self.last_good_stands { write!(f, " (the last good version stays in force)") } else { Ok(()) }
     }
 }
 

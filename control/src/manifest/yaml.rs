@@ -173,6 +173,8 @@ fn key_text(key: &MarkedYaml<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use serde_json::json;
 
     use super::*;
@@ -247,7 +249,8 @@ mod tests {
         }
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..9 {
-            laughs += &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(", "));
+            let aliases = vec![format!("*a{}", i - 1); 9].join(", ");
+            writeln!(laughs, "a{i}: &a{i} [{aliases}]").unwrap();
         }
         assert!(documents(&laughs).is_err());
     }

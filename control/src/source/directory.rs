@@ -5,7 +5,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -53,7 +52,7 @@ impl Source for DirectorySource {
                     state = State::Read;
                     deliver.then(|| {
                         let (cluster, problems) = self.directory.contents();
-                        SourceEvent::Snapshot(cluster, problems)
+                        SourceEvent::Snapshot(cluster.into(), problems)
                     })
                 }
                 (Err(_), State::Lost) => None,
@@ -111,7 +110,7 @@ impl Watch {
     }
 
     fn new(path: &Path, watched: (u64, u64)) -> Result<Self, notify::Error> {
-        let path = std::path::absolute(path).map_err(io::Error::from)?;
+        let path = std::path::absolute(path)?;
         let (sender, notices) = mpsc::channel();
         let own_name = path.file_name().map(OsStr::to_owned);
         let parent = path.parent().map(Path::to_owned);

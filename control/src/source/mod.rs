@@ -14,7 +14,7 @@ use crate::state::Cluster;
 #[derive(Clone, Debug)]
 pub enum SourceEvent {
     /// The whole of its objects, and what of them is not in force as written.
-    Snapshot(Cluster, Vec<Problem>),
+    Snapshot(Box<Cluster>, Vec<Problem>),
     /// It cannot be reached any more, or not yet; what it said last stands. It goes on trying.
     Lost { why: String },
 }

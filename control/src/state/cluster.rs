@@ -59,12 +59,12 @@ pub struct Node {
     pub ipv6: Option<IpNet>,
     /// Every InternalIP and ExternalIP in `status.addresses`, the two above, and the tunnel addresses below.
     pub addresses: Vec<IpAddr>,
-    /// Annotation projectcalico.org/IPv4IPIPTunnelAddr.
+    /// Annotation `projectcalico.org/IPv4IPIPTunnelAddr`.
     pub ipip_tunnel: Option<IpAddr>,
-    /// Annotations projectcalico.org/IPv4VXLANTunnelAddr and IPv6VXLANTunnelAddr.
+    /// Annotations `projectcalico.org/IPv4VXLANTunnelAddr` and `IPv6VXLANTunnelAddr`.
     pub vxlan_tunnel_v4: Option<IpAddr>,
     pub vxlan_tunnel_v6: Option<IpAddr>,
-    /// Annotation projectcalico.org/VXLANTunnelMACAddr; where it is absent the MAC is derived from the name.
+    /// Annotation `projectcalico.org/VXLANTunnelMACAddr`; where it is absent the MAC is derived from the name.
     pub vxlan_mac_v4: Option<[u8; 6]>,
     pub vxlan_mac_v6: Option<[u8; 6]>,
     pub pod_cidrs: Vec<IpNet>,

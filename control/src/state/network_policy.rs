@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::Protocol;
 use crate::selector::Selector;
 
-/// networking.k8s.io/v1 NetworkPolicySpec.
+/// `networking.k8s.io/v1` `NetworkPolicySpec`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkPolicy {
     /// Pods of the policy's namespace that it isolates.
