@@ -79,8 +79,8 @@ fn two_zones_with_every_kind_of_pool() {
     check("../testbed/cases/wire/manifests", "tests/routes/wire");
 }
 
-/// Whatever the world and the node: a route leads only to a node with the addresses that it needs, and routes are sorted
-/// and unique.
+/// Whatever the world and the node: a route leads only to a node with the addresses that it needs, and routes are
+/// sorted and unique.
 #[test]
 fn no_route_leads_to_a_node_without_an_address() {
     for path in ["allocations", "gateways", "pod_cidrs", "subnets"] {
@@ -120,8 +120,14 @@ fn an_unknown_node_is_refused_with_the_known_ones() {
 #[test]
 fn json_has_the_documented_fields() {
     let routes = table(&world("tests/routes/subnets"), "near").unwrap().routes;
-    let expected = r#"{"dst":"10.4.1.0/26","kind":"ipip","node":"wide","via":"172.20.1.1","tunnel_dst":"172.20.1.1","pool":"ipip"}"#;
+    let expected = concat!(
+        r#"{"dst":"10.4.1.0/26","kind":"ipip","node":"wide","#,
+        r#""via":"172.20.1.1","tunnel_dst":"172.20.1.1","pool":"ipip"}"#
+    );
     assert_eq!(serde_json::to_string(&routes[0]).unwrap(), expected);
-    let expected = r#"{"dst":"10.4.2.0/26","kind":"blackhole","node":"near","via":null,"tunnel_dst":null,"pool":"ipip"}"#;
+    let expected = concat!(
+        r#"{"dst":"10.4.2.0/26","kind":"blackhole","node":"near","#,
+        r#""via":null,"tunnel_dst":null,"pool":"ipip"}"#
+    );
     assert_eq!(serde_json::to_string(&routes[1]).unwrap(), expected);
 }

@@ -19,8 +19,8 @@ pub(super) struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    /// An IPAMBlock's affinity counts before a BlockAffinity for the same CIDR, as in Felix; of two claims of one kind
-    /// the first by name. In a family without IPAM the nodes' `spec.podCIDRs` are the blocks.
+    /// The affinity of an IPAMBlock counts before a BlockAffinity for the same CIDR, as in Felix; of two claims of one
+    /// kind the first by name. In a family without IPAM the nodes' `spec.podCIDRs` are the blocks.
     pub(super) fn of(cluster: &'a Cluster) -> Self {
         let ipam: Prefixes<&IpamBlock> = cluster.ipam_blocks.values().map(|b| (b.cidr, &**b)).collect();
         let by_ipam = cluster.ipam_blocks.values().filter_map(|b| Some((b.cidr, b.affinity.as_deref()?)));
@@ -47,8 +47,8 @@ fn has_ipam(cluster: &Cluster, family: Family) -> bool {
 
 /// Addresses inside blocks that live on another node than the block's, with that node.
 ///
-/// What IPAM has allocated, and node tunnel addresses, always count. A pod's address counts only in a block that IPAM has
-/// no record of: where it has one, a pod that disagrees with it is on its way out or has not arrived yet.
+/// What IPAM has allocated, and node tunnel addresses, always count. A pod's address counts only in a block that IPAM
+/// has no record of: where it has one, a pod that disagrees with it is on its way out or has not arrived yet.
 pub(super) fn elsewhere<'a, 'b>(
     cluster: &'a Cluster,
     blocks: &'b Blocks<'a>,

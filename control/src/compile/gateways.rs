@@ -1,8 +1,8 @@
 //! Which node a route leads to: the destination's own, or the gateway that stands before it or before us.
 //!
-//! A node is behind the gateway that its label [`GATEWAY`] names. A label that names the node itself, or is empty, means
-//! none. A label that names no known node leaves the node unreachable and without routes to others: to go around the
-//! gateway would go around its policy.
+//! A node is behind the gateway that its label [`GATEWAY`] names. A label that names the node itself, or is empty,
+//! means none. A label that names no known node leaves the node unreachable and without routes to others: to go around
+//! the gateway would go around its policy.
 
 use super::routes::Unreachable;
 use crate::state::{Cluster, Pod};

@@ -1,7 +1,7 @@
 //! The routing table that the cluster's objects give a node: its blocks, its pods, and the way to every other node's.
 //!
-//! Pure: neither the kernel's routes nor its neighbours matter here. `margay routes` prints this table, the compiler joins it
-//! with the kernel's state, and the laboratory programs it into nodes that the kernel forwards for.
+//! Pure: neither the kernel's routes nor its neighbours matter here. `margay routes` prints this table, the compiler
+//! joins it with the kernel's state, and the laboratory programs it into nodes that the kernel forwards for.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -9,8 +9,8 @@ use super::{local, routes};
 use crate::identity::Identity;
 use crate::state::State;
 
-/// The blocks and addresses that the cluster routes, and the addresses of this node: never a default or connected route,
-/// by which the kernel's own traffic would come to Margay.
+/// The blocks and addresses that the cluster routes, and the addresses of this node: never a default or connected
+/// route, by which the kernel's own traffic would come to Margay.
 pub fn steering(state: &State, identity: &Identity) -> Routes {
     let routes = routes::routes(&state.cluster, &identity.node).unwrap_or_default();
     let owned = routes.iter().map(|route| (key(route.dst), Destination::Owned));

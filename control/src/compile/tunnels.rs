@@ -63,8 +63,8 @@ pub fn vtep_mac(name: &str, node: Option<&Node>, family: Family) -> [u8; 6] {
     })
 }
 
-/// How `local` sends to a block of `pool` that is reached through a node with underlay address `remote`: direct, IP-in-IP
-/// or VXLAN.
+/// How a node whose underlay subnet is `local` sends to a block of `pool` by way of the underlay address `remote`:
+/// direct, IP-in-IP or VXLAN.
 ///
 /// A pool with both modes set is invalid; should one come this far VXLAN is taken, as by Felix. IP-in-IP carries IPv4
 /// alone. For `CrossSubnet` only the local prefix length counts: the remote node's own says nothing of what is on our
