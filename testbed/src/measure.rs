@@ -38,11 +38,13 @@ impl Drop for Running {
 #[derive(Deserialize)]
 struct Iperf {
     end: IperfEnd,
+    /// With it, the rest says nothing; the exit code may be 0 all the same.
+    error: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct IperfEnd {
-    sum_received: IperfSum,
+    sum_received: Option<IperfSum>,
 }
 
 #[derive(Deserialize)]
@@ -62,14 +64,16 @@ pub fn tcp_throughput(from: &str, to: &str, address: &str, time: Duration) -> Re
             .args(["--client", address, "--time", &seconds, "--connect-timeout", "2000", "--json"])
             .output()
             .context("cannot run iperf3: install the package iperf3")?;
-        if output.status.success() {
-            let report: Iperf =
-                serde_json::from_slice(&output.stdout).context("cannot read iperf3's report")?;
-            return Ok(report.end.sum_received.bits_per_second);
-        }
-        if Instant::now() > deadline {
-            let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-            bail!("iperf3 from {from} to {address} failed: {}", String::from_utf8_lossy(&text).trim());
+        let report: Iperf = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("cannot read iperf3's report: {}", String::from_utf8_lossy(&output.stderr).trim())
+        })?;
+        match (report.error, report.end.sum_received) {
+            (None, Some(sum)) => return Ok(sum.bits_per_second),
+            // The server may not listen yet.
+            (error, _) if Instant::now() > deadline => {
+                bail!("iperf3 from {from} to {address} failed: {}", error.as_deref().unwrap_or("no figures"))
+            }
+            _ => {}
         }
         thread::sleep(Duration::from_millis(100));
     }

@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use clap::ValueEnum;
 use ipnet::{IpNet, Ipv4Net};
 use margay_control::compile::tunnels::{Family, vtep_mac};
+use margay_control::run::device_name;
 use margay_control::state::{Cluster, Name, Node, Pod};
 use serde::{Deserialize, Serialize};
-use sha1::{Digest, Sha1};
 
 use crate::netns;
 
@@ -20,6 +20,9 @@ pub const DATAPLANE: &str = "margay.dev/dataplane";
 /// Address of the host end of every pod's veth, and of a router port where the segment has no address to spare.
 pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const SPARE_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
+
+/// What the host ends of pods' veths are called before the hash, by Calico and by Margay's default.
+const DEVICE_PREFIX: &str = "cali";
 
 /// Bytes of an IP packet on a node's uplink, and on a pod's veth: VXLAN over IPv4 takes 50.
 pub const UPLINK_MTU: u32 = 1500;
@@ -234,16 +237,8 @@ fn lab_pod(
         netns: netns::name(lab, &format!("p.{}.{}", name.namespace, name.name)),
         node: pod.node.clone(),
         addresses,
-        device: host_device(name),
+        device: device_name(DEVICE_PREFIX, name),
     })
-}
-
-/// Name of the host end of a pod's veth, as Calico's CNI plugin makes it: `cali` and the first 11 hex digits of
-/// SHA-1 of `NS.POD`.
-pub fn host_device(pod: &Name) -> String {
-    let digest = Sha1::digest(format!("{}.{}", pod.namespace, pod.name).as_bytes());
-    let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-    format!("cali{}", &hex[..11])
 }
 
 #[cfg(test)]
@@ -300,11 +295,5 @@ mod tests {
         let topology = Topology::new("t", &cluster, &BTreeMap::new());
         assert_eq!(topology.pods.keys().map(ToString::to_string).collect::<Vec<_>>(), ["x/here"]);
         assert_eq!(topology.left_out.len(), 2, "{:?}", topology.left_out);
-    }
-
-    #[test]
-    fn devices_are_named_as_calico_names_them() {
-        // printf 'default.nginx' | sha1sum
-        assert_eq!(host_device(&Name::new("default", "nginx")), "calic440f455693");
     }
 }
