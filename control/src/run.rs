@@ -215,7 +215,7 @@ impl Dataplane {
                 self.source.problems = problems;
                 self.source.error = None;
                 self.note_node(&cluster);
-                self.cluster = Some(cluster);
+                self.cluster = Some(*cluster);
             }
             SourceEvent::Lost { why } => {
                 tracing::error!("source lost, what it said last stays in force: {why}");

@@ -19,5 +19,5 @@ pub(crate) mod yaml;
 
 pub use directory::{Directory, Unlistable, load_dir};
 pub(crate) use node::NAMESPACE_NAME_LABEL;
-pub use object::{Id, Kind, Object};
+pub use object::{Id, Kind};
 pub use problem::{FieldPath, Invalid, Place, Problem, Reason, Step};

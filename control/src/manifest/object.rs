@@ -32,7 +32,7 @@ pub struct Id {
 
 /// An object that is valid.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Object {
+pub(super) enum Object {
     Namespace(Arc<Namespace>),
     Node(Arc<Node>),
     Pod(Arc<Pod>),
