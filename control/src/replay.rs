@@ -78,7 +78,10 @@ pub fn replay(world: &World, inputs: &[Input], out: &Path) -> Result<Vec<Fate>, 
     let mut records = Vec::new();
     for input in inputs {
         let Some(port) = world.port(&input.port) else {
-            return Err(ReplayError::UnknownPort { name: input.port.clone(), known: world.port_names().join(", ") });
+            return Err(ReplayError::UnknownPort {
+                name: input.port.clone(),
+                known: world.port_names().join(", "),
+            });
         };
         records.extend(input.records.iter().enumerate().map(|(frame, record)| (record, port, input, frame)));
     }
@@ -148,7 +151,8 @@ impl Replay {
         let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now };
         self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
         let sent = self.flush(time);
-        let reason = DropReason::ALL.iter().zip(dropped).zip(self.drops(port)).find(|((_, old), new)| old != new);
+        let reason =
+            DropReason::ALL.iter().zip(dropped).zip(self.drops(port)).find(|((_, old), new)| old != new);
         Some(match (reason, sent) {
             (Some(((reason, _), _)), _) => format!("drop {}", reason.word()),
             (None, Some(output)) => format!("tx {}", world.port_name(output)),
@@ -186,7 +190,9 @@ impl Replay {
     fn finish(self, world: &World, out: &Path) -> Result<(), ReplayError> {
         for (id, port) in self.ports {
             let path = capture_path(out, world.port_name(id));
-            port.finish().and_then(|mut file| file.flush()).map_err(|error| ReplayError::Write { path, error })?;
+            port.finish()
+                .and_then(|mut file| file.flush())
+                .map_err(|error| ReplayError::Write { path, error })?;
         }
         Ok(())
     }

@@ -34,8 +34,10 @@ fn wire_cases_hold() {
 /// Runs the command that the case's README gives, and returns the fates.
 fn replay(case: &Path, out: &Path) -> Value {
     let readme = fs::read_to_string(case.join("README")).unwrap();
-    let line = readme.lines().find(|line| line.starts_with("margay replay")).expect("a command in the README");
-    let words = line.split_whitespace().skip(1).map(|word| if word == "OUT" { out.to_str().unwrap() } else { word });
+    let line =
+        readme.lines().find(|line| line.starts_with("margay replay")).expect("a command in the README");
+    let words =
+        line.split_whitespace().skip(1).map(|word| if word == "OUT" { out.to_str().unwrap() } else { word });
     let run = Command::new(env!("CARGO_BIN_EXE_margay")).args(words).current_dir(case).output().unwrap();
     assert!(run.status.success(), "{}: {}", case.display(), String::from_utf8_lossy(&run.stderr));
     serde_json::from_slice(&run.stdout).expect("JSON alone on stdout")
@@ -67,8 +69,8 @@ fn frames(path: &Path) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| reader.next_packet().map(|packet| packet.unwrap().data.into_owned())).collect()
 }
 
-/// The frame without what may differ: source MAC, and of a tunnel packet the outer identification, the checksum over
-/// it, and the VXLAN source port, which has to be a port that no service uses.
+/// The frame without what may differ: source MAC, and of a tunnel packet the outer identification and TTL (64 or the
+/// inner packet's), the checksum over them, and the VXLAN source port, which has to be a port that no service uses.
 fn comparable(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     assert_eq!(frame[6] & 1, 0, "a source MAC is unicast");
@@ -79,8 +81,12 @@ fn comparable(frame: &[u8]) -> Vec<u8> {
         frame[34..36].fill(0);
     }
     if is_vxlan || frame[23] == 4 {
-        let sum: u32 = frame[14..34].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+        let sum: u32 =
+            frame[14..34].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
         assert_eq!((sum >> 16) + (sum & 0xffff), 0xffff, "outer header checksum");
+        let inner = if is_vxlan { 64 } else { 34 };
+        assert!(frame[22] == 64 || frame[22] == frame[inner + 8], "outer TTL {}", frame[22]);
+        frame[22] = 0;
         frame[18..20].fill(0);
         frame[24..26].fill(0);
     }

@@ -8,7 +8,7 @@ use margay_flowtable::PortId;
 
 use crate::drop::DropReason;
 
-/// Ports that a worker can have: PortIds are below this.
+/// Ports that a worker can have: every `PortId` is below this.
 pub const MAX_PORTS: usize = 1024;
 
 /// A counter with one writer.

@@ -51,7 +51,8 @@ impl FromStr for GivenNeighbour {
 }
 
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect::<Option<_>>()?;
+    let bytes: Vec<u8> =
+        text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect::<Option<_>>()?;
     bytes.try_into().ok()
 }
 
@@ -73,7 +74,8 @@ impl World {
             let known = cluster.nodes.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(WorldError::Node { name: node.into(), known });
         }
-        let identity = Identity { vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port, ..Identity::new(node) };
+        let identity =
+            Identity { vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port, ..Identity::new(node) };
         let mut world = Self { state: State { cluster, ..State::default() }, identity };
         world.add_ports(config);
         world.add_addresses();
@@ -110,12 +112,14 @@ impl World {
 
     /// The uplinks of the configuration, then each pod of the node. Link and port numbers go together.
     fn add_ports(&mut self, config: &Config) {
-        let uplinks: Vec<_> = config.uplink.iter().map(|uplink| (uplink.name().to_owned(), uplink.mtu)).collect();
+        let uplinks: Vec<_> =
+            config.uplink.iter().map(|uplink| (uplink.name().to_owned(), uplink.mtu)).collect();
         let uplinks = if uplinks.is_empty() { vec![(UPLINK.to_owned(), None)] } else { uplinks };
         for (name, mtu) in uplinks {
             self.add_port(name, mtu, None);
         }
-        let mut pods: Vec<_> = local_pods(&self.state.cluster, &self.identity.node).into_values().cloned().collect();
+        let mut pods: Vec<_> =
+            local_pods(&self.state.cluster, &self.identity.node).into_values().cloned().collect();
         pods.sort();
         pods.dedup();
         for pod in pods {
@@ -163,7 +167,11 @@ impl World {
     fn give(&mut self, given: &GivenNeighbour) -> Result<(), WorldError> {
         let Some(port) = self.port(&given.port) else {
             let known = self.port_names().join(", ");
-            return Err(WorldError::NeighbourPort { address: given.address, port: given.port.clone(), known });
+            return Err(WorldError::NeighbourPort {
+                address: given.address,
+                port: given.port.clone(),
+                known,
+            });
         };
         let kernel = &mut self.state.kernel;
         kernel.neighbours.retain(|&(_, address), _| address != given.address);

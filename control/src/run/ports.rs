@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use margay_fastpath::counters::MAX_PORTS;
 use margay_fastpath::port::Port;
 use margay_fastpath::steer::Kind;
-use margay_fastpath::worker::Returned;
 use margay_fastpath::xdp::{self, Mode, ModeChoice, PortSpec, RingSizes, Xdp};
 use margay_flowtable::PortId;
 
@@ -247,8 +246,7 @@ impl Ports {
 
     /// Carries closing ports on as far as the workers are. True when one is done: its device can be opened anew.
     pub(super) fn advance(&mut self, xdp: &mut Xdp, workers: &mut Workers) -> bool {
-        for Returned { id, port } in workers.returned() {
-            drop(port);
+        for id in workers.returned() {
             let Some(closing) = self.closing.iter_mut().find(|closing| closing.id == id) else { continue };
             closing.returned += 1;
             if closing.returned == workers.count() {

@@ -40,8 +40,9 @@ pub(super) struct Shared<'a> {
 pub(super) struct Workers {
     handles: Vec<WorkerHandle>,
     cores: Vec<usize>,
-    /// Ports that came back while something else was waited for.
-    returned: Vec<Returned>,
+    exchange: Arc<Exchange>,
+    /// Ports that came back, closed by now, while something else was waited for.
+    returned: Vec<PortId>,
 }
 
 /// A moment that every worker will have left behind; see [`Workers::grace`].
@@ -82,7 +83,7 @@ impl Workers {
             let handle = worker::spawn(worker, Some(*core), idle);
             handles.push(handle.map_err(|source| Error::Spawn { index, source })?);
         }
-        Ok(Self { handles, cores, returned: Vec::new() })
+        Ok(Self { handles, cores, exchange: Arc::clone(shared.exchange), returned: Vec::new() })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -127,8 +128,8 @@ impl Workers {
         Ok(())
     }
 
-    /// Ports that workers are done with, drained.
-    pub(super) fn returned(&mut self) -> Vec<Returned> {
+    /// Ports that a worker is done with, once for each worker, closed and their frames back.
+    pub(super) fn returned(&mut self) -> Vec<PortId> {
         self.collect();
         std::mem::take(&mut self.returned)
     }
@@ -145,7 +146,7 @@ impl Workers {
         self.handles.iter().zip(&grace.turns).all(done)
     }
 
-    /// Ends the workers. Every port comes back drained and is closed.
+    /// Ends the workers. Every port comes back and is closed.
     pub(super) async fn stop(mut self) {
         for index in 0..self.count() {
             // One that has ended already has nothing to be told.
@@ -170,8 +171,14 @@ impl Workers {
     }
 
     fn collect(&mut self) {
-        for handle in &self.handles {
-            self.returned.extend(std::iter::from_fn(|| handle.mailbox.returned()));
+        for Returned { id, port } in
+            self.handles.iter().flat_map(|h| std::iter::from_fn(|| h.mailbox.returned()))
+        {
+            let lost = port.map_or(0, |port| self.exchange.close(port));
+            if lost > 0 {
+                tracing::warn!(frames = lost, "the kernel keeps frames of a port that is closed");
+            }
+            self.returned.push(id);
         }
     }
 }

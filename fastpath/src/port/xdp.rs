@@ -11,12 +11,14 @@ use margay_flowtable::PortId;
 use crate::frame::Burst;
 use crate::port::{Census, Port};
 use crate::umem::{FramePool, Layout, Umem};
+use crate::xdp::program::Slot;
 use crate::xdp::socket::{Descriptor, Socket, Wakeup};
 
 #[derive(Debug)]
 pub struct XdpPort {
     id: PortId,
-    /// `None` once drained.
+    /// Both `None` once drained.
+    slot: Option<Slot>,
     socket: Option<Socket>,
     held: Held,
     /// Chunks handed over to receive into and to send, and not yet back.
@@ -29,12 +31,12 @@ pub struct XdpPort {
 }
 
 impl XdpPort {
-    pub(crate) fn new(id: PortId, socket: Socket, fill: u32, layout: Layout) -> Self {
-        let held = Held::new(layout);
+    pub(crate) fn new(id: PortId, slot: Slot, socket: Socket, fill: u32, layout: Layout) -> Self {
         Self {
             id,
+            slot: Some(slot),
             socket: Some(socket),
-            held,
+            held: Held::new(layout),
             receiving: 0,
             sending: 0,
             fill: fill as usize,
@@ -133,6 +135,7 @@ impl Port for XdpPort {
 
     /// Closes the socket, which waits for the kernel to let go of its memory: not for a worker.
     fn drain(&mut self, umem: &Umem, pool: &mut FramePool) -> usize {
+        drop(self.slot.take());
         if let Some(socket) = self.socket.take()
             && !socket.close()
         {

@@ -6,6 +6,7 @@ use crossbeam::queue::ArrayQueue;
 use margay_flowtable::PortId;
 
 use crate::frame::Frame;
+use crate::port::Port;
 use crate::umem::{FramePool, Umem};
 
 /// Frames that one worker can have handed to another and not yet taken.
@@ -33,6 +34,15 @@ impl Exchange {
         }
         let handover = (0..workers * workers).map(|_| ArrayQueue::new(HANDOVER)).collect();
         Self { umem, spare, workers, handover }
+    }
+
+    /// Closes a port that a worker has returned, and keeps its frames. Returns how many the kernel did not give back.
+    pub fn close(&self, mut port: Box<dyn Port>) -> usize {
+        let mut pool = FramePool::default();
+        let lost = port.drain(&self.umem, &mut pool);
+        let all = pool.len();
+        self.return_frames(&mut pool, all);
+        lost
     }
 
     /// Frames that no worker and no port holds.

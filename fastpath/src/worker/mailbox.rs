@@ -30,7 +30,10 @@ pub struct Mailbox {
 #[derive(Debug)]
 pub struct Returned {
     pub id: PortId,
+    /// Still open, with its frames: closing waits for the kernel, which is not for a worker ([`Exchange::close`]).
     /// `None` where the worker only reached it by another worker.
+    ///
+    /// [`Exchange::close`]: super::Exchange::close
     pub port: Option<Box<dyn Port>>,
 }
 

@@ -267,10 +267,7 @@ impl Worker {
         }
         self.own.retain(|&own| own != id);
         let port = match std::mem::take(&mut self.ways[usize::from(id.0)]) {
-            Way::Own(mut port) => {
-                port.drain(&self.exchange.umem, &mut self.pool);
-                Some(port)
-            }
+            Way::Own(port) => Some(port),
             _ => None,
         };
         self.mailbox.give_back(Returned { id, port });

@@ -11,7 +11,7 @@ pub enum SetupError {
     #[error("UMEM: {0}")]
     Layout(String),
     #[error("UMEM: cannot map {bytes} bytes: {source}; fewer or smaller chunks need less memory")]
-    Memory { bytes: usize, source: io::Error },
+    Memory { bytes: usize, source: xsk_rs::umem::UmemCreateError },
     #[error(
         "the kernel does not load the XDP program: {reason}; it takes root, or CAP_BPF with CAP_NET_ADMIN"
     )]

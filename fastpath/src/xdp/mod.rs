@@ -8,7 +8,7 @@
 mod attach;
 mod device;
 mod error;
-mod program;
+pub(crate) mod program;
 pub(crate) mod ring;
 pub(crate) mod socket;
 mod umem;
@@ -210,7 +210,8 @@ impl Xdp {
         opened
     }
 
-    /// Takes the program off the device: packets go to the kernel again. The port's [`XdpPort`]s are drained before.
+    /// Takes the program off the device: packets go to the kernel again. The port's [`XdpPort`]s are drained before, for
+    /// another port may have their places from here on.
     pub fn close_port(&mut self, ifindex: u32) -> Result<(), SetupError> {
         let Some(port) = self.open.remove(&ifindex) else {
             return Ok(());
@@ -239,7 +240,7 @@ impl Xdp {
         spec: &PortSpec,
         device: &Device,
         mode: Mode,
-        slot: u32,
+        index: u32,
         queue: u32,
     ) -> Result<XdpPort, SetupError> {
         // A driver's buffers do not pass through an skb: zero-copy is for native mode.
@@ -253,8 +254,8 @@ impl Xdp {
                     source: refused.source,
                 }
             })?;
-        self.program.set_socket(slot, socket.as_fd())?;
-        Ok(XdpPort::new(spec.id, socket, spec.rings.fill, self.umem.layout()))
+        let slot = self.program.set_socket(index, socket.as_fd())?;
+        Ok(XdpPort::new(spec.id, slot, socket, spec.rings.fill, self.umem.layout()))
     }
 
     fn check_mtu(&self, device: &Device) -> Result<(), SetupError> {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject};
 
@@ -37,11 +38,26 @@ pub(super) struct PortEntry {
     pub(super) mac: [u8; 6],
 }
 
+/// A socket's place in the map. The kernel would take a socket out when it is closed; but one that a child process has
+/// inherited, for as long as that takes to exec, is not closed yet, and would go on to receive.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    sockets: Arc<MapHandle>,
+    index: u32,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // It is there, and to delete what is there needs no memory.
+        let _ = self.sockets.delete(&self.index.to_ne_bytes());
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Program {
     object: Object,
     ports: MapHandle,
-    sockets: MapHandle,
+    sockets: Arc<MapHandle>,
     lpm4: MapHandle,
     lpm6: MapHandle,
     vxlan: MapHandle,
@@ -59,7 +75,7 @@ impl Program {
             let map = found.ok_or_else(|| SetupError::Load { reason: format!("it has no map {name}") })?;
             MapHandle::try_from(&map).map_err(failed)
         };
-        let (ports, sockets) = (map(PORTS)?, map(SOCKETS)?);
+        let (ports, sockets) = (map(PORTS)?, Arc::new(map(SOCKETS)?));
         let (lpm4, lpm6, vxlan) = (map(LPM4)?, map(LPM6)?, map(VXLAN)?);
         if object.progs().all(|program| program.name() != PROGRAM) {
             return Err(SetupError::Load { reason: format!("it has no program {PROGRAM}") });
@@ -128,9 +144,10 @@ impl Program {
         self.ports.delete(&ifindex.to_ne_bytes()).map_err(|error| failed(PORTS, error))
     }
 
-    /// Gives the queue at `slot` its socket. The kernel takes it out again when the socket is closed.
-    pub(super) fn set_socket(&self, slot: u32, socket: BorrowedFd<'_>) -> Result<(), SetupError> {
-        put(&self.sockets, SOCKETS, &slot.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes())
+    /// Has the program hand the queue's packets to the socket, as long as the slot is kept.
+    pub(super) fn set_socket(&self, index: u32, socket: BorrowedFd<'_>) -> Result<Slot, SetupError> {
+        put(&self.sockets, SOCKETS, &index.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes())?;
+        Ok(Slot { sockets: Arc::clone(&self.sockets), index })
     }
 
     pub(super) fn with_fd<T>(&self, use_it: impl FnOnce(BorrowedFd<'_>) -> T) -> T {

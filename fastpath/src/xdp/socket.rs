@@ -106,8 +106,8 @@ impl Socket {
 
     /// Closes the socket. False where the driver may yet write to chunks that it was given.
     ///
-    /// In copy mode the kernel writes to them as it receives and reads them in `sendto`, and closing waits for both
-    /// (`xsk_unbind_dev`). In zero-copy mode the driver lets go in a work item, with which the queue comes free.
+    /// In copy mode the kernel writes to them as it receives, which closing waits for (`xsk_unbind_dev`), and reads them
+    /// in `sendto`. In zero-copy mode the driver lets go in a work item, with which the queue comes free.
     pub(crate) fn close(self) -> bool {
         let (ifindex, queue, is_zero_copy) = (self.ifindex, self.queue, self.is_zero_copy);
         drop(self);

@@ -1,14 +1,12 @@
-//! The memory of the UMEM: a memfd, so that a descriptor can map it again, on huge pages where there are any.
+//! The memory of the UMEM: mapped by xsk-rs, shared, on huge pages where there are any.
 
-use std::io;
-use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
-use std::ptr::NonNull;
+use std::num::NonZeroU32;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use xsk_rs::config::{FrameSize, UmemConfig};
+use xsk_rs::umem::frame::FrameDesc;
 
 use super::SetupError;
 use crate::frame::Frame;
@@ -17,14 +15,14 @@ use crate::umem::{Layout, Mapping, Umem, XDP_HEADROOM};
 const HUGE_PAGE: usize = 2 << 20;
 const PAGE: u32 = 4096;
 
-/// A shared mapping of memory that nothing else has mapped yet.
+/// xsk-rs's handle, which keeps the memory mapped, and where it starts.
 #[derive(Debug)]
 struct Area {
     base: NonNull<u8>,
-    len: NonZeroUsize,
+    _umem: xsk_rs::Umem,
 }
 
-// SAFETY: plain memory, which any thread may use and unmap; `Area` itself neither reads nor writes it.
+// SAFETY: plain memory, which any thread may use; the handle is Send and Sync itself.
 unsafe impl Send for Area {}
 // SAFETY: as above.
 unsafe impl Sync for Area {}
@@ -32,14 +30,6 @@ unsafe impl Sync for Area {}
 impl Mapping for Area {
     fn base(&self) -> NonNull<u8> {
         self.base
-    }
-}
-
-impl Drop for Area {
-    fn drop(&mut self) {
-        // SAFETY: `map` made this mapping of this length, and users of the memory hold the `Area`. Only a wrong
-        // address or length fails.
-        let _ = unsafe { munmap(self.base.cast(), self.len.get()) };
     }
 }
 
@@ -52,35 +42,34 @@ pub(super) fn map(layout: Layout) -> Result<(Arc<Umem>, Vec<Frame>, bool), Setup
         )));
     }
     debug_assert!(XDP_HEADROOM < chunk_size);
-    let bytes = NonZeroUsize::new(layout.bytes())
+    let count = NonZeroU32::new(chunks)
         .ok_or_else(|| SetupError::Layout(format!("{chunks} chunks are no memory")))?;
     // The kernel counts what sockets register against this limit unless CAP_IPC_LOCK is there. Where it may not be
     // raised the registration says so.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    let (area, is_huge) = match area(bytes, true) {
-        Ok(area) => (area, true),
-        Err(_) => {
-            (area(bytes, false).map_err(|source| SetupError::Memory { bytes: bytes.get(), source })?, false)
-        }
+    let mut config = UmemConfig::builder();
+    config.frame_size(FrameSize::new(chunk_size).map_err(|error| SetupError::Layout(error.to_string()))?);
+    let config = config.build().map_err(|error| SetupError::Layout(error.to_string()))?;
+    let create = |on_huge_pages| xsk_rs::Umem::new(config, count, on_huge_pages);
+    // Huge pages are mapped and unmapped whole.
+    let on_huge_pages = layout.bytes().is_multiple_of(HUGE_PAGE).then(|| create(true).ok()).flatten();
+    let is_huge = on_huge_pages.is_some();
+    let (umem, frames) = match on_huge_pages {
+        Some(umem) => umem,
+        None => create(false).map_err(|source| SetupError::Memory { bytes: layout.bytes(), source })?,
     };
-    // SAFETY: the area is readable and writable for `layout.bytes()` bytes until dropped, and known to nobody else.
+    let area = Area { base: base(&umem, &frames[0]), _umem: umem };
+    // SAFETY: the memory is readable and writable for `layout.bytes()` bytes while xsk-rs's handle lives, and nothing
+    // else uses that handle.
     let (umem, frames) = unsafe { Umem::from_mapping(Box::new(area), layout) };
     Ok((umem, frames, is_huge))
 }
 
-fn area(bytes: NonZeroUsize, on_huge_pages: bool) -> io::Result<Area> {
-    let (flags, page) = if on_huge_pages {
-        (MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB, HUGE_PAGE)
-    } else {
-        (MFdFlags::MFD_CLOEXEC, PAGE as usize)
-    };
-    let len =
-        NonZeroUsize::new(bytes.get().next_multiple_of(page)).expect("a multiple of a page that is not zero");
-    let memory: OwnedFd = memfd_create(c"margay-umem", flags)?;
-    nix::unistd::ftruncate(&memory, i64::try_from(len.get()).map_err(io::Error::other)?)?;
-    // Populated now: a page fault would stall a worker, and missing memory is better known at the start.
-    let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE;
-    // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
-    let base = unsafe { mmap(None, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags, &memory, 0)? };
-    Ok(Area { base: base.cast(), len })
+/// Where the memory starts, which xsk-rs does not tell: where a frame's data lies, less its offset.
+fn base(umem: &xsk_rs::Umem, frame: &FrameDesc) -> NonNull<u8> {
+    // SAFETY: the frame is this UMEM's, and nobody writes to it yet.
+    let data = unsafe { umem.data(frame) };
+    let start = data.contents().as_ptr().addr() - frame.addr();
+    // xsk-rs passed the pointer to the mapping to C, and so exposed what may be reached from it.
+    NonNull::new(ptr::with_exposed_provenance_mut(start)).expect("memory does not lie at address 0")
 }

@@ -52,6 +52,21 @@ fn a_port_without_a_socket_fails_as_configured() {
 }
 
 #[test]
+fn a_descriptor_that_a_child_has_inherited_receives_nothing() {
+    in_namespace(|| {
+        veth("near", "far", 1);
+        let (far, near) = (Wire::on("far"), Wire::on("near"));
+        let mut bench = Bench::new(CHUNKS);
+        let mut opened = bench.open("near", ModeChoice::Native);
+        let inherited = opened.ports[0].fd().expect("a socket").try_clone_to_owned().expect("a descriptor");
+        bench.drain(&mut opened.ports);
+        assert_eq!(reach_kernel(&far, &near), 10);
+        bench.assert_whole();
+        drop(inherited);
+    });
+}
+
+#[test]
 fn a_closed_port_is_the_kernels_again() {
     in_namespace(|| {
         veth("near", "far", 1);

@@ -24,7 +24,7 @@ impl Default for Epochs {
 impl Epochs {
     /// Whether no change touched flows between the two addresses after `generation` (a serial number, RFC 1982).
     pub fn current4(&self, src: u32, dst: u32, generation: u32) -> bool {
-        let not_after = |hash: u64| generation.wrapping_sub(self.slots[slot(hash)]) as i32 >= 0;
+        let not_after = |hash: u64| generation.wrapping_sub(self.slots[slot(hash)]).cast_signed() >= 0;
         let (src, dst) = (u64::from(src), u64::from(dst));
         not_after(hash(src)) && not_after(hash(dst)) && not_after(pair(hash(src), hash(dst)))
     }
