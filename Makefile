@@ -38,7 +38,7 @@ lint: deny ## rustfmt, clippy with warnings denied, cargo-deny as far as it runs
 
 deny:
 	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
-	cargo deny --offline check bans licenses sources
+	cargo deny --log-level error check bans licenses sources
 
 bench: ## criterion benches of tables and pipeline
 	cargo bench -p margay-perf

@@ -74,11 +74,6 @@ impl Burst {
     }
 
     #[inline]
-    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Frame> {
-        self.frames.iter_mut()
-    }
-
-    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [Frame] {
         &mut self.frames
     }

@@ -69,7 +69,7 @@ impl Pipeline {
     /// Empties `burst`: each frame goes to `egress`, or is counted with its reason and returned to `pool`.
     pub fn process(&mut self, turn: &Turn<'_>, burst: &mut Burst, pool: &mut FramePool, egress: &mut Egress) {
         let count = burst.len();
-        for (frame, lane) in burst.iter_mut().zip(self.lanes.iter_mut()) {
+        for (frame, lane) in burst.as_mut_slice().iter_mut().zip(self.lanes.iter_mut()) {
             let counters = self.counters.port(frame.port);
             counters.rx.add(1);
             counters.rx_bytes.add(frame.len() as u64);

@@ -12,7 +12,7 @@ use crate::umem::{FramePool, Umem};
 #[derive(Debug)]
 pub struct Queues {
     id: PortId,
-    queues: Vec<Box<dyn Port>>,
+    members: Vec<Box<dyn Port>>,
     /// The queue that is asked first for frames: each in turn, so that none starves.
     first: usize,
     /// Readable when a queue is. `None` where the kernel gave none: the worker then finds frames when it next looks.
@@ -30,7 +30,7 @@ impl Queues {
             let watch = |fd| epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)).is_ok();
             queues.iter().filter_map(|queue| queue.fd()).all(watch)
         });
-        Box::new(Self { id, queues, first: 0, ready })
+        Box::new(Self { id, members: queues, first: 0, ready })
     }
 }
 
@@ -40,19 +40,19 @@ impl Port for Queues {
     }
 
     fn rx(&mut self, umem: &Umem, burst: &mut Burst) {
-        let count = self.queues.len();
+        let count = self.members.len();
         for turn in 0..count {
             if burst.room() == 0 {
                 break;
             }
-            self.queues[(self.first + turn) % count].rx(umem, burst);
+            self.members[(self.first + turn) % count].rx(umem, burst);
         }
         self.first = (self.first + 1) % count.max(1);
     }
 
     fn tx(&mut self, umem: &Umem, burst: &mut Burst) {
         // One queue sends, so that the frames of a flow keep their order; the next only where that one is full.
-        for queue in &mut self.queues {
+        for queue in &mut self.members {
             queue.tx(umem, burst);
             if burst.is_empty() {
                 break;
@@ -61,13 +61,13 @@ impl Port for Queues {
     }
 
     fn reclaim(&mut self, umem: &Umem, pool: &mut FramePool) {
-        for queue in &mut self.queues {
+        for queue in &mut self.members {
             queue.reclaim(umem, pool);
         }
     }
 
     fn census(&self) -> Census {
-        self.queues.iter().map(|queue| queue.census()).fold(Census::default(), |sum, census| Census {
+        self.members.iter().map(|queue| queue.census()).fold(Census::default(), |sum, census| Census {
             fill: sum.fill + census.fill,
             rx: sum.rx + census.rx,
             tx: sum.tx + census.tx,
@@ -80,6 +80,6 @@ impl Port for Queues {
     }
 
     fn drain(&mut self, umem: &Umem, pool: &mut FramePool) -> usize {
-        self.queues.iter_mut().map(|queue| queue.drain(umem, pool)).sum()
+        self.members.iter_mut().map(|queue| queue.drain(umem, pool)).sum()
     }
 }

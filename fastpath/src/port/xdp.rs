@@ -83,7 +83,7 @@ impl Port for XdpPort {
             return;
         };
         let mut pushed = 0;
-        for frame in burst.iter_mut() {
+        for frame in burst.as_mut_slice().iter_mut() {
             if !socket.tx.push(Descriptor { addr: frame.addr, len: frame.len, options: 0 }) {
                 break;
             }
