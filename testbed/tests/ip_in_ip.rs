@@ -5,6 +5,8 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use common::traffic::{blob, tcp_transfer, udp_echoes};
 use common::{Options, TestLab};
@@ -20,12 +22,23 @@ const PODS: [&str; 2] = ["10.67.10.5", "10.67.20.6"];
 /// Captures IP protocol 4 on the device while `work` runs.
 fn capture(netns: &str, device: &str, file: &Path, work: impl FnOnce()) {
     let mut tcpdump = in_netns(netns, "tcpdump");
-    tcpdump.args(["-i", device, "--immediate-mode", "-U", "-w"]).arg(file).args(["ip", "proto", "4"]);
+    tcpdump
+        .args(["-i", device, "-B", "16384", "--immediate-mode", "-U", "-w"])
+        .arg(file)
+        .args(["ip", "proto", "4"]);
     let mut tcpdump = Running::start(tcpdump.stderr(Stdio::piped())).unwrap();
     let mut said = BufReader::new(tcpdump.child().stderr.take().unwrap()).lines();
     let listens = said.by_ref().any(|line| line.is_ok_and(|line| line.contains("listening on")));
     assert!(listens, "tcpdump does not listen on {device}");
     work();
+    // What it has not read when the signal comes is lost.
+    let length = || std::fs::metadata(file).unwrap().len();
+    let grows = || {
+        let before = length();
+        thread::sleep(Duration::from_millis(500));
+        length() > before
+    };
+    while grows() {}
     kill(Pid::from_raw(tcpdump.child().id().try_into().unwrap()), Signal::SIGINT).unwrap();
     // It writes what it has and says so; only then is its end of the pipe closed.
     said.for_each(drop);

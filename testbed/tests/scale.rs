@@ -115,4 +115,7 @@ fn two_workers_on_two_queues() {
             transfer.join().unwrap();
         }
     });
+    let status = lab.status("gw-a");
+    let received: Vec<_> = (0..2).map(|worker| status["workers"][worker]["traffic"]["rx"].as_u64()).collect();
+    assert!(received.iter().all(|packets| packets.is_some_and(|packets| packets > 0)), "{status:#}");
 }

@@ -6,6 +6,7 @@
 pub mod traffic;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, process, thread};
@@ -127,6 +128,15 @@ impl TestLab {
         // The manifests as they are now, not as they were at `up`.
         let lab = Lab::open(self.name()).unwrap();
         probe::run(&lab, file).unwrap_or_else(|error| panic!("{error:#}")).outcomes
+    }
+
+    /// What `margay status` says of the node's Margay.
+    pub fn status(&self, node: &str) -> serde_json::Value {
+        let socket = margay_testbed::daemon::socket(self.name(), node);
+        let output =
+            Command::new(margay()).args(["status", "-o", "json", "--socket"]).arg(socket).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// Log of the node's Margay, for messages.
