@@ -246,7 +246,9 @@ impl Mirror {
             },
         );
         self.permanent.clear();
-        neighbours.iter().for_each(|m| self.learn(m));
+        for neighbour in &neighbours {
+            self.learn(neighbour);
+        }
         let known = &self.kernel.neighbours;
         self.kept.retain(|key| known.contains_key(key));
         self.changed |= self.kernel != before;

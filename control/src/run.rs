@@ -174,8 +174,8 @@ impl Dataplane {
             fill_frames_per_pod_queue = config.xdp.pod_rx,
             "starting"
         );
-        let shared = Shared { exchange: &exchange, table: &table, publisher: &mut publisher };
-        let workers = Workers::start(cores, config.workers.idle, shared)?;
+        let mut shared = Shared { exchange: &exchange, table: &table, publisher: &mut publisher };
+        let workers = Workers::start(cores, config.workers.idle, &mut shared)?;
         Ok(Self {
             identity: Identity { node, vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port },
             started: Instant::now(),

@@ -23,10 +23,10 @@ fn inside<T>(netns: &Netns, test: impl Future<Output = T>) -> T {
 
 async fn until(mirror: &mut Mirror, what: &str, holds: impl Fn(&Kernel) -> bool) {
     while !holds(mirror.kernel()) {
-        match tokio::time::timeout(NEVER, mirror.changed()).await {
-            Ok(changed) => changed.unwrap(),
-            Err(_) => panic!("never: {what}\n{:#?}", mirror.kernel()),
-        }
+        let Ok(changed) = tokio::time::timeout(NEVER, mirror.changed()).await else {
+            panic!("never: {what}\n{:#?}", mirror.kernel());
+        };
+        changed.unwrap();
     }
 }
 

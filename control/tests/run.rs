@@ -20,7 +20,7 @@ const MARGAY: &str = env!("CARGO_BIN_EXE_margay");
 /// Far longer than anything here takes.
 const NEVER: Duration = Duration::from_secs(60);
 
-const NODES: &str = r#"
+const NODES: &str = r"
 apiVersion: v1
 kind: Namespace
 metadata: {name: default}
@@ -34,14 +34,14 @@ apiVersion: v1
 kind: Node
 metadata: {name: other, annotations: {projectcalico.org/IPv4Address: 192.0.2.2/24}}
 spec: {podCIDRs: [10.0.1.0/24]}
-"#;
-const POD: &str = r#"
+";
+const POD: &str = r"
 apiVersion: v1
 kind: Pod
 metadata: {name: web, namespace: default}
 spec: {nodeName: gw}
 status: {phase: Running, podIP: 10.0.0.5}
-"#;
+";
 
 /// A gateway's namespace with an uplink to another node and a pod; files; and at times a running Margay.
 struct World {
@@ -106,10 +106,10 @@ impl World {
     /// Writes the configuration; `more` goes into the table of the uplink.
     fn configure(&self, more: &str) {
         let config = format!(
-            "node.name = \"gw\"\nsource.directory = \"manifests\"\nadmin.socket = {:?}\nworkers.idle = \"poll\"\n\
+            "node.name = \"gw\"\nsource.directory = \"manifests\"\nadmin.socket = \"{}\"\nworkers.idle = \"poll\"\n\
              umem.frames = 4096\nxdp.uplink_rx = 512\nxdp.pod_rx = 64\nflow_table.connections = 1024\n\
              [[uplink]]\ndevice = \"eth0\"\n{more}\n",
-            self.path("socket")
+            self.path("socket").display()
         );
         self.write("margay.toml", &config);
     }

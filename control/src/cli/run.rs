@@ -59,7 +59,9 @@ impl Run {
 /// Names what is wrong with the manifests. Kinds that Margay does not read are no mistake.
 fn check(directory: &Path, node: &str) -> anyhow::Result<ExitCode> {
     let (cluster, problems) = manifest::load_dir(directory)?;
-    problems.iter().for_each(|problem| eprintln!("margay: {problem}"));
+    for problem in &problems {
+        eprintln!("margay: {problem}");
+    }
     let mut is_valid = problems.iter().all(manifest::Problem::is_skip);
     if !cluster.nodes.contains_key(node) {
         eprintln!("margay: {}: no Node {node}, which is this one's name (node.name)", directory.display());

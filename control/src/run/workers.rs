@@ -67,7 +67,11 @@ pub(super) fn cores(configured: &[usize]) -> Result<Vec<usize>, Error> {
 
 impl Workers {
     /// Starts one worker on each core.
-    pub(super) fn start(cores: Vec<usize>, idle: config::Idle, shared: Shared<'_>) -> Result<Self, Error> {
+    pub(super) fn start(
+        cores: Vec<usize>,
+        idle: config::Idle,
+        shared: &mut Shared<'_>,
+    ) -> Result<Self, Error> {
         let idle = match idle {
             config::Idle::Spin => worker::Idle::Spin,
             config::Idle::Poll => worker::Idle::Poll,

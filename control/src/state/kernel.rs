@@ -23,7 +23,7 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up with carrier.
     pub up: bool,
-    /// RX queues (IFLA_NUM_RX_QUEUES) and TX queues.
+    /// RX queues (`IFLA_NUM_RX_QUEUES`) and TX queues.
     pub rx_queues: u32,
     pub tx_queues: u32,
 }

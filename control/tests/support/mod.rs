@@ -10,13 +10,13 @@ use nix::sched::{CloneFlags, setns};
 
 /// A named network namespace, removed when dropped. Needs root.
 #[derive(Debug)]
-pub struct Netns {
-    pub name: String,
+pub(crate) struct Netns {
+    pub(crate) name: String,
 }
 
 impl Netns {
     /// A new namespace with its loopback up.
-    pub fn new(what: &str) -> Self {
+    pub(crate) fn new(what: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("mgt-{}-{}-{what}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         succeed(Command::new("ip").args(["netns", "add", &name]));
@@ -26,14 +26,14 @@ impl Netns {
     }
 
     /// `ip ARGUMENTS` inside; it must succeed.
-    pub fn ip(&self, arguments: &str) -> String {
+    pub(crate) fn ip(&self, arguments: &str) -> String {
         let mut command = Command::new("ip");
         command.args(["-n", &self.name]).args(arguments.split_whitespace());
         String::from_utf8_lossy(&succeed(&mut command).stdout).into_owned()
     }
 
     /// Many `ip` commands, a line each, by one process.
-    pub fn ip_batch(&self, lines: &str) {
+    pub(crate) fn ip_batch(&self, lines: &str) {
         let mut child = Command::new("ip")
             .args(["-n", &self.name, "-batch", "-"])
             .stdin(Stdio::piped())
@@ -44,13 +44,13 @@ impl Netns {
     }
 
     /// Takes the calling thread into the namespace.
-    pub fn enter(&self) {
+    pub(crate) fn enter(&self) {
         let file = File::open(format!("/var/run/netns/{}", self.name)).expect("the namespace exists");
         setns(file, CloneFlags::CLONE_NEWNET).expect("root enters a network namespace");
     }
 
     /// A command that will run inside.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
         command
@@ -65,7 +65,7 @@ impl Drop for Netns {
 }
 
 /// A veth pair: `a_name` in `a`, `b_name` in `b`, both up.
-pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) {
+pub(crate) fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) {
     a.ip(&format!("link add {a_name} type veth peer name {b_name} netns {}", b.name));
     a.ip(&format!("link set {a_name} up"));
     b.ip(&format!("link set {b_name} up"));

@@ -83,3 +83,50 @@ impl Port for Queues {
         self.members.iter_mut().map(|queue| queue.drain(umem, pool)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::memory::MemoryPort;
+    use crate::umem::Layout;
+
+    const PORT: PortId = PortId(3);
+
+    fn queue(input: impl Iterator<Item = crate::Frame>) -> Box<dyn Port> {
+        let mut queue = MemoryPort::new(PORT, 2);
+        input.for_each(|frame| queue.inject(frame));
+        Box::new(queue)
+    }
+
+    #[test]
+    fn every_queue_is_received_from_and_a_full_one_gives_way_to_the_next() {
+        let (umem, mut frames) = Umem::heap(Layout { chunk_size: 2048, chunks: 8 });
+        let mut frame = || frames.pop().into_iter();
+        let mut port = Queues::of(PORT, vec![queue(frame()), queue(frame().chain(frame()))]);
+        assert_eq!((port.id(), port.census().rx), (PORT, 3));
+        let mut burst = Burst::default();
+        port.rx(&umem, &mut burst);
+        assert_eq!((burst.len(), port.census().total()), (3, 0));
+        port.tx(&umem, &mut burst);
+        assert!(burst.is_empty());
+        let mut pool = FramePool::default();
+        assert_eq!((port.census().tx, port.drain(&umem, &mut pool), pool.len()), (3, 0, 3));
+    }
+
+    #[test]
+    fn no_queue_starves_behind_a_busy_one() {
+        let (umem, frames) = Umem::heap(Layout { chunk_size: 2048, chunks: 256 });
+        let mut frames = frames.into_iter();
+        let busy = queue(frames.by_ref().take(200));
+        let mut port = Queues::of(PORT, vec![busy, queue(frames.take(1))]);
+        let mut pool = FramePool::default();
+        for _ in 0..2 {
+            let mut burst = Burst::default();
+            port.rx(&umem, &mut burst);
+            pool.extend(burst.drain_front(burst.len()));
+        }
+        // A burst of the busy one, then the other's one frame and the rest of a burst.
+        assert_eq!((pool.len(), port.census().rx), (128, 73));
+        assert_eq!((port.drain(&umem, &mut pool), pool.len()), (0, 201));
+    }
+}
