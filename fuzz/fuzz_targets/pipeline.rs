@@ -1,9 +1,10 @@
 //! Whatever the frames: the packet function neither panics nor loses a chunk, and counts every frame out once.
 //!
-//! Input: frames one after another, each as port (1 byte), length (1 byte), bytes.
+//! Input: frames one after another, each as port, template and length (a byte each), and so many bytes: see `packet`.
 
 #![no_main]
 
+use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -15,50 +16,105 @@ use margay_fastpath::{Burst, Counters, FramePool, Layout, Umem};
 use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::table::FlowTable;
-use margay_flowtable::{
-    Adjacency, Fib, NextHop, NextHopId, PortId, PortKind, PortState, Snapshot, Tunnel,
-};
+use margay_flowtable::{Adjacency, Fib, NextHop, NextHopId, PortId, PortKind, PortState, Snapshot, Tunnel};
 
 const LAYOUT: Layout = Layout { chunk_size: 2048, chunks: 64 };
 const PORTS: u16 = 3;
+const NODE: [u8; 4] = [1, 1, 1, 1];
+const PEER_NODE: [u8; 4] = [2, 2, 2, 2];
+const MAC: [u8; 6] = [4; 6];
 
-fuzz_target!(|input: &[u8]| {
-    let snapshot = snapshot();
-    let (umem, frames) = Umem::heap(LAYOUT);
-    let mut pool = FramePool::with_capacity(frames.len());
-    pool.extend(frames);
-    let mut egress = Egress::default();
-    (0..PORTS).for_each(|port| egress.open(PortId(port)));
-    let counters = Arc::new(Counters::default());
-    let table = Arc::new(FlowTable::new(16, [1, 2, 3, 4], Timeouts::default()));
-    let mut pipeline = Pipeline::new(table, Arc::clone(&counters));
+/// What is the same for every input; the flow table is new for each.
+struct Gateway {
+    snapshot: Snapshot,
+    umem: Arc<Umem>,
+    pool: FramePool,
+    egress: Egress,
+}
 
-    let mut rest = input;
-    let mut now = 0;
-    while let [port, length, tail @ ..] = rest {
-        let (bytes, tail) = tail.split_at(usize::from(*length).min(tail.len()));
-        rest = tail;
-        now += 1000 * u64::from(*port >> 4);
-        let mut frame = pool.get().expect("every chunk is back");
-        assert!(umem.fill(&mut frame, &mended(bytes)));
-        frame.port = PortId(u16::from(*port) % PORTS);
-        let mut burst = Burst::default();
-        burst.push(frame);
-        let turn = Turn { snapshot: &snapshot, umem: &umem, now };
-        pipeline.process(&turn, &mut burst, &mut pool, &mut egress);
-        egress.flush(|_, burst| pool.extend(burst.drain_front(burst.len())));
-        assert_eq!(pool.len(), LAYOUT.chunks as usize, "a chunk leaked");
+thread_local! {
+    static GATEWAY: RefCell<Gateway> = RefCell::new(Gateway::new());
+}
+
+fuzz_target!(|input: &[u8]| GATEWAY.with_borrow_mut(|gateway| gateway.run(input)));
+
+impl Gateway {
+    fn new() -> Self {
+        let (umem, frames) = Umem::heap(LAYOUT);
+        let mut pool = FramePool::with_capacity(frames.len());
+        pool.extend(frames);
+        let mut egress = Egress::default();
+        (0..PORTS).for_each(|port| egress.open(PortId(port)));
+        Self { snapshot: snapshot(), umem, pool, egress }
     }
-    for port in (0..PORTS).map(PortId) {
-        let port = counters.port(port);
-        let dropped: u64 = port.drops.iter().map(|drop| drop.get()).sum();
-        assert_eq!(port.rx.get(), port.forwarded.get() + dropped);
+
+    fn run(&mut self, input: &[u8]) {
+        let Self { snapshot, umem, pool, egress } = self;
+        let counters = Arc::new(Counters::default());
+        let table = Arc::new(FlowTable::new(16, [1, 2, 3, 4], Timeouts::default()));
+        let mut pipeline = Pipeline::new(table, Arc::clone(&counters));
+        let mut rest = input;
+        let mut now = 0;
+        while let [port, template, length, tail @ ..] = rest {
+            let (bytes, tail) = tail.split_at(usize::from(*length).min(tail.len()));
+            rest = tail;
+            now += 1000 * u64::from(*port >> 4);
+            let mut frame = pool.get().expect("every chunk is back");
+            assert!(umem.fill(&mut frame, &mended(packet(*template, bytes))));
+            frame.port = PortId(u16::from(*port & 15) % PORTS);
+            let mut burst = Burst::default();
+            burst.push(frame);
+            pipeline.process(&Turn { snapshot, umem, now }, &mut burst, pool, egress);
+            egress.flush(|_, burst| pool.extend(burst.drain_front(burst.len())));
+            assert_eq!(pool.len(), LAYOUT.chunks as usize, "a chunk leaked");
+        }
+        for port in (0..PORTS).map(PortId) {
+            let port = counters.port(port);
+            let dropped: u64 = port.drops.iter().map(|drop| drop.get()).sum();
+            assert_eq!(port.rx.get(), port.forwarded.get() + dropped);
+        }
     }
-});
+}
+
+/// The bytes themselves, or a sound packet with some of its bytes changed: (offset, value) pairs.
+fn packet(template: u8, bytes: &[u8]) -> Vec<u8> {
+    let remote = [10, 64 << (template & 1), 0, template >> 6];
+    let (out, back) = (ipv4([10, 1, 0, 1], remote, 17, &UDP), ipv4(remote, [10, 1, 0, 1], 17, &UDP));
+    let mut packet = match template >> 1 & 7 {
+        0 => return bytes.to_vec(),
+        1 => out,
+        2 => ipv4([10, 1, 0, 1], remote, 6, &TCP),
+        3 => ipv4(PEER_NODE, NODE, 4, &back[14..]),
+        4 => ipv4(PEER_NODE, NODE, 17, &[&VXLAN[..], &back[12..]].concat()),
+        5 => ipv4(remote, [10, 1, 0, 1], 1, &[&[3, 3, 0, 0, 0, 0, 0, 0], &out[14..]].concat()),
+        6 => ipv4([10, 1, 0, 1], remote, 17, &[0; 400]),
+        _ => ipv4([10, 1, 0, 1], [10, 2, 0, 1], 1, &[8, 0, 0, 0, 0, 1, 0, 1]),
+    };
+    for change in bytes.chunks_exact(2) {
+        let at = usize::from(change[0]) % packet.len();
+        packet[at] = change[1];
+    }
+    packet
+}
+
+const UDP: [u8; 12] = [0, 1, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4];
+const TCP: [u8; 20] = [0, 1, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0];
+/// UDP and VXLAN header, and the inner MACs to our VTEP; the UDP length is for a 32-byte inner packet.
+const VXLAN: [u8; 28] =
+    [200, 0, 18, 181, 0, 62, 0, 0, 8, 0, 0, 0, 0, 16, 0, 0, 6, 6, 6, 6, 6, 6, 8, 8, 8, 8, 8, 8];
+
+fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = [&MAC[..], &[2; 6], &[8, 0, 0x45, 0]].concat();
+    packet.extend_from_slice(&(payload.len() as u16 + 20).to_be_bytes());
+    packet.extend_from_slice(&[0, 0, 0, 0, 64, protocol, 0, 0]);
+    packet.extend_from_slice(&src);
+    packet.extend_from_slice(&dst);
+    packet.extend_from_slice(payload);
+    packet
+}
 
 /// With right IP header checksums, outside and behind a VXLAN or IP-in-IP header: random ones would all end there.
-fn mended(bytes: &[u8]) -> Vec<u8> {
-    let mut frame = bytes.to_vec();
+fn mended(mut frame: Vec<u8>) -> Vec<u8> {
     for l3 in [64, 34, 14] {
         if let Some(header) = frame.get_mut(l3..l3 + 20)
             && header[0] == 0x45
@@ -74,9 +130,8 @@ fn mended(bytes: &[u8]) -> Vec<u8> {
 /// An uplink and two pods; 10/8 splits into VXLAN, IP-in-IP and plain routes. Addresses have few bits that count, so
 /// that a fuzzer finds them.
 fn snapshot() -> Snapshot {
-    let node = Ipv4Addr::new(1, 1, 1, 1);
-    let peer = Ipv4Addr::new(2, 2, 2, 2);
-    let adjacency = |port| Adjacency { port: PortId(port), dst_mac: [2; 6], src_mac: [4; 6], mtu: 300 };
+    let (node, peer) = (Ipv4Addr::from(NODE), Ipv4Addr::from(PEER_NODE));
+    let adjacency = |port| Adjacency { port: PortId(port), dst_mac: [2; 6], src_mac: MAC, mtu: 300 };
     let vxlan = Tunnel::Vxlan {
         src: node,
         dst: peer,
@@ -104,7 +159,7 @@ fn snapshot() -> Snapshot {
         (Ipv4Addr::new(10, 192, 0, 0), 10, 5),
         (Ipv4Addr::new(10, 0, 0, 0), 16, 6),
     ];
-    let port = |kind| Some(PortState { name: "port".into(), kind, mac: [4; 6], mtu: 300 });
+    let port = |kind| Some(PortState { name: "port".into(), kind, mac: MAC, mtu: 300 });
     let pod = |third: u8| PortKind::Pod { addresses: vec![Ipv4Addr::new(10, third, 0, 1).into()] };
     Snapshot {
         fib: Fib::build(routes.map(|(net, length, id)| (net.into(), length, NextHopId(id)))),
