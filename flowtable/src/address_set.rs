@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn difference_is_where_membership_differs() {
-        let cases: &[(&[(u32, u32)], &[(u32, u32)])] = &[
+        type Ranges = &'static [(u32, u32)];
+        let cases: &[(Ranges, Ranges)] = &[
             (&[(1, 5)], &[(3, 8)]),
             (&[(1, 5)], &[]),
             (&[(1, 5), (7, 9)], &[(1, 9)]),

@@ -63,7 +63,8 @@ impl Pipeline {
     fn run(&self) -> anyhow::Result<()> {
         let size = usize::from(self.size);
         let paths = self.path.map_or(Path::ALL.to_vec(), |path| vec![path]);
-        let measured = paths.into_iter().map(|path| Rig::new(path, self.flows, size).measure(self.bursts, size));
+        let measured =
+            paths.into_iter().map(|path| Rig::new(path, self.flows, size).measure(self.bursts, size));
         let reports = measured.collect::<anyhow::Result<Vec<_>>>()?;
         match self.output {
             Output::Json => println!("{}", serde_json::to_string_pretty(&reports)?),

@@ -34,7 +34,8 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Self; 5] = [Self::L3, Self::VxlanEncap, Self::VxlanDecap, Self::IpipEncap, Self::IpipDecap];
+    pub const ALL: [Self; 5] =
+        [Self::L3, Self::VxlanEncap, Self::VxlanDecap, Self::IpipEncap, Self::IpipDecap];
 
     /// The port that its packets come in by.
     pub fn input(self) -> PortId {
