@@ -31,7 +31,7 @@ use crate::config::{self, Config};
 use crate::identity::Identity;
 use crate::kernel::{self, Kept, Mirror};
 use crate::source::{Source, SourceEvent};
-use crate::state::{Cluster, Kernel, State};
+use crate::state::{Cluster, Kernel, PortBinding, State};
 
 use self::ports::Ports;
 use self::wanted::{Wanted, wanted};
@@ -104,7 +104,7 @@ pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Resul
             }
             _ = check.tick() => {
                 plane.workers.check()?;
-                if !plane.ports.failed().is_empty() {
+                if plane.ports.are_due() {
                     due.get_or_insert_with(soon);
                 }
             }
@@ -145,6 +145,8 @@ struct Dataplane {
     wanted: Vec<Wanted>,
     /// `None` until the source has delivered.
     cluster: Option<Cluster>,
+    /// What the snapshot in force was compiled from beside the cluster; `None` where that has changed since.
+    compiled: Option<(Arc<Kernel>, Vec<PortBinding>)>,
     source: admin::Source,
     /// What the XDP program redirects.
     steered: Routes,
@@ -189,6 +191,7 @@ impl Dataplane {
             ports: Ports::default(),
             wanted: Vec::new(),
             cluster: None,
+            compiled: None,
             source: admin::Source { name: source, ..admin::Source::default() },
             steered: Routes::new(),
             steering: None,
@@ -216,6 +219,7 @@ impl Dataplane {
                 self.source.error = None;
                 self.note_node(&cluster);
                 self.cluster = Some(*cluster);
+                self.compiled = None;
             }
             SourceEvent::Lost { why } => {
                 tracing::error!("source lost, what it said last stays in force: {why}");
@@ -243,21 +247,22 @@ impl Dataplane {
     /// Brings ports, snapshot and neighbours in step with the cluster and the kernel.
     async fn step(&mut self) -> Result<(), Error> {
         let Some(cluster) = &self.cluster else { return Ok(()) };
-        let kernel = &*self.kernel.kernel();
-        self.wanted = wanted(&self.config, &self.identity.node, cluster, kernel);
-        self.ports.retire_unwanted(&self.wanted, kernel);
+        let kernel = self.kernel.kernel();
+        self.wanted = wanted(&self.config, &self.identity.node, cluster, &kernel);
+        self.ports.retire_unwanted(&self.wanted, &kernel);
         for (ifindex, link) in &kernel.links {
             if let Err(error) = self.xdp.set_mac(*ifindex, link.mac) {
                 tracing::error!("packets to the new MAC address of {} go to the kernel: {error}", link.name);
             }
         }
-        self.ports.open_wanted(&self.wanted, &self.config, kernel, &mut self.xdp, &mut self.workers).await?;
-        let state = State {
-            cluster: cluster.clone(),
-            kernel: limited(kernel, &self.wanted),
-            ports: self.ports.bindings(),
-        };
+        self.ports.open_wanted(&self.wanted, &self.config, &kernel, &mut self.xdp, &mut self.workers).await?;
+        let ports = self.ports.bindings();
+        if self.compiled.as_ref().is_some_and(|(k, p)| Arc::ptr_eq(k, &kernel) && *p == ports) {
+            return Ok(());
+        }
+        let state = State { cluster: cluster.clone(), kernel: limited(&kernel, &self.wanted), ports };
         self.publish(&state);
+        self.compiled = Some((kernel, state.ports.clone()));
         self.ports.detach_retired(&mut self.workers).await?;
         self.kernel.want_neighbours(wanted_neighbours(&state, &self.identity));
         Ok(())

@@ -284,6 +284,21 @@ fn a_node_that_the_manifests_do_not_have_is_named_and_the_kernel_s_routes_are_fo
 }
 
 #[test]
+fn a_port_that_does_not_fit_is_refused_and_the_others_work() {
+    let mut world = World::new();
+    let text = fs::read_to_string(world.path("margay.toml")).unwrap();
+    world.write("margay.toml", &text.replace("umem.frames = 4096", "umem.frames = 1000"));
+    world.start();
+    let status = world.until("the pod's port is open", |s| state(s, &world.device) == Some(PortState::Open));
+    let error = port(&status, "eth0").and_then(|port| port.error.clone()).unwrap_or_default();
+    assert!(error.contains("2 queues") && error.contains("raise umem.frames"), "{status:#?}");
+    assert!(!status.ready && !world.has_program("eth0"));
+    let (output, _) = world.ask();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not ready: port eth0: with its 2 queues"));
+}
+
+#[test]
 fn two_gateways_do_not_share_an_admin_socket() {
     let mut world = World::new();
     world.start();

@@ -20,6 +20,8 @@ use crate::state::{Kernel, PortBinding};
 
 /// How long to go on opening ports before those that are open are put to use: opening one can take tens of milliseconds.
 const OPENING: Duration = Duration::from_millis(200);
+/// How long to leave a device alone that could not be opened: each try may attach the program and take it off again.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Turns in which a worker has surely taken out of its rings what others handed over before.
 const TURNS_TO_DRAIN: u64 = 16;
 
@@ -49,6 +51,14 @@ struct Closing {
     grace: Option<Grace>,
 }
 
+#[derive(Debug)]
+struct Failure {
+    ifindex: u32,
+    reason: String,
+    /// When it was last tried.
+    at: Instant,
+}
+
 impl Open {
     /// Frames that its FILL rings hold at most.
     pub(super) fn fill_frames(&self, config: &config::Xdp) -> u64 {
@@ -61,8 +71,8 @@ pub(super) struct Ports {
     /// By interface index.
     open: BTreeMap<u32, Open>,
     closing: Vec<Closing>,
-    /// Why a port whose device is there is not open, by the port's name.
-    failed: BTreeMap<String, String>,
+    /// Ports whose device is there and that could not be opened, by the port's name.
+    failed: BTreeMap<String, Failure>,
     /// Uplinks that are said to wait for their device.
     missing: BTreeSet<String>,
     /// Whether there are ports to open that the last call left for the next.
@@ -74,9 +84,14 @@ impl Ports {
         self.open.values()
     }
 
-    /// Ports that could not be opened, and why.
-    pub(super) fn failed(&self) -> &BTreeMap<String, String> {
-        &self.failed
+    /// Why the port of this name could not be opened.
+    pub(super) fn failure(&self, name: &str) -> Option<&str> {
+        self.failed.get(name).map(|failure| failure.reason.as_str())
+    }
+
+    /// Whether a port that could not be opened is to be tried again.
+    pub(super) fn are_due(&self) -> bool {
+        self.failed.values().any(|failure| failure.at.elapsed() >= AGAIN)
     }
 
     /// Whether [`open_wanted`](Self::open_wanted) has more to do at once.
@@ -137,7 +152,7 @@ impl Ports {
     }
 
     /// Opens ports that are wanted, whose device is there and up, and that are not open, in their order, as many as may
-    /// be [`OPENING`]. Where one fails the others go on; it is tried again at the next call.
+    /// be [`OPENING`]. Where one fails the others go on; it is tried again after [`AGAIN`].
     ///
     /// A device that goes down keeps its port: attaching a program makes some drivers reset their link.
     pub(super) async fn open_wanted(
@@ -154,12 +169,15 @@ impl Ports {
         for wanted in wanted {
             let up = wanted.ifindex.filter(|index| kernel.links.get(index).is_some_and(|link| link.up));
             let Some(ifindex) = wanted.ifindex.filter(|index| self.open.contains_key(index)).or(up) else {
+                self.failed.remove(&wanted.name);
                 self.note_missing(wanted);
                 continue;
             };
             self.missing.remove(&wanted.name);
             let is_closing = self.closing.iter().any(|closing| closing.ifindex == ifindex);
-            if self.open.contains_key(&ifindex) || is_closing {
+            let failed = self.failed.get(&wanted.name);
+            let is_too_soon = failed.is_some_and(|f| f.ifindex == ifindex && f.at.elapsed() < AGAIN);
+            if self.open.contains_key(&ifindex) || is_closing || is_too_soon {
                 continue;
             }
             if begin.elapsed() > OPENING {
@@ -169,11 +187,11 @@ impl Ports {
             match self.open_one(wanted, ifindex, config, xdp) {
                 Ok((open, queues)) => {
                     self.failed.remove(&wanted.name);
-                    workers.attach(open.id, queues).await?;
                     let base = Totals::of(open.id, workers);
+                    workers.attach(open.id, queues).await?;
                     self.open.insert(ifindex, Open { base, ..open });
                 }
-                Err(reason) => self.note_failure(wanted, reason),
+                Err(reason) => self.note_failure(wanted, ifindex, reason),
             }
         }
         Ok(())
@@ -188,16 +206,18 @@ impl Ports {
     ) -> Result<(Open, Vec<Box<dyn Port>>), String> {
         let id = self.free_id().ok_or_else(|| format!("there are {MAX_PORTS} ports already"))?;
         let spec = spec(id, ifindex, wanted, &config.xdp);
-        let fill = self.fill_total(&config.xdp) + u64::from(spec.rings.fill);
-        if fill > u64::from(config.umem.frames) {
-            return Err(format!(
-                "the FILL rings of all ports would hold {fill} frames, and the UMEM has {}: raise umem.frames, or \
-                 lower xdp.uplink_rx or xdp.pod_rx",
-                config.umem.frames
-            ));
-        }
         let opened = xdp.open_port(&spec).map_err(|error| error.to_string())?;
         let queues = opened.ports.len();
+        let fill = self.fill_total(&config.xdp) + queues as u64 * u64::from(spec.rings.fill);
+        if fill > u64::from(config.umem.frames) {
+            drop(opened);
+            let closed = xdp.close_port(ifindex).map_err(|error| error.to_string());
+            return closed.and(Err(format!(
+                "with its {queues} queues the FILL rings of all ports would hold {fill} frames, and the UMEM has {}: \
+                 raise umem.frames, or lower xdp.uplink_rx or xdp.pod_rx",
+                config.umem.frames
+            )));
+        }
         tracing::info!(
             port = wanted.name,
             device = wanted.device,
@@ -231,11 +251,11 @@ impl Ports {
     }
 
     /// Logs a failure when it is new: the port is tried again and again.
-    fn note_failure(&mut self, wanted: &Wanted, reason: String) {
-        if self.failed.get(&wanted.name) != Some(&reason) {
+    fn note_failure(&mut self, wanted: &Wanted, ifindex: u32, reason: String) {
+        if self.failure(&wanted.name) != Some(&reason) {
             tracing::error!(port = wanted.name, "cannot open the port: {reason}");
-            self.failed.insert(wanted.name.clone(), reason);
         }
+        self.failed.insert(wanted.name.clone(), Failure { ifindex, reason, at: Instant::now() });
     }
 
     fn free_id(&self) -> Option<PortId> {

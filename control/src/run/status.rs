@@ -127,7 +127,7 @@ impl Dataplane {
 
     /// The status of a port that is not open.
     fn without(&self, wanted: &Wanted) -> admin::Port {
-        let error = self.ports.failed().get(&wanted.name).cloned();
+        let error = self.ports.failure(&wanted.name).map(str::to_owned);
         admin::Port {
             name: wanted.name.clone(),
             device: wanted.device.clone(),
