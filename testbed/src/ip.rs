@@ -41,12 +41,17 @@ impl Batch {
         self
     }
 
-    /// The batch with these lines at its end.
-    #[must_use]
-    pub fn extend(mut self, lines: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+    /// Adds lines.
+    pub fn lines(&mut self, lines: impl IntoIterator<Item = impl AsRef<str>>) {
         for line in lines {
             self.line(line);
         }
+    }
+
+    /// The batch with these lines at its end.
+    #[must_use]
+    pub fn extend(mut self, lines: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.lines(lines);
         self
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Pure: `lab` runs the lines.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -48,53 +48,50 @@ fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> P
         program.ip.line(format!("address add {address}/32 dev {VXLAN}"));
         program.ip.line(format!("link set {VXLAN} up"));
     }
-    let mut peers = BTreeSet::new();
-    let mut no_ipip = Vec::new();
+    let mut peers = BTreeMap::new();
+    let (mut no_ipip, mut no_vxlan) = (Vec::new(), Vec::new());
     for (dst, route) in ipv4(routes) {
-        match plain_route(topology, node, dst, route) {
-            Some(line) => {
-                program.ip.line(format!("route replace {line}"));
+        match (route.kind, vxlan_peer(topology, node, route)) {
+            (RouteKind::Ipip, _) => no_ipip.push(dst),
+            (RouteKind::Vxlan, None) => no_vxlan.push(dst),
+            (RouteKind::Vxlan, Some((peer, vtep))) => {
+                program.ip.line(format!("route replace {dst} via {} dev {VXLAN} onlink", vtep.address));
+                peers.insert(vtep.address, (peer, vtep));
             }
-            None if route.kind == RouteKind::Vxlan => {
-                vxlan_route(&mut program, &mut peers, topology, node, dst, route);
+            (RouteKind::Local | RouteKind::Direct | RouteKind::Blackhole, _) => {
+                let line = plain_route(topology, node, dst, route);
+                program.ip.lines(line.map(|line| format!("route replace {line}")));
             }
-            None => no_ipip.push(dst.to_string()),
         }
     }
-    if !no_ipip.is_empty() {
-        let (node, blocks) = (&node.name, no_ipip.join(", "));
-        program
-            .unsupported
-            .push(format!("node {node}: Linux nodes of the lab have no IP-in-IP, so no routes to {blocks}"));
+    for (peer, Vtep { address, mac }) in peers.into_values() {
+        let (mac, outer) = (lladdr(mac), peer.address.addr());
+        program.ip.line(format!("neigh replace {address} lladdr {mac} dev {VXLAN} nud permanent"));
+        program.bridge.line(format!("fdb replace {mac} dev {VXLAN} dst {outer} self permanent"));
     }
+    program.unroutable(node, "Linux nodes of the lab have no IP-in-IP", &no_ipip);
+    program.unroutable(node, "it has no VXLAN tunnel address, or the peer has none", &no_vxlan);
     program
 }
 
-fn vxlan_route(
-    program: &mut Program,
-    peers: &mut BTreeSet<String>,
-    topology: &Topology,
+/// The other end of the route's tunnel, where both ends have a tunnel address.
+fn vxlan_peer<'a>(
+    topology: &'a Topology,
     node: &LabNode,
-    dst: Ipv4Net,
     route: &ClusterRoute,
-) {
-    let peer = route.next_node.as_ref().and_then(|next| topology.nodes.get(next));
-    let (Some(peer), Some(_)) = (peer, node.vtep) else {
-        program.unsupported.push(format!(
-            "node {}: no route to {dst} on {}: it has no VXLAN tunnel address of its own, or the peer is not in the lab",
-            node.name, route.node,
-        ));
-        return;
-    };
-    let Some(Vtep { address, mac }) = peer.vtep else { return };
-    if peers.insert(peer.name.clone()) {
-        let mac = lladdr(mac);
-        program.ip.line(format!("neigh replace {address} lladdr {mac} dev {VXLAN} nud permanent"));
-        program
-            .bridge
-            .line(format!("fdb replace {mac} dev {VXLAN} dst {} self permanent", peer.address.addr()));
+) -> Option<(&'a LabNode, Vtep)> {
+    node.vtep?;
+    let peer = topology.nodes.get(route.next_node.as_ref()?)?;
+    Some((peer, peer.vtep?))
+}
+
+impl Program {
+    fn unroutable(&mut self, node: &LabNode, why: &str, blocks: &[Ipv4Net]) {
+        if !blocks.is_empty() {
+            let blocks: Vec<String> = blocks.iter().map(ToString::to_string).collect();
+            self.unsupported.push(format!("node {}: {why}: no routes to {}", node.name, blocks.join(", ")));
+        }
     }
-    program.ip.line(format!("route replace {dst} via {address} dev {VXLAN} onlink"));
 }
 
 /// Margay forwards; the kernel only has to find the pods that the node's own processes talk to (kubelet's probes). A
@@ -103,9 +100,8 @@ fn own_traffic(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> 
     let mut program = Program::default();
     program.ip.line(format!("rule add pref 100 iif lo lookup {OWN_TABLE}"));
     for (dst, route) in ipv4(routes) {
-        if let Some(line) = plain_route(topology, node, dst, route) {
-            program.ip.line(format!("route replace {line} table {OWN_TABLE}"));
-        }
+        let line = plain_route(topology, node, dst, route);
+        program.ip.lines(line.map(|line| format!("route replace {line} table {OWN_TABLE}")));
     }
     program
 }

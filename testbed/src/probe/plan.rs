@@ -73,7 +73,13 @@ impl<'a> Planner<'a> {
         let from = self.end(&probe.from, src)?;
         let to = self.end(&probe.to, dst)?;
         let way = self.ways.between(&from, &to, dst)?;
-        self.ways.between(&to, &from, src).map_err(|why| format!("the answer has no way back: {why}"))?;
+        let back = self.ways.between(&to, &from, src);
+        let back = back.map_err(|why| format!("the answer has no way back: {why}"))?;
+        // What a pod behind a gateway sends to a node goes around the gateway, for no block leads there; the answer to
+        // the pod does not, and is judged as if the pod were called.
+        if served(&self.lab.cluster, &from, &back.difference(&way).cloned().collect()) {
+            return Err(format!("the gateway of {from} would see the answer alone"));
+        }
         if denial_expected(probe) {
             self.enforced(&from, &to, answer, &way)?;
         }
