@@ -10,7 +10,7 @@ mod ingress;
 mod rewrite;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

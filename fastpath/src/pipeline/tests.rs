@@ -25,14 +25,14 @@ use crate::egress::Egress;
 use crate::frame::Burst;
 use crate::umem::{FramePool, Layout, Umem};
 
-const UPLINK: PortId = PortId(0);
-const WEB: PortId = PortId(1);
-const OPEN: PortId = PortId(2);
+pub(crate) const UPLINK: PortId = PortId(0);
+pub(crate) const WEB: PortId = PortId(1);
+pub(crate) const OPEN: PortId = PortId(2);
 
 const WEB_IP: [u8; 4] = [10, 65, 10, 5];
-const OPEN_IP: [u8; 4] = [10, 65, 10, 8];
+pub(crate) const OPEN_IP: [u8; 4] = [10, 65, 10, 8];
 /// In the block behind VXLAN; the one peer that may reach `WEB`, on TCP 80.
-const PEER_IP: [u8; 4] = [10, 65, 21, 5];
+pub(crate) const PEER_IP: [u8; 4] = [10, 65, 21, 5];
 const OTHER_IP: [u8; 4] = [10, 65, 21, 6];
 const IPIP_IP: [u8; 4] = [10, 67, 21, 5];
 const DIRECT_IP: [u8; 4] = [10, 69, 11, 5];
@@ -138,7 +138,7 @@ fn ip(octets: [u8; 4]) -> Ipv4Addr {
     Ipv4Addr::from(octets)
 }
 
-fn snapshot() -> Snapshot {
+pub(crate) fn snapshot() -> Snapshot {
     let adjacency = |port, dst_mac| Adjacency { port, dst_mac, src_mac: OUR_MAC, mtu: 1500 };
     let uplink = || adjacency(UPLINK, ROUTER_MAC);
     let (src, dst) = (ip(NODE_IP), ip(REMOTE_NODE_IP));
@@ -223,7 +223,7 @@ fn set_endpoint(snapshot: &mut Snapshot, address: [u8; 4], egress: &[Rule], ingr
     snapshot.endpoints.by_address.insert(ip(address).into(), Arc::new(endpoint));
 }
 
-fn udp(src: [u8; 4], dst: [u8; 4], ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(src: [u8; 4], dst: [u8; 4], ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
     PacketBuilder::ethernet2([2; 6], OUR_MAC)
         .ipv4(src, dst, 64)

@@ -1,36 +1,51 @@
-//! A port in memory: what is injected is received, what is sent is collected. For tests, benches and replay.
+//! A port in memory: frames that are put on its wire are received, what is sent appears there. For tests.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crossbeam::queue::ArrayQueue;
 use margay_flowtable::PortId;
 
 use crate::frame::{Burst, Frame};
 use crate::port::{Census, Port};
 use crate::umem::{FramePool, Umem};
 
-#[derive(Debug)]
-pub struct MemoryPort {
-    id: PortId,
-    input: VecDeque<Frame>,
-    output: VecDeque<Frame>,
-    /// Frames that the transmit side holds at most; more stay with the worker, as with a full TX ring.
-    tx_room: usize,
+/// Frames that wait to be received at most.
+const RX_ROOM: usize = 512;
+
+/// The outer end of a [`MemoryPort`]: what a peer on the link would hold.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    input: Arc<ArrayQueue<Frame>>,
+    output: Arc<ArrayQueue<Frame>>,
 }
 
-impl MemoryPort {
-    pub fn new(id: PortId, tx_room: usize) -> Self {
-        Self { id, input: VecDeque::new(), output: VecDeque::new(), tx_room }
-    }
-
-    /// Queues a frame for `rx`.
-    pub fn inject(&mut self, mut frame: Frame) {
-        frame.port = self.id;
-        self.input.push_back(frame);
+impl Wire {
+    /// Queues a frame for the port to receive; gives it back where the port has as many as it holds.
+    pub fn inject(&self, frame: Frame) -> Result<(), Frame> {
+        self.input.push(frame)
     }
 
     /// The oldest frame sent and not yet taken.
-    pub fn sent(&mut self) -> Option<Frame> {
-        self.output.pop_front()
+    pub fn sent(&self) -> Option<Frame> {
+        self.output.pop()
+    }
+}
+
+#[derive(Debug)]
+pub struct MemoryPort {
+    id: PortId,
+    wire: Wire,
+}
+
+impl MemoryPort {
+    /// A port that holds `room` sent frames; more stay with the worker, as with a full TX ring.
+    pub fn new(id: PortId, room: usize) -> Self {
+        let queue = |room| Arc::new(ArrayQueue::new(room));
+        Self { id, wire: Wire { input: queue(RX_ROOM), output: queue(room) } }
+    }
+
+    pub fn wire(&self) -> Wire {
+        self.wire.clone()
     }
 }
 
@@ -40,26 +55,29 @@ impl Port for MemoryPort {
     }
 
     fn rx(&mut self, _umem: &Umem, burst: &mut Burst) {
-        let count = burst.room().min(self.input.len());
-        for frame in self.input.drain(..count) {
+        for mut frame in (0..burst.room()).map_while(|_| self.wire.input.pop()) {
+            frame.port = self.id;
             burst.push(frame);
         }
     }
 
     fn tx(&mut self, _umem: &Umem, burst: &mut Burst) {
-        let count = burst.len().min(self.tx_room - self.output.len());
-        self.output.extend(burst.drain_front(count));
+        let room = self.wire.output.capacity() - self.wire.output.len();
+        for frame in burst.drain_front(burst.len().min(room)) {
+            // The worker is the one producer, so the room that was there is there still.
+            drop(self.wire.output.push(frame));
+        }
     }
 
     fn reclaim(&mut self, _umem: &Umem, _pool: &mut FramePool) {}
 
     fn census(&self) -> Census {
-        Census { rx: self.input.len(), tx: self.output.len(), ..Census::default() }
+        Census { rx: self.wire.input.len(), tx: self.wire.output.len(), ..Census::default() }
     }
 
     fn drain(&mut self, _umem: &Umem, pool: &mut FramePool) -> usize {
-        pool.extend(self.input.drain(..));
-        pool.extend(self.output.drain(..));
+        pool.extend(std::iter::from_fn(|| self.wire.input.pop()));
+        pool.extend(std::iter::from_fn(|| self.wire.output.pop()));
         0
     }
 }

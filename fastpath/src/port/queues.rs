@@ -93,8 +93,8 @@ mod tests {
     const PORT: PortId = PortId(3);
 
     fn queue(input: impl Iterator<Item = crate::Frame>) -> Box<dyn Port> {
-        let mut queue = MemoryPort::new(PORT, 2);
-        input.for_each(|frame| queue.inject(frame));
+        let queue = MemoryPort::new(PORT, 2);
+        input.for_each(|frame| queue.wire().inject(frame).expect("room on the wire"));
         Box::new(queue)
     }
 

@@ -18,7 +18,7 @@ const POOL_HIGH: usize = 2048;
 #[derive(Debug)]
 pub struct Exchange {
     pub umem: Arc<Umem>,
-    spare: ArrayQueue<Frame>,
+    pub(super) spare: ArrayQueue<Frame>,
     workers: usize,
     /// From worker `a` to worker `b` at `a * workers + b`: one producer, one consumer each.
     handover: Box<[ArrayQueue<(PortId, Frame)>]>,

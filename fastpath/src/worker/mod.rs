@@ -4,6 +4,8 @@
 
 mod exchange;
 mod mailbox;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use std::io;
@@ -112,6 +114,9 @@ impl Worker {
         while let Some(command) = self.mailbox.next() {
             self.obey(command);
         }
+        if self.stopped {
+            return false;
+        }
         self.exchange.balance(&mut self.pool);
         let received = self.receive(now);
         let taken = self.take_handed_over();
@@ -149,19 +154,6 @@ impl Worker {
             sum.completion += census.completion;
         }
         (self.pool.len() + self.egress.len(), sum)
-    }
-
-    /// One of the worker's own ports. For what drives a worker by hand: tests, benches, replay.
-    pub fn port_mut(&mut self, id: PortId) -> Option<&mut (dyn Port + 'static)> {
-        match self.ways.get_mut(usize::from(id.0))? {
-            Way::Own(port) => Some(&mut **port),
-            _ => None,
-        }
-    }
-
-    /// The worker's free frames. For what drives a worker by hand.
-    pub fn pool_mut(&mut self) -> &mut FramePool {
-        &mut self.pool
     }
 
     fn own_ports(&self) -> impl Iterator<Item = &dyn Port> {

@@ -1,0 +1,215 @@
+//! Workers on ports in memory: what is handed over, what happens to ports that come and go, and that no chunk is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use margay_flowtable::conntrack::Timeouts;
+use margay_flowtable::publish::Publisher;
+use margay_flowtable::table::FlowTable;
+use margay_flowtable::{PortId, Snapshot};
+
+use super::{Command, Exchange, Idle, Parts, Worker, spawn};
+use crate::drop::DropReason;
+use crate::pipeline::tests::{OPEN, OPEN_IP, PEER_IP, UPLINK, snapshot, udp};
+use crate::port::memory::{MemoryPort, Wire};
+use crate::umem::{Layout, Umem};
+
+const CHUNKS: usize = 4096;
+
+struct Plane {
+    exchange: Arc<Exchange>,
+    workers: Vec<Worker>,
+    publisher: Publisher<Snapshot>,
+    now: u64,
+}
+
+impl Plane {
+    fn new(workers: usize) -> Self {
+        let (umem, frames) = Umem::heap(Layout { chunk_size: 2048, chunks: CHUNKS as u32 });
+        let exchange = Arc::new(Exchange::new(umem, frames, workers));
+        let table = Arc::new(FlowTable::new(4096, [1, 2, 3, 4], Timeouts::default()));
+        let mut publisher = Publisher::new(snapshot());
+        let workers = (0..workers)
+            .map(|index| {
+                let (exchange, table) = (Arc::clone(&exchange), Arc::clone(&table));
+                Worker::new(Parts { index, exchange, table, reader: publisher.reader() })
+            })
+            .collect();
+        Self { exchange, workers, publisher, now: 0 }
+    }
+
+    /// Gives a port to one worker, and tells the others the way.
+    fn attach(&self, id: PortId, owner: usize, room: usize) -> Wire {
+        let port = MemoryPort::new(id, room);
+        let wire = port.wire();
+        let mut port = Some(port);
+        for (index, worker) in self.workers.iter().enumerate() {
+            let command = match port.take_if(|_| index == owner) {
+                Some(port) => Command::Attach(Box::new(port)),
+                None => Command::Via { port: id, worker: owner },
+            };
+            worker.mailbox().send(command).expect("room in the mailbox");
+        }
+        wire
+    }
+
+    /// One turn of each worker, after which every chunk is somewhere.
+    fn turn(&mut self) {
+        self.now += 1;
+        for worker in &mut self.workers {
+            worker.turn(self.now);
+        }
+        let held: usize =
+            self.workers.iter().map(Worker::census).map(|(own, ports)| own + ports.total()).sum();
+        assert_eq!(self.exchange.spare() + self.exchange.handed_over() + held, CHUNKS, "a chunk is lost");
+    }
+
+    /// Puts a UDP packet of the pod `open` to a peer behind the uplink on the wire.
+    fn send(&self, wire: &Wire, sport: u16) {
+        let mut frame = self.exchange.spare.pop().expect("a spare frame");
+        assert!(self.exchange.umem.fill(&mut frame, &udp(OPEN_IP, PEER_IP, (sport, 53), b"query")));
+        for _ in 0..10_000 {
+            match wire.inject(frame) {
+                Ok(()) => return,
+                Err(back) => frame = back,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("the wire stays full");
+    }
+
+    /// Takes what was sent off the wire, and gives the inner source port of each packet.
+    fn taken(&self, wire: &Wire) -> Vec<u16> {
+        let frames = std::iter::from_fn(|| wire.sent());
+        frames
+            .map(|frame| {
+                let bytes = self.exchange.umem.bytes(&frame);
+                let port = u16::from_be_bytes([bytes[84], bytes[85]]);
+                drop(self.exchange.spare.push(frame));
+                port
+            })
+            .collect()
+    }
+
+    fn drops(&self, worker: usize, reason: DropReason) -> u64 {
+        self.workers[worker].counters().port(OPEN).drops[reason as usize].get()
+    }
+}
+
+#[test]
+fn frames_reach_a_port_of_another_worker_in_order() {
+    let mut plane = Plane::new(2);
+    let pod = plane.attach(OPEN, 0, 256);
+    let uplink = plane.attach(UPLINK, 1, 256);
+    for burst in 0..4u16 {
+        (0..100).for_each(|i| plane.send(&pod, burst * 100 + i));
+        (0..3).for_each(|_| plane.turn());
+        let sent: Vec<u16> = (0..100).map(|i| burst * 100 + i).collect();
+        assert_eq!(plane.taken(&uplink), sent);
+    }
+    assert_eq!(plane.workers[0].counters().port(OPEN).forwarded.get(), 400);
+}
+
+#[test]
+fn full_port_holds_a_burst_back_and_drops_what_is_beyond() {
+    let mut plane = Plane::new(1);
+    let pod = plane.attach(OPEN, 0, 256);
+    let uplink = plane.attach(UPLINK, 0, 16);
+    (0..192).for_each(|i| plane.send(&pod, i));
+    (0..8).for_each(|_| plane.turn());
+    // 16 on the wire, 64 waiting, the rest dropped; the first 80 come out in order.
+    let mut sent = Vec::new();
+    while sent.len() < 80 {
+        let more = plane.taken(&uplink);
+        assert!(!more.is_empty(), "stuck at {}", sent.len());
+        sent.extend(more);
+        plane.turn();
+    }
+    assert!(sent.is_sorted());
+    assert_eq!(plane.drops(0, DropReason::TxFull), 192 - 80);
+}
+
+#[test]
+fn detached_port_comes_back_and_its_frames_with_it() {
+    let mut plane = Plane::new(2);
+    let pod = plane.attach(OPEN, 0, 256);
+    let uplink = plane.attach(UPLINK, 1, 16);
+    (0..100).for_each(|i| plane.send(&pod, i));
+    (0..4).for_each(|_| plane.turn());
+    for worker in &plane.workers {
+        worker.mailbox().send(Command::Detach(UPLINK)).expect("room in the mailbox");
+    }
+    plane.now += 1;
+    for worker in &mut plane.workers {
+        worker.turn(plane.now);
+    }
+    let mut ports = 0;
+    for worker in &plane.workers {
+        let returned = worker.mailbox().returned().expect("each worker answers");
+        assert_eq!(returned.id, UPLINK);
+        if let Some(port) = returned.port {
+            ports += 1;
+            assert_eq!(plane.exchange.close(port), 0);
+        }
+        assert!(worker.mailbox().returned().is_none());
+    }
+    assert_eq!(ports, 1);
+    assert!(uplink.sent().is_none());
+    plane.send(&pod, 1);
+    plane.turn();
+    assert_eq!(plane.drops(0, DropReason::PortGone), 1);
+}
+
+#[test]
+fn snapshot_is_taken_at_the_next_turn() {
+    let mut plane = Plane::new(1);
+    let pod = plane.attach(OPEN, 0, 16);
+    let uplink = plane.attach(UPLINK, 0, 16);
+    plane.send(&pod, 7);
+    plane.turn();
+    assert_eq!(plane.taken(&uplink), [7]);
+    let mut next = Snapshot { fib: margay_flowtable::Fib::default(), ..plane.publisher.current().clone() };
+    next.succeed(plane.publisher.current());
+    plane.publisher.publish(next);
+    plane.send(&pod, 7);
+    plane.turn();
+    assert_eq!(plane.drops(0, DropReason::NoRoute), 1);
+}
+
+#[test]
+fn threads_forward_and_stop_with_every_frame_back() {
+    for idle in [Idle::Spin, Idle::Poll] {
+        let mut plane = Plane::new(2);
+        let pod = plane.attach(OPEN, 0, 512);
+        let uplink = plane.attach(UPLINK, 1, 512);
+        let handles: Vec<_> =
+            plane.workers.drain(..).map(|worker| spawn(worker, None, idle).expect("a thread")).collect();
+        let mut received = 0;
+        for i in 0..2000 {
+            plane.send(&pod, i);
+            received += plane.taken(&uplink).len();
+            if i % 64 == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        for _ in 0..2000 {
+            received += plane.taken(&uplink).len();
+            if received == 2000 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(received, 2000, "{idle:?}");
+        for handle in &handles {
+            handle.mailbox.send(Command::Stop).expect("room in the mailbox");
+        }
+        for handle in handles {
+            let mailbox = Arc::clone(&handle.mailbox);
+            handle.join().expect("no panic");
+            while let Some(returned) = mailbox.returned() {
+                returned.port.map(|port| plane.exchange.close(port));
+            }
+        }
+        assert_eq!(plane.exchange.spare(), CHUNKS, "{idle:?}");
+    }
+}
