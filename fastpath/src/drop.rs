@@ -127,6 +127,15 @@ mod tests {
     }
 
     #[test]
+    fn architecture_lists_every_reason_with_its_meaning() {
+        let document = include_str!("../../ARCHITECTURE.md");
+        for reason in DropReason::ALL {
+            let row = format!("| `{}` | {} |", reason.word(), reason.meaning().trim());
+            assert!(document.lines().any(|line| line == row), "ARCHITECTURE.md lacks the row {row}");
+        }
+    }
+
+    #[test]
     fn numbered_in_order() {
         assert!(DropReason::ALL.iter().enumerate().all(|(i, reason)| i == *reason as usize));
     }

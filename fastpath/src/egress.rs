@@ -31,7 +31,7 @@ impl Egress {
         self.bursts[usize::from(port.0)].take()
     }
 
-    /// Queues a frame. Gives it back where the port is not open, or its burst is full (`Ok` port known).
+    /// Queues a frame. Gives it back where the port is not open, or its burst is full.
     #[inline]
     pub fn push(&mut self, port: PortId, frame: Frame) -> Result<(), (Frame, Refusal)> {
         let Some(Some(burst)) = self.bursts.get_mut(usize::from(port.0)) else {
@@ -45,12 +45,6 @@ impl Egress {
         }
         burst.push(frame);
         Ok(())
-    }
-
-    /// Whether the port's burst can take no more frames.
-    #[inline]
-    pub fn is_full(&self, port: PortId) -> bool {
-        matches!(self.bursts.get(usize::from(port.0)), Some(Some(burst)) if burst.room() == 0)
     }
 
     /// Calls `send` with each port's waiting burst; what `send` leaves in a burst waits for the next flush.

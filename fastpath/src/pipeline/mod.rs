@@ -89,7 +89,7 @@ impl Pipeline {
     }
 
     /// Counts a frame that its output could not take, and keeps the chunk.
-    pub fn discard(&self, _port: PortId, frame: Frame, refusal: Refusal, pool: &mut FramePool) {
+    pub fn discard(&self, frame: Frame, refusal: Refusal, pool: &mut FramePool) {
         let reason = match refusal {
             Refusal::NoPort => DropReason::PortGone,
             Refusal::Full => DropReason::TxFull,
@@ -133,7 +133,7 @@ impl Pipeline {
                 self.counters.port(port).tx.add(1);
                 self.counters.port(port).tx_bytes.add(bytes);
             }
-            Err((frame, refusal)) => self.discard(port, frame, refusal, pool),
+            Err((frame, refusal)) => self.discard(frame, refusal, pool),
         }
     }
 }

@@ -186,7 +186,7 @@ impl Worker {
             for (port, frame) in (0..BURST).map_while(|_| self.exchange.take(from, self.index)) {
                 taken += 1;
                 if let Err((frame, refusal)) = self.egress.push(port, frame) {
-                    self.pipeline.discard(port, frame, refusal, &mut self.pool);
+                    self.pipeline.discard(frame, refusal, &mut self.pool);
                 }
             }
         }
@@ -254,7 +254,7 @@ impl Worker {
     fn detach(&mut self, id: PortId) {
         if let Some(mut burst) = self.egress.close(id) {
             for frame in burst.drain_front(burst.len()) {
-                self.pipeline.discard(id, frame, Refusal::NoPort, &mut self.pool);
+                self.pipeline.discard(frame, Refusal::NoPort, &mut self.pool);
             }
         }
         self.own.retain(|&own| own != id);
