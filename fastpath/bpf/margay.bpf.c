@@ -151,6 +151,11 @@ static __always_inline bool is_for(const struct port *port, const struct ethhdr 
 	return true;
 }
 
+static __always_inline bool is_tagged(const struct ethhdr *eth)
+{
+	return eth->h_proto == bpf_htons(ETH_P_8021Q) || eth->h_proto == bpf_htons(ETH_P_8021AD);
+}
+
 SEC("xdp")
 int margay(struct xdp_md *ctx)
 {
@@ -160,15 +165,19 @@ int margay(struct xdp_md *ctx)
 	const struct port *port = bpf_map_lookup_elem(&margay_ports, &ifindex);
 	bool mine;
 
-	// What another station of the link gets, or all of them, is not ours to forward (RFC 1812 section 5.3.4).
-	if (!port || (const void *)(eth + 1) > end || !is_for(port, eth))
+	if (!port || (const void *)(eth + 1) > end)
+		return XDP_PASS;
+	// What another station of an uplink gets, or all of them, is not ours to forward (RFC 1812 section 5.3.4). What a
+	// pod sends goes no way round us, whatever the address: the worker drops what was for many.
+	if (port->kind != POD && !is_for(port, eth))
 		return XDP_PASS;
 	if (eth->h_proto == bpf_htons(ETH_P_IP))
 		mine = takes4(port->kind, (const void *)(eth + 1), end);
 	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
 		mine = takes6(port->kind, (const void *)(eth + 1), end);
 	else
-		mine = false;
+		// The kernel would take a pod's packet behind a priority tag (VLAN 0) for an untagged one.
+		mine = port->kind == POD && is_tagged(eth);
 
 	if (!mine)
 		return XDP_PASS;

@@ -26,8 +26,8 @@ impl Counter {
     }
 }
 
-/// What one worker saw on one port. Frames that entered: `rx`; each is counted out by one of the others: `forwarded`
-/// by the port that it came in by, or one of `drops`.
+/// What one worker saw on one port. Frames that entered: `rx`; each is counted out once: as `forwarded` when it was
+/// given to an output port, or as one of `drops`. What a port was given and then lost is that port's `tx_lost`.
 #[derive(Debug)]
 pub struct PortCounters {
     /// Frames and bytes received.
@@ -38,6 +38,8 @@ pub struct PortCounters {
     /// Frames and bytes given to this port for transmission, ICMP errors of our own included.
     pub tx: Counter,
     pub tx_bytes: Counter,
+    /// Frames given to this port that did not leave: the ring to the worker who owns it was full, or it went away.
+    pub tx_lost: Counter,
     /// ICMP errors that answered frames of this input port.
     pub answered: Counter,
     /// Frames of this input port dropped, by reason.
@@ -52,6 +54,7 @@ impl Default for PortCounters {
             forwarded: Counter::default(),
             tx: Counter::default(),
             tx_bytes: Counter::default(),
+            tx_lost: Counter::default(),
             answered: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
         }

@@ -98,7 +98,7 @@ drop_reasons! {
     NoHeadroom = "no-headroom",
     /// The flow table has no free entry for a new connection.
     FlowTableFull = "flow-table-full",
-    /// The output port's ring, or the ring to its worker, is full.
+    /// The output port's ring is full, and a burst waits for it already.
     TxFull = "tx-full",
     /// The output port is gone.
     PortGone = "port-gone",

@@ -81,16 +81,18 @@ impl SteerTables {
     }
 }
 
-/// Decides on a frame that came in by a port of this kind, addressed to `mac`. `None` stands for whatever unicast
-/// address the frame has: captures come from elsewhere.
+/// Decides on a frame that came in by a port of this kind. `mac` is the port's own, which an uplink takes frames for;
+/// `None` stands for whatever unicast address the frame has: captures come from elsewhere.
 pub fn steer(tables: &SteerTables, kind: Kind, mac: Option<[u8; 6]>, frame: &[u8]) -> Steer {
     let Some((header, packet)) = frame.split_at_checked(ETHERNET) else {
         return Steer::Pass;
     };
-    let is_ours = mac.map_or(header[0] & 1 == 0, |mac| header[..6] == mac);
+    let is_ours = kind == Kind::Pod || mac.map_or(header[0] & 1 == 0, |mac| header[..6] == mac);
     let taken = match u16::from_be_bytes([header[12], header[13]]) {
         0x0800 => is_ours && takes4(tables, kind, packet),
         0x86dd => is_ours && takes6(tables, kind, packet),
+        // The kernel would take a pod's packet behind a priority tag (VLAN 0) for an untagged one.
+        0x8100 | 0x88a8 => kind == Kind::Pod,
         _ => false,
     };
     if taken { Steer::Redirect } else { Steer::Pass }
@@ -132,5 +134,37 @@ fn takes(kind: Kind, destination: Option<Destination>, is_tunnel: bool, others: 
         Some(Destination::Local) => kind == Kind::Pod && is_tunnel,
         Some(Destination::TunnelEnd) => is_tunnel,
         None => others,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: [u8; 4] = [172, 20, 1, 10];
+
+    /// VXLAN to the node, with this destination MAC.
+    fn vxlan(mac: [u8; 6]) -> Vec<u8> {
+        let mut frame = [&mac[..], &[2; 6], &[8, 0, 0x45], &[0; 8], &[17], &[0; 6], &NODE].concat();
+        frame.extend_from_slice(&[0x12, 0x34, 0x12, 0xb5, 0, 8, 0, 0]);
+        frame
+    }
+
+    #[test]
+    fn pod_finds_no_way_round_by_addresses_of_the_link() {
+        let routes = Routes::from([((IpAddr::from(NODE), 32), Destination::TunnelEnd)]);
+        let tables = SteerTables::new(&routes, 4789);
+        let mac = [2, 0, 0, 0, 0, 7];
+        let mut tagged = vxlan(mac);
+        tagged.splice(12..12, [0x81, 0, 0, 0]);
+        for (frame, from_pod, from_uplink) in [
+            (vxlan(mac), Steer::Redirect, Steer::Redirect),
+            (vxlan([0xff; 6]), Steer::Redirect, Steer::Pass),
+            (vxlan([2, 0, 0, 0, 0, 8]), Steer::Redirect, Steer::Pass),
+            (tagged, Steer::Redirect, Steer::Pass),
+        ] {
+            assert_eq!(steer(&tables, Kind::Pod, Some(mac), &frame), from_pod, "{frame:02x?}");
+            assert_eq!(steer(&tables, Kind::Uplink, Some(mac), &frame), from_uplink, "{frame:02x?}");
+        }
     }
 }

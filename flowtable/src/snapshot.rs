@@ -35,6 +35,8 @@ pub struct Local {
     pub tunnel_ends: Vec<Ipv4Addr>,
     /// Every other address of this node: what goes there is the kernel's.
     pub addresses: HashSet<IpAddr>,
+    /// Addresses of the pods of this node: packets from them come in by the pods' ports alone.
+    pub pods: HashSet<Ipv4Addr>,
     /// Source of ICMP errors that we send.
     pub icmp_source: Option<Ipv4Addr>,
     pub vni: u32,
@@ -47,6 +49,7 @@ impl Default for Local {
         Self {
             tunnel_ends: Vec::new(),
             addresses: HashSet::new(),
+            pods: HashSet::new(),
             icmp_source: None,
             vni: 4096,
             vxlan_port: 4789,

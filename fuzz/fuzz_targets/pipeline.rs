@@ -167,6 +167,7 @@ fn snapshot() -> Snapshot {
         ports: vec![port(PortKind::Uplink), port(pod(1)), port(pod(2))],
         local: Local {
             tunnel_ends: vec![node],
+            pods: [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 2, 0, 1)].into_iter().collect(),
             icmp_source: Some(node),
             vtep_mac: [6; 6],
             ..Local::default()

@@ -120,7 +120,12 @@ pub fn snapshot() -> Snapshot {
             port("uplink0", PortKind::Uplink),
             port("ns/pod", PortKind::Pod { addresses: vec![POD_ADDRESS.into()] }),
         ],
-        local: Local { tunnel_ends: vec![NODE], vtep_mac: VTEP, ..Local::default() },
+        local: Local {
+            tunnel_ends: vec![NODE],
+            vtep_mac: VTEP,
+            pods: [POD_ADDRESS].into_iter().collect(),
+            ..Local::default()
+        },
         tunnel_sources: [PEER_NODE].into_iter().collect(),
         ..Snapshot::default()
     };

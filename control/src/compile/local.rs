@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use margay_flowtable::snapshot::Local;
 
+use super::routes::local_pods;
 use super::tunnels::{Family, vtep_mac};
 use crate::identity::Identity;
 use crate::state::{Cluster, Node, State};
@@ -24,6 +25,7 @@ pub(super) fn local(state: &State, identity: &Identity) -> Local {
     Local {
         tunnel_ends: underlay.into_iter().collect(),
         addresses: by_object.chain(by_kernel).filter(|a| Some(*a) != underlay.map(IpAddr::V4)).collect(),
+        pods: local_pods(&state.cluster, &identity.node).into_keys().filter_map(v4).collect(),
         icmp_source: underlay,
         vni: identity.vni,
         vxlan_port: identity.vxlan_port,
@@ -38,7 +40,11 @@ pub(super) fn tunnel_sources(cluster: &Cluster, identity: &Identity) -> impl Ite
 }
 
 fn underlay4(node: &Node) -> Option<Ipv4Addr> {
-    match node.ipv4?.addr() {
+    v4(node.ipv4?.addr())
+}
+
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     }

@@ -68,7 +68,6 @@ impl Answers {
         // A chunk holds at least 2048 - 256 bytes.
         let fits = turn.umem.fill(&mut answer, &packet[..ethernet::HEADER_LEN + len]);
         debug_assert!(fits);
-        answer.port = frame.port;
         Some(answer)
     }
 
@@ -84,11 +83,12 @@ impl Answers {
 
 impl Pipeline {
     /// Sends an ICMP error of ours along the route to its destination. It needs no flow and no policy: it belongs to
-    /// the flow of the packet that it quotes.
+    /// the flow of the packet that it quotes, which came in by `input`.
     pub(super) fn send_answer(
         &mut self,
         turn: &Turn<'_>,
         mut answer: Frame,
+        input: PortId,
         pool: &mut FramePool,
         egress: &mut Egress,
     ) {
@@ -97,6 +97,7 @@ impl Pipeline {
         let bytes = answer.len() as u64;
         match egress.push(port, answer) {
             Ok(()) => {
+                self.counters.port(input).answered.add(1);
                 self.counters.port(port).tx.add(1);
                 self.counters.port(port).tx_bytes.add(bytes);
             }

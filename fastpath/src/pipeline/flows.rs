@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use margay_encap::Headers;
+use margay_flowtable::conntrack::tcp::{ACK, SYN};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::key::FlowKey;
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, SweepCursor};
@@ -20,6 +21,8 @@ use crate::drop::DropReason;
 /// Next hop of a half whose destination has no route in the snapshot that it was judged under.
 const NO_ROUTE: u32 = FlowAction::NEXT_HOPS - 1;
 
+/// Next hop of both halves of a connection that a change of policy has ended.
+const DENIED: u32 = FlowAction::NEXT_HOPS - 2;
 /// Entries do not bind a direction to one port: a pod's packets are checked against its port's addresses.
 const ANY_PORT: PortId = PortId(u16::MAX);
 
@@ -45,85 +48,112 @@ impl Flows {
         let Some(hit) = self.table.lookup(&lane.key, lane.hash, snapshot.generation) else {
             return self.miss(turn, port, lane);
         };
-        if lane.related {
-            return route(snapshot, lane.headers.dst);
-        }
-        match self.table.observe(&hit, lane.headers.tcp_flags, seconds(turn.now)) {
-            CtStatus::Tracked => {}
-            CtStatus::Reopen | CtStatus::Gone => {
-                self.table.remove(hit.flow);
-                return self.miss(turn, port, lane);
-            }
-        }
-        if hit.action.flags & FlowAction::SRC_LOCAL != 0 && !is_pod_port(snapshot, port) {
+        // Before anything that the packet could change. (The key of an ICMP error is not its own.)
+        let is_local = hit.action.flags & FlowAction::SRC_LOCAL != 0;
+        if is_local && !lane.related && !is_pod_port(snapshot, port) {
             return Err(DropReason::SourceSpoofed);
         }
-        if hit.action.generation == snapshot.generation {
-            return next_hop(hit.action.next_hop);
+        let word = if hit.action.generation == snapshot.generation {
+            hit.action.next_hop
+        } else {
+            self.confirm(turn, lane, &hit)?
+        };
+        if word == DENIED {
+            return self.denied(turn, port, lane, &hit);
         }
-        self.confirm(turn, port, lane, &hit)
+        if lane.related {
+            return self.related(turn, port, lane);
+        }
+        match self.table.observe(&hit, lane.headers.tcp_flags, seconds(turn.now)) {
+            CtStatus::Tracked => next_hop(word),
+            CtStatus::Reopen | CtStatus::Gone => {
+                self.table.remove(hit.flow);
+                self.miss(turn, port, lane)
+            }
+        }
     }
 
-    /// A hit that an older snapshot judged: restamps it, or judges the connection again if a change touched it.
+    /// The next hop of a hit that an older snapshot judged: the connection's verdict stands if no change touched it
+    /// since, else it is judged again.
     #[cold]
-    fn confirm(
-        &self,
-        turn: &Turn<'_>,
-        port: PortId,
-        lane: &Lane,
-        hit: &Hit,
-    ) -> Result<NextHopId, DropReason> {
+    fn confirm(&self, turn: &Turn<'_>, lane: &Lane, hit: &Hit) -> Result<u32, DropReason> {
         let snapshot = turn.snapshot;
         let key = &lane.key;
         if snapshot.epochs.current4(key.src, key.dst, hit.action.generation) {
-            let word = route_word(snapshot, key.dst);
+            let was_denied = hit.action.next_hop == DENIED;
+            let word = if was_denied { DENIED } else { route_word(snapshot, key.dst) };
             self.table.set_action(hit, word, snapshot.generation);
-            return next_hop(word);
+            return Ok(word);
         }
         self.counters.flows_reclassified.add(1);
         let original = match hit.direction {
             Direction::Original => *key,
             Direction::Reply => key.reversed(),
         };
-        if let Err(reason) = judge(snapshot, &original) {
-            self.table.remove(hit.flow);
-            return Err(reason);
-        }
-        let (out, back) = (action(snapshot, &original), action(snapshot, &original.reversed()));
+        let verdict = judge(snapshot, &original);
+        let [out, back] = [original, original.reversed()].map(|key| match verdict {
+            Ok(()) => action(snapshot, &key),
+            Err(_) => FlowAction { next_hop: DENIED, ..action(snapshot, &key) },
+        });
         if !self.table.renew(hit.flow, out, back) {
-            // An end has moved to or from this node, which is fixed in an entry: it begins anew.
+            // An end has moved to or from this node, which is fixed in an entry: it is made anew, the way it was.
             self.table.remove(hit.flow);
-            return self.miss(turn, port, lane);
+            self.enter(&original, lane.hash, [out, back], ACK, turn.now)?;
         }
-        next_hop(route_word(snapshot, key.dst))
+        Ok(if verdict.is_ok() { route_word(snapshot, key.dst) } else { DENIED })
+    }
+
+    /// A packet of a connection that a change of policy has ended. The entry stays until it expires, so that what the
+    /// other end still sends does not come to life as a connection of its own; only a new handshake is judged anew.
+    #[cold]
+    fn denied(&self, turn: &Turn<'_>, port: PortId, lane: &Lane, hit: &Hit) -> Result<NextHopId, DropReason> {
+        if lane.related || lane.headers.tcp_flags & (SYN | ACK) != SYN {
+            return Err(DropReason::PolicyDeny);
+        }
+        self.table.remove(hit.flow);
+        self.miss(turn, port, lane)
+    }
+
+    /// An ICMP error about a connection that policy allows.
+    fn related(&self, turn: &Turn<'_>, port: PortId, lane: &Lane) -> Result<NextHopId, DropReason> {
+        check_source(turn.snapshot, port, &lane.headers)?;
+        route(turn.snapshot, lane.headers.dst)
     }
 
     /// No flow yet: judges the first packet and enters the connection.
     #[cold]
     fn miss(&self, turn: &Turn<'_>, port: PortId, lane: &Lane) -> Result<NextHopId, DropReason> {
         let snapshot = turn.snapshot;
-        let Headers { src, dst, .. } = lane.headers;
-        check_addresses(src, dst)?;
-        if !is_pod_port(snapshot, port) && is_local_pod(snapshot, src) {
-            return Err(DropReason::SourceSpoofed);
-        }
+        check_source(snapshot, port, &lane.headers)?;
+        check_destination(lane.headers.dst)?;
         // An ICMP error without its flow is a packet of its own to policy, and no connection.
         let key = own_key(&lane.headers);
         judge(snapshot, &key)?;
-        let out = route(snapshot, dst)?;
+        let out = route(snapshot, lane.headers.dst)?;
         reachable(snapshot, out)?;
-        if lane.related {
-            return Ok(out);
+        if !lane.related {
+            let actions = [action(snapshot, &key), action(snapshot, &key.reversed())];
+            self.enter(&key, lane.hash, actions, lane.headers.tcp_flags, turn.now)?;
         }
-        let (original, reply) = (action(snapshot, &key), action(snapshot, &key.reversed()));
-        let now = seconds(turn.now);
-        match self.table.insert(&key, lane.hash, original, reply, lane.headers.tcp_flags, now) {
+        Ok(out)
+    }
+
+    /// Puts a connection into the table, as its first packet with these flags makes it.
+    fn enter(
+        &self,
+        key: &FlowKey,
+        hash: u64,
+        [original, reply]: [FlowAction; 2],
+        tcp_flags: u8,
+        now: u64,
+    ) -> Result<(), DropReason> {
+        match self.table.insert(key, hash, original, reply, tcp_flags, seconds(now)) {
             Insert::New(_) => self.counters.flows_inserted.add(1),
             // Another worker entered it since the lookup, from the same snapshot or a neighbour of it.
             Insert::Exists(_) => {}
             Insert::Full => return Err(DropReason::FlowTableFull),
         }
-        Ok(out)
+        Ok(())
     }
 }
 
@@ -146,33 +176,44 @@ fn judge(snapshot: &Snapshot, key: &FlowKey) -> Result<(), DropReason> {
     }
 }
 
-/// What RFC 1812 5.3.7 does not let a router forward.
-fn check_addresses(src: u32, dst: u32) -> Result<(), DropReason> {
-    let (src, dst) = (Ipv4Addr::from_bits(src), Ipv4Addr::from_bits(dst));
-    let never = |a: Ipv4Addr| a.octets()[0] == 0 || a.is_loopback();
-    if never(src) || src.octets()[0] >= 224 {
+/// Sources that a packet cannot have (RFC 1812 5.3.7), or not by this port.
+fn check_source(snapshot: &Snapshot, port: PortId, headers: &Headers) -> Result<(), DropReason> {
+    let src = Ipv4Addr::from_bits(headers.src);
+    let local = &snapshot.local;
+    let is_ours = local.addresses.contains(&IpAddr::V4(src)) || local.tunnel_ends.contains(&src);
+    if is_this_host(src) || src.octets()[0] >= 224 || is_ours {
         return Err(DropReason::MartianSource);
     }
+    if is_pod_port(snapshot, port) {
+        return Ok(());
+    }
+    // A node reaches its own pods without crossing a gateway: whoever has its address here does not own it.
+    let receiver = snapshot.endpoints.get(Ipv4Addr::from_bits(headers.dst).into());
+    let as_its_node = receiver.is_some_and(|endpoint| endpoint.node_addresses.contains(&IpAddr::V4(src)));
+    if as_its_node || local.pods.contains(&src) {
+        return Err(DropReason::SourceSpoofed);
+    }
+    Ok(())
+}
+
+/// What RFC 1812 5.3.7 does not let a router forward to.
+fn check_destination(dst: u32) -> Result<(), DropReason> {
+    let dst = Ipv4Addr::from_bits(dst);
     if dst.is_multicast() || dst.is_broadcast() {
         return Err(DropReason::Multicast);
     }
-    if never(dst) || dst.octets()[0] >= 240 {
+    if is_this_host(dst) || dst.octets()[0] >= 240 {
         return Err(DropReason::MartianDestination);
     }
     Ok(())
 }
 
-fn is_pod_port(snapshot: &Snapshot, port: PortId) -> bool {
-    snapshot.port(port).is_some_and(|port| matches!(port.kind, PortKind::Pod { .. }))
+fn is_this_host(address: Ipv4Addr) -> bool {
+    address.octets()[0] == 0 || address.is_loopback()
 }
 
-/// Whether a pod of this node holds the address: then packets from it come in by its port alone.
-fn is_local_pod(snapshot: &Snapshot, address: u32) -> bool {
-    let Some(NextHopId(id)) = snapshot.fib.lookup4(address) else { return false };
-    match &snapshot.next_hops[id as usize] {
-        NextHop::Forward { adjacency, tunnel: None } => is_pod_port(snapshot, adjacency.port),
-        _ => false,
-    }
+fn is_pod_port(snapshot: &Snapshot, port: PortId) -> bool {
+    snapshot.port(port).is_some_and(|port| matches!(port.kind, PortKind::Pod { .. }))
 }
 
 /// What to do with packets of this key, and whether they come from a pod here.
@@ -180,7 +221,11 @@ fn action(snapshot: &Snapshot, key: &FlowKey) -> FlowAction {
     FlowAction {
         next_hop: route_word(snapshot, key.dst),
         generation: snapshot.generation,
-        flags: if is_local_pod(snapshot, key.src) { FlowAction::SRC_LOCAL } else { 0 },
+        flags: if snapshot.local.pods.contains(&Ipv4Addr::from_bits(key.src)) {
+            FlowAction::SRC_LOCAL
+        } else {
+            0
+        },
         in_port: ANY_PORT,
     }
 }

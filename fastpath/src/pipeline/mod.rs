@@ -12,6 +12,7 @@ mod rewrite;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use margay_encap::Headers;
@@ -54,6 +55,7 @@ pub struct Pipeline {
     answers: Answers,
     counters: Arc<Counters>,
     lanes: Box<[Result<Lane, DropReason>; BURST]>,
+    unresolved: Option<Ipv4Addr>,
 }
 
 impl Pipeline {
@@ -63,6 +65,7 @@ impl Pipeline {
             answers: Answers::default(),
             counters,
             lanes: Box::new([Err(DropReason::Runt); BURST]),
+            unresolved: None,
         }
     }
 
@@ -81,20 +84,24 @@ impl Pipeline {
         }
         for (frame, slot) in burst.drain_front(count).zip(0..count) {
             let lane = self.lanes[slot];
-            match lane.and_then(|lane| Ok((lane, self.flows.decide(turn, frame.port, &lane)?))) {
-                Ok((lane, next_hop)) => self.forward(turn, frame, &lane, next_hop, pool, egress),
-                Err(reason) => self.end(frame, reason, pool),
+            let lane = match lane {
+                Ok(lane) => lane,
+                Err(reason) => {
+                    self.end(frame, reason, pool);
+                    continue;
+                }
+            };
+            match self.flows.decide(turn, frame.port, &lane) {
+                Ok(next_hop) => self.forward(turn, frame, &lane, next_hop, pool, egress),
+                Err(reason) => self.refuse(frame, &lane, reason, pool),
             }
         }
     }
 
-    /// Counts a frame that its output could not take, and keeps the chunk.
-    pub fn discard(&self, frame: Frame, refusal: Refusal, pool: &mut FramePool) {
-        let reason = match refusal {
-            Refusal::NoPort => DropReason::PortGone,
-            Refusal::Full => DropReason::TxFull,
-        };
-        self.end(frame, reason, pool);
+    /// A destination of late whose neighbour the kernel has not resolved, for control to ask for. One at a time: who
+    /// sends there will send again.
+    pub fn take_unresolved(&mut self) -> Option<Ipv4Addr> {
+        self.unresolved.take()
     }
 
     fn end(&self, frame: Frame, reason: DropReason, pool: &mut FramePool) {
@@ -116,12 +123,20 @@ impl Pipeline {
             Ok(port) => self.send(frame, port, pool, egress),
             Err(reason) => {
                 if let Some(error) = self.answers.to(turn, &frame, &lane.headers, reason, next_hop, pool) {
-                    self.counters.port(frame.port).answered.add(1);
-                    self.send_answer(turn, error, pool, egress);
+                    self.send_answer(turn, error, frame.port, pool, egress);
                 }
-                self.end(frame, reason, pool);
+                self.refuse(frame, lane, reason, pool);
             }
         }
+    }
+
+    /// Ends a packet that could not go where it was to go.
+    #[cold]
+    fn refuse(&mut self, frame: Frame, lane: &Lane, reason: DropReason, pool: &mut FramePool) {
+        if reason == DropReason::NeighbourUnresolved {
+            self.unresolved = Some(Ipv4Addr::from_bits(lane.headers.dst));
+        }
+        self.end(frame, reason, pool);
     }
 
     fn send(&self, frame: Frame, port: PortId, pool: &mut FramePool, egress: &mut Egress) {
@@ -133,7 +148,8 @@ impl Pipeline {
                 self.counters.port(port).tx.add(1);
                 self.counters.port(port).tx_bytes.add(bytes);
             }
-            Err((frame, refusal)) => self.discard(frame, refusal, pool),
+            Err((frame, Refusal::NoPort)) => self.end(frame, DropReason::PortGone, pool),
+            Err((frame, Refusal::Full)) => self.end(frame, DropReason::TxFull, pool),
         }
     }
 }

@@ -18,7 +18,7 @@ use margay_flowtable::{
     Program, Rule, Snapshot, Tier, Tunnel,
 };
 
-use super::{Pipeline, Turn};
+use super::{Expiry, Pipeline, Turn};
 use crate::counters::Counters;
 use crate::drop::DropReason;
 use crate::egress::Egress;
@@ -69,6 +69,7 @@ struct Gateway {
     umem: Arc<Umem>,
     pool: FramePool,
     egress: Egress,
+    expiry: Expiry,
     now: u64,
 }
 
@@ -86,7 +87,16 @@ impl Gateway {
         }
         let table = Arc::new(FlowTable::new(1024, [1, 2, 3, 4], Timeouts::default()));
         let pipeline = Pipeline::new(table, Arc::clone(&counters));
-        Self { snapshot: snapshot(), pipeline, counters, umem, pool, egress, now: 1_000_000 }
+        Self {
+            snapshot: snapshot(),
+            pipeline,
+            counters,
+            umem,
+            pool,
+            egress,
+            expiry: Expiry::new(1),
+            now: 1_000_000,
+        }
     }
 
     /// Runs a burst of frames that came in by `port`.
@@ -184,6 +194,7 @@ pub(crate) fn snapshot() -> Snapshot {
         local: Local {
             tunnel_ends: vec![src],
             addresses: [IpAddr::V4(src)].into_iter().collect(),
+            pods: [ip(WEB_IP), ip(OPEN_IP)].into_iter().collect(),
             icmp_source: Some(src),
             vtep_mac: OUR_VTEP,
             ..Local::default()

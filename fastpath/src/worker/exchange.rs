@@ -1,5 +1,6 @@
 //! What workers share: the UMEM's spare frames, and rings that hand frames to the worker who owns the output port.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
@@ -11,6 +12,8 @@ use crate::umem::{FramePool, Umem};
 
 /// Frames that one worker can have handed to another and not yet taken.
 const HANDOVER: usize = 512;
+/// Destinations that wait for control to ask the kernel for their neighbours; more are asked for again later.
+const ASKED: usize = 64;
 /// A pool below this takes frames from the spares, one above `POOL_HIGH` gives some back.
 const POOL_LOW: usize = 256;
 const POOL_HIGH: usize = 2048;
@@ -22,6 +25,8 @@ pub struct Exchange {
     workers: usize,
     /// From worker `a` to worker `b` at `a * workers + b`: one producer, one consumer each.
     handover: Box<[ArrayQueue<(PortId, Frame)>]>,
+    /// Destinations whose neighbours the kernel should resolve.
+    asked: ArrayQueue<Ipv4Addr>,
 }
 
 impl Exchange {
@@ -33,7 +38,7 @@ impl Exchange {
             drop(spare.push(frame));
         }
         let handover = (0..workers * workers).map(|_| ArrayQueue::new(HANDOVER)).collect();
-        Self { umem, spare, workers, handover }
+        Self { umem, spare, workers, handover, asked: ArrayQueue::new(ASKED) }
     }
 
     /// Closes a port that a worker has returned, and keeps its frames. Returns how many the kernel did not give back.
@@ -43,6 +48,16 @@ impl Exchange {
         let all = pool.len();
         self.return_frames(&mut pool, all);
         lost
+    }
+
+    /// The next destination that a packet could not go to for lack of a resolved neighbour.
+    pub fn asked(&self) -> Option<Ipv4Addr> {
+        self.asked.pop()
+    }
+
+    pub(super) fn ask(&self, address: Ipv4Addr) {
+        // Full: the next packet asks again.
+        let _ = self.asked.push(address);
     }
 
     /// Frames that no worker and no port holds.

@@ -3,6 +3,7 @@
 use crossbeam::queue::ArrayQueue;
 use margay_flowtable::PortId;
 
+use crate::counters::MAX_PORTS;
 use crate::port::Port;
 
 const COMMANDS: usize = 256;
@@ -39,8 +40,9 @@ pub struct Returned {
 
 impl Default for Mailbox {
     fn default() -> Self {
-        // A worker returns at most one port for each command, and control takes them before it sends as many more.
-        Self { commands: ArrayQueue::new(COMMANDS), returned: ArrayQueue::new(2 * COMMANDS) }
+        // A worker returns one port for each `Detach`, of which no more are sent while `COMMANDS` wait to be taken, and
+        // all ports at `Stop`.
+        Self { commands: ArrayQueue::new(COMMANDS), returned: ArrayQueue::new(2 * COMMANDS + MAX_PORTS) }
     }
 }
 

@@ -22,8 +22,7 @@ pub use mailbox::{Command, Mailbox, Returned};
 pub use thread::{Idle, WorkerHandle, spawn};
 
 use crate::counters::{Counters, MAX_PORTS};
-use crate::drop::DropReason;
-use crate::egress::{Egress, Refusal};
+use crate::egress::Egress;
 use crate::frame::{BURST, Burst};
 use crate::pipeline::{Expiry, Pipeline, Turn};
 use crate::port::{Census, Port};
@@ -120,6 +119,7 @@ impl Worker {
         self.exchange.balance(&mut self.pool);
         let received = self.receive(now);
         let taken = self.take_handed_over();
+        // What ports had no room for before.
         self.transmit();
         self.reclaim();
         self.expiry.run(&self.pipeline, now, self.reader.current().generation);
@@ -163,18 +163,22 @@ impl Worker {
         })
     }
 
+    /// Takes a burst from each port in turn, and sends on what became of it.
     fn receive(&mut self, now: u64) -> usize {
-        let snapshot = self.reader.current();
-        let umem = &*self.exchange.umem;
-        let turn = Turn { snapshot, umem, now };
         let mut received = 0;
-        for id in &self.own {
-            let Way::Own(port) = &mut self.ways[usize::from(id.0)] else { continue };
-            port.rx(umem, &mut self.burst);
-            if !self.burst.is_empty() {
-                received += self.burst.len();
-                self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
+        for index in 0..self.own.len() {
+            let Way::Own(port) = &mut self.ways[usize::from(self.own[index].0)] else { continue };
+            port.rx(&self.exchange.umem, &mut self.burst);
+            if self.burst.is_empty() {
+                continue;
             }
+            received += self.burst.len();
+            let turn = Turn { snapshot: self.reader.current(), umem: &self.exchange.umem, now };
+            self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
+            if let Some(address) = self.pipeline.take_unresolved() {
+                self.exchange.ask(address);
+            }
+            self.transmit();
         }
         received
     }
@@ -182,17 +186,22 @@ impl Worker {
     /// Frames that other workers rewrote for ports of ours.
     fn take_handed_over(&mut self) -> usize {
         let mut taken = 0;
-        for from in (0..self.exchange.workers()).filter(|&from| from != self.index) {
-            for (port, frame) in (0..BURST).map_while(|_| self.exchange.take(from, self.index)) {
+        let own = self.index;
+        for from in (0..self.exchange.workers()).filter(|&from| from != own) {
+            for (port, frame) in (0..BURST).map_while(|_| self.exchange.take(from, own)) {
                 taken += 1;
-                if let Err((frame, refusal)) = self.egress.push(port, frame) {
-                    self.pipeline.discard(frame, refusal, &mut self.pool);
+                if let Err((frame, _)) = self.egress.push(port, frame) {
+                    self.counters.port(port).tx_lost.add(1);
+                    self.pool.put(frame);
                 }
             }
+            self.transmit();
         }
         taken
     }
 
+    /// Sends what waits: to own ports, one submission and at most one wakeup each, or to the worker who owns the port.
+    /// What a port has no room for waits on.
     fn transmit(&mut self) {
         let Self { egress, ways, exchange, counters, pool, index, .. } = self;
         egress.flush(|id, burst| match &mut ways[usize::from(id.0)] {
@@ -200,17 +209,12 @@ impl Worker {
             Way::Worker(to) => {
                 for frame in burst.drain_front(burst.len()) {
                     if let Err(frame) = exchange.hand(*index, *to, id, frame) {
-                        counters.count_drop(frame.port, DropReason::TxFull);
+                        counters.port(id).tx_lost.add(1);
                         pool.put(frame);
                     }
                 }
             }
-            Way::None => {
-                for frame in burst.drain_front(burst.len()) {
-                    counters.count_drop(frame.port, DropReason::PortGone);
-                    pool.put(frame);
-                }
-            }
+            Way::None => lose(burst, id, counters, pool),
         });
     }
 
@@ -253,9 +257,7 @@ impl Worker {
 
     fn detach(&mut self, id: PortId) {
         if let Some(mut burst) = self.egress.close(id) {
-            for frame in burst.drain_front(burst.len()) {
-                self.pipeline.discard(frame, Refusal::NoPort, &mut self.pool);
-            }
+            lose(&mut burst, id, &self.counters, &mut self.pool);
         }
         self.own.retain(|&own| own != id);
         let port = match std::mem::take(&mut self.ways[usize::from(id.0)]) {
@@ -264,4 +266,10 @@ impl Worker {
         };
         self.mailbox.give_back(Returned { id, port });
     }
+}
+
+/// Keeps the chunks of frames whose output port is gone.
+fn lose(burst: &mut Burst, port: PortId, counters: &Counters, pool: &mut FramePool) {
+    counters.port(port).tx_lost.add(burst.len() as u64);
+    pool.extend(burst.drain_front(burst.len()));
 }

@@ -179,8 +179,16 @@ impl Xdp {
         let Some(port) = self.open.get_mut(&ifindex).filter(|port| port.entry.mac != mac) else {
             return Ok(());
         };
-        port.entry.mac = mac;
-        self.program.set_port(ifindex, &port.entry)
+        let entry = PortEntry { mac, ..port.entry };
+        self.program.set_port(ifindex, &entry)?;
+        // Known as set only now: the next call tries again what failed.
+        port.entry = entry;
+        Ok(())
+    }
+
+    /// How many queues a device receives on: as many FILL rings its port would have. Leaves the device as it is.
+    pub fn queues(&self, ifindex: u32) -> Result<u32, SetupError> {
+        Ok(Device::read(ifindex)?.queues)
     }
 
     /// Attaches the program to the device and opens a socket on each of its queues. Until a queue's socket stands, and

@@ -38,6 +38,7 @@ fn every_refusal_names_its_reason() {
         (R::MartianDestination, OPEN, from_open([0, 0, 0, 1])),
         (R::MartianSource, UPLINK, vxlan(&udp([127, 0, 0, 1], OPEN_IP, (1, 2), b""))),
         (R::MartianSource, UPLINK, vxlan(&udp([224, 0, 0, 1], OPEN_IP, (1, 2), b""))),
+        (R::MartianSource, UPLINK, vxlan(&udp(NODE_IP, WEB_IP, (1, 2), b""))),
         (R::SourceSpoofed, OPEN, udp(WEB_IP, PEER_IP, (1000, 53), b"")),
         (R::SourceSpoofed, UPLINK, vxlan(&udp(WEB_IP, OPEN_IP, (1000, 53), b""))),
         (R::TunnelFromPod, OPEN, udp(OPEN_IP, NODE_IP, (50_000, 4789), &[8; 40])),

@@ -70,6 +70,78 @@ fn change_holds_for_the_next_packet_and_leaves_other_flows_alone() {
 }
 
 #[test]
+fn ended_connection_does_not_revive_from_its_other_end() {
+    let mut gateway = Gateway::new();
+    let peer = vxlan(&tcp(PEER_IP, WEB_IP, (1000, 80), ACK));
+    let reply = tcp(WEB_IP, PEER_IP, (80, 1000), ACK);
+    gateway.run(UPLINK, &peer).only();
+    gateway.run(WEB, &reply).only();
+    gateway.publish(|snapshot| set_endpoint(snapshot, WEB_IP, &[], &[allow_tcp_80(&[OTHER_IP])]));
+    for _ in 0..3 {
+        assert_eq!(gateway.run(UPLINK, &peer).dropped, Some(DropReason::PolicyDeny));
+        assert_eq!(gateway.run(WEB, &reply).dropped, Some(DropReason::PolicyDeny));
+        // Also under later snapshots that have nothing to do with it.
+        gateway.publish(|_| {});
+    }
+    let fresh = tcp(WEB_IP, PEER_IP, (80, 1000), SYN);
+    assert_eq!(
+        gateway.run(WEB, &fresh).only().0,
+        UPLINK,
+        "a new connection the other way, which policy allows"
+    );
+}
+
+#[test]
+fn ended_flow_of_udp_is_forgotten_when_it_expires() {
+    let mut gateway = Gateway::new();
+    let query = udp(OPEN_IP, PEER_IP, (1000, 53), b"query");
+    let answer = vxlan(&udp(PEER_IP, OPEN_IP, (53, 1000), b"answer"));
+    gateway.run(OPEN, &query).only();
+    let mut deny_all = allow_tcp_80(&[]);
+    deny_all.protocol = Some(200);
+    gateway.publish(|snapshot| set_endpoint(snapshot, OPEN_IP, &[deny_all], &[]));
+    assert_eq!(gateway.run(OPEN, &query).dropped, Some(DropReason::PolicyDeny));
+    assert_eq!(gateway.run(UPLINK, &answer).dropped, Some(DropReason::PolicyDeny));
+    gateway.now += 62_000;
+    while gateway.expiry.run(&gateway.pipeline, gateway.now, gateway.snapshot.generation) {}
+    assert_eq!(gateway.run(UPLINK, &answer).only().0, OPEN, "a flow of its own, which policy allows");
+}
+
+#[test]
+fn icmp_error_does_not_ride_a_flow_that_policy_has_ended() {
+    let mut gateway = Gateway::new();
+    let query = udp(OPEN_IP, WEB_IP, (1000, 80), b"query");
+    set_endpoint(&mut gateway.snapshot, WEB_IP, &[], &[]);
+    gateway.run(OPEN, &query).only();
+    let mut message = vec![3, 3, 0, 0, 0, 0, 0, 0];
+    message.extend_from_slice(&query[14..42]);
+    let sum = checksum::Sum::of(&message).finish();
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut error = Vec::new();
+    PacketBuilder::ethernet2([2; 6], OUR_MAC)
+        .ipv4(WEB_IP, OPEN_IP, 64)
+        .write(&mut error, etherparse::IpNumber::ICMP, &message)
+        .expect("a Vec takes all");
+    assert_eq!(gateway.run(WEB, &error).only().0, OPEN);
+    gateway.publish(|snapshot| set_endpoint(snapshot, WEB_IP, &[], &[allow_tcp_80(&[PEER_IP])]));
+    assert_eq!(gateway.run(WEB, &error).dropped, Some(DropReason::PolicyDeny));
+}
+
+#[test]
+fn forged_reset_leaves_the_connection_as_it_is() {
+    let mut gateway = Gateway::new();
+    gateway.run(OPEN, &tcp(OPEN_IP, PEER_IP, (1000, 80), SYN)).only();
+    gateway.run(UPLINK, &vxlan(&tcp(PEER_IP, OPEN_IP, (80, 1000), SYN | ACK))).only();
+    gateway.run(OPEN, &tcp(OPEN_IP, PEER_IP, (1000, 80), ACK)).only();
+    let forged = gateway.run(UPLINK, &vxlan(&tcp(OPEN_IP, PEER_IP, (1000, 80), 4)));
+    assert_eq!(forged.dropped, Some(DropReason::SourceSpoofed));
+    // A reset connection would have expired by now.
+    gateway.now += 50_000;
+    gateway.run(OPEN, &tcp(OPEN_IP, PEER_IP, (1000, 80), ACK)).only();
+    assert_eq!(gateway.counters.flows_inserted.get(), 1);
+}
+
+#[test]
 fn unrelated_snapshots_re_evaluate_nothing() {
     let mut gateway = Gateway::new();
     let packet = udp(OPEN_IP, PEER_IP, (1000, 53), b"query");
