@@ -79,7 +79,7 @@ pub fn check(cluster: &Cluster, probes: &[Probe]) -> Result<Vec<Answer>, Unanswe
 }
 
 /// Allowed if each packet is; of several the first that is denied speaks. Without a packet (a service without ready
-/// endpoints) nothing is delivered.
+/// endpoints, a finished pod) nothing is delivered.
 fn answer(endpoints: &Endpoints, probe: &Probe, packets: &[Packet]) -> Answer {
     let halves = |packet: &Packet| {
         let tuple = Tuple {

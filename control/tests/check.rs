@@ -31,6 +31,10 @@ const WORLD: &str = "
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: host, namespace: x, labels: {app: b}}, spec: {nodeName: n2, hostNetwork: true}, status: {podIP: 172.18.0.2}}
 ---
+{apiVersion: v1, kind: Pod, metadata: {name: starting, namespace: x, labels: {app: b}}, spec: {nodeName: n1, hostNetwork: true}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: done, namespace: x, labels: {app: b}}, spec: {nodeName: n1}, status: {phase: Succeeded, podIP: 10.0.0.1}}
+---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: p, namespace: x}
@@ -132,6 +136,8 @@ fn who_is_under_policy_and_who_is_not() {
         // A host-network pod is its node: its labels pick nothing.
         ("from: x/host, to: x/a, proto: TCP, port: 80", "deny"),
         ("from: x/b, to: x/host, proto: TCP, port: 80", "allow"),
+        ("from: x/starting, to: x/a, proto: TCP, port: 1", "allow"),
+        ("from: x/a, to: x/starting, proto: TCP, port: 1", "allow"),
         // Both families; where both ends have both it is IPv4.
         ("from: x/b, to: x/a, proto: TCP, port: 80, family: 6", "allow"),
         ("from: x/b, to: x/a, proto: TCP, port: 81, family: 6", "deny"),
@@ -148,6 +154,21 @@ fn who_is_under_policy_and_who_is_not() {
         let (code, answers, stderr) =
             Files::new(WORLD, &format!("- {{{probe}, expect: {verdict}}}\n")).check();
         assert_eq!((code, &answers[0]["verdict"]), (Some(0), &json!(verdict)), "{probe}: {answers} {stderr}");
+    }
+}
+
+#[test]
+fn a_finished_pod_has_no_address_whoever_has_it_now() {
+    for probe in [
+        "from: x/done, to: x/c, proto: TCP, port: 80",
+        "from: x/done, to: x/a, proto: TCP, port: 80",
+        "from: x/b, to: x/done, proto: TCP, port: 80, family: 6",
+        "from: x/done, to: 'svc:x/s', proto: TCP, port: 8080",
+    ] {
+        let (code, answers, stderr) = Files::new(WORLD, &format!("- {{{probe}, expect: deny}}\n")).check();
+        assert_eq!(code, Some(0), "{probe}: {stderr}");
+        let nobody = json!({"verdict": "deny", "policy": null, "rule": null});
+        assert_eq!((&answers[0]["egress"], &answers[0]["ingress"]), (&nobody, &nobody), "{probe}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{End, Family, Probe};
-use crate::state::{Cluster, EndpointSlice, Name, ServicePort};
+use crate::state::{Cluster, EndpointSlice, Name, Node, Pod, ServicePort};
 
 /// A packet that a probe stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +30,17 @@ pub enum Unresolved {
 impl Probe {
     /// The packets that the probe stands for: one, or one for each ready endpoint of a service (none: nobody answers).
     ///
-    /// A finished pod stands for the addresses that it held last.
+    /// None either where an end is a finished pod: it holds no address, so nothing leaves or reaches it, and what its
+    /// status still names may be another pod's by now.
     pub fn packets(&self, cluster: &Cluster) -> Result<Vec<Packet>, Unresolved> {
         let from = self.in_family(&self.from, addresses(cluster, &self.from)?)?;
         if let End::Service(name) = &self.to {
             return self.service_packets(cluster, name, &from);
         }
         let to = self.in_family(&self.to, addresses(cluster, &self.to)?)?;
+        if from.is_empty() || to.is_empty() {
+            return Ok(Vec::new());
+        }
         let (src, dst) = [Family::V4, Family::V6]
             .into_iter()
             .find_map(|family| Some((first(&from, family)?, first(&to, family)?)))
@@ -46,7 +50,7 @@ impl Probe {
 
     /// The addresses that the probe's `family` leaves.
     fn in_family(&self, end: &End, mut addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Unresolved> {
-        let Some(family) = self.family else { return Ok(addresses) };
+        let Some(family) = self.family.filter(|_| !addresses.is_empty()) else { return Ok(addresses) };
         addresses.retain(|address| Family::of(*address) == family);
         if addresses.is_empty() {
             let number = if family == Family::V4 { 4 } else { 6 };
@@ -96,14 +100,15 @@ fn ready(slice: &EndpointSlice, port_name: &str, probe: &Probe) -> Vec<(IpAddr, 
     ready.flat_map(|endpoint| endpoint.addresses.iter().map(move |address| (*address, port))).collect()
 }
 
+/// The addresses of an end, of which the first of a family counts. Only a finished pod has none.
 fn addresses(cluster: &Cluster, end: &End) -> Result<Vec<IpAddr>, Unresolved> {
     let addresses = match end {
         End::Address(address) => Some(vec![*address]),
-        End::Pod(name) => cluster.pods.get(name).map(|pod| pod.addresses.clone()),
-        End::Node(name) => cluster
-            .nodes
-            .get(name)
-            .map(|node| [node.ipv4, node.ipv6].into_iter().flatten().map(|net| net.addr()).collect()),
+        End::Pod(name) => match cluster.pods.get(name) {
+            Some(pod) if pod.finished => return Ok(Vec::new()),
+            pod => pod.map(|pod| pod_addresses(cluster, pod)),
+        },
+        End::Node(name) => cluster.nodes.get(name).map(|node| node_addresses(node).collect()),
         End::Service(_) => None,
     };
     match addresses {
@@ -111,6 +116,16 @@ fn addresses(cluster: &Cluster, end: &End) -> Result<Vec<IpAddr>, Unresolved> {
         Some(addresses) if addresses.is_empty() => Err(Unresolved::NoAddress(end.clone())),
         Some(addresses) => Ok(addresses),
     }
+}
+
+/// A host-network pod's are its node's, whatever its status has of them so far.
+fn pod_addresses(cluster: &Cluster, pod: &Pod) -> Vec<IpAddr> {
+    let node = cluster.nodes.get(&pod.node).filter(|_| pod.host_network);
+    node.into_iter().flat_map(|node| node_addresses(node)).chain(pod.addresses.iter().copied()).collect()
+}
+
+fn node_addresses(node: &Node) -> impl Iterator<Item = IpAddr> + use<> {
+    [node.ipv4, node.ipv6].into_iter().flatten().map(|net| net.addr())
 }
 
 fn first(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {

@@ -67,6 +67,9 @@ impl<'a> Planner<'a> {
             return Err(format!("the lab has no Services: nobody translates the address of {name}"));
         }
         let packets = probe.packets(&self.lab.cluster).map_err(|why| why.to_string())?;
+        if packets.is_empty() {
+            return Err("an end is a finished pod, which has no address".into());
+        }
         let &[Packet { src: IpAddr::V4(src), dst: IpAddr::V4(dst), .. }] = packets.as_slice() else {
             return Err("the lab is IPv4 alone".into());
         };
