@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -213,6 +213,29 @@ fn bad_input_exits_2_and_prints_nothing_on_stdout() {
 }
 
 #[test]
+#[test]
+fn a_reader_that_has_gone_is_no_error_and_a_full_disk_is() {
+    let files = Files::new(WORLD, "- {from: x/b, to: x/a, proto: TCP, port: 81, expect: allow}\n");
+    let path = |name: &str| files.0.path().join(name);
+    let run = |stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_margay"));
+        command
+            .args(["check", "--manifests"])
+            .arg(path("manifests"))
+            .arg("--probes")
+            .arg(path("probes.yaml"));
+        let output =
+            command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(run(writer.into()), (Some(1), String::new()));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let (code, stderr) = run(full.into());
+    assert!(code == Some(2) && stderr.starts_with("margay: cannot write to stdout: "), "{stderr}");
+}
+
 fn people_get_a_table_and_a_summary() {
     let files = Files::new(WORLD, "- {from: x/b, to: x/a, proto: TCP, port: 81, expect: allow}\n");
     let path = |name: &str| files.0.path().join(name).to_str().unwrap().to_owned();

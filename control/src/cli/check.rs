@@ -1,6 +1,5 @@
 //! `margay check`: what policy says of probes, without a gateway.
 
-use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,6 +7,7 @@ use anyhow::Context;
 use margay_control::check::{self, Answer, Half};
 use margay_control::probe::{self, Expect};
 
+use super::table::table;
 use super::{Manifests, Output};
 
 /// Say which probes the policies in a directory of manifests would allow
@@ -30,31 +30,16 @@ impl Check {
         let probes = probe::load(&self.probes)?;
         let cluster = self.manifests.load()?;
         let answers = check::check(&cluster, &probes).with_context(|| self.probes.display().to_string())?;
-        let mut out = BufWriter::new(io::stdout().lock());
-        match self.output {
-            Output::Json => {
-                serde_json::to_writer_pretty(&mut out, &answers)?;
-                writeln!(out)?;
-            }
-            Output::Table => table(&mut out, &answers)?,
-        }
-        out.flush()?;
+        self.output.print(&answers, |answers| text(answers))?;
         Ok(ExitCode::from(u8::from(!answers.iter().all(Answer::agrees))))
     }
 }
 
-fn table(out: &mut impl Write, answers: &[Answer]) -> io::Result<()> {
-    let header =
-        ["FROM", "TO", "PROTO", "PORT", "VERDICT", "EXPECT", "EGRESS", "INGRESS", ""].map(str::to_owned);
-    let rows: Vec<[String; 9]> = std::iter::once(header).chain(answers.iter().map(row)).collect();
-    let widths: [usize; 9] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
+fn text(answers: &[Answer]) -> String {
+    let header = ["FROM", "TO", "PROTO", "PORT", "VERDICT", "EXPECT", "EGRESS", "INGRESS", ""];
     let wrong = answers.iter().filter(|answer| !answer.agrees()).count();
-    writeln!(out, "{} probes, {wrong} not as expected", answers.len())
+    let table = table(header, answers.iter().map(row));
+    format!("{table}{} probes, {wrong} not as expected\n", answers.len())
 }
 
 fn row(answer: &Answer) -> [String; 9] {

@@ -6,14 +6,18 @@ mod replay;
 mod routes;
 mod run;
 mod status;
+mod table;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use margay_control::manifest;
 use margay_control::state::Cluster;
+use serde::Serialize;
 
 /// Exit code for input that cannot be used: arguments (clap's own code), files, objects' absence.
 pub(crate) const BAD_INPUT: u8 = 2;
@@ -58,6 +62,25 @@ pub(crate) enum Output {
     #[default]
     Table,
     Json,
+}
+
+impl Output {
+    /// Writes a result to stdout, as JSON or as `text` tells it. A reader that has gone (`| head`) has what it wanted.
+    pub(crate) fn print<T: Serialize>(
+        self,
+        result: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        let text = match self {
+            Self::Json => serde_json::to_string_pretty(result)? + "\n",
+            Self::Table => text(result),
+        };
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.context("cannot write to stdout"),
+        }
+    }
 }
 
 /// Where a command without a running gateway finds the cluster's objects.

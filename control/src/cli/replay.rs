@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use margay_control::config::Config;
-use margay_control::replay::{GivenNeighbour, Input, World, replay};
+use margay_control::replay::{Fate, GivenNeighbour, Input, World, replay};
 
+use super::table::table;
 use super::{Manifests, Output};
 
 /// Run captures through a node's packet function and say what becomes of each frame
@@ -41,10 +42,11 @@ impl Replay {
         let inputs = self.inputs.iter().map(|input| Input::open(input)).collect::<Result<Vec<_>, _>>()?;
         let world = World::new(self.manifests.load()?, &self.node, &config, &self.neighbours)?;
         let fates = replay(&world, &inputs, &self.out)?;
-        match self.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&fates)?),
-            Output::Table => fates.iter().for_each(|f| println!("{} {}: {}", f.input, f.frame, f.fate)),
-        }
+        self.output.print(&fates, |fates| table(["IN", "FRAME", "FATE"], fates.iter().map(row)))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn row(fate: &Fate) -> [String; 3] {
+    [fate.input.clone(), fate.frame.to_string(), fate.fate.clone()]
 }

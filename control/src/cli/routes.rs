@@ -1,10 +1,10 @@
 //! `margay routes`: the forwarding table that a directory of manifests gives a node.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use margay_control::compile::routes::{ClusterRoute, table};
+use margay_control::compile::routes::{self, ClusterRoute};
 
+use super::table::table;
 use super::{Manifests, Output};
 
 /// Print a node's forwarding table
@@ -23,35 +23,14 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let table = table(&self.manifests.load()?, &self.node)?;
+        let table = routes::table(&self.manifests.load()?, &self.node)?;
         for (dst, node, why) in &table.missing {
             eprintln!("margay: no route to {dst} on node {node}: {why}");
         }
-        match self.output {
-            Output::Table => print!("{}", columns(&table.routes)),
-            Output::Json => println!("{}", serde_json::to_string_pretty(&table.routes)?),
-        }
+        let header = ["DESTINATION", "KIND", "NODE", "VIA", "TUNNEL", "POOL"];
+        self.output.print(&table.routes, |routes| self::table(header, routes.iter().map(cells)))?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Left-aligned columns, each as wide as its widest cell.
-fn columns(routes: &[ClusterRoute]) -> String {
-    let header = ["DESTINATION", "KIND", "NODE", "VIA", "TUNNEL", "POOL"].map(str::to_owned);
-    let rows: Vec<[String; 6]> = std::iter::once(header).chain(routes.iter().map(cells)).collect();
-    let widths: [usize; 6] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            // Writing to a String cannot fail.
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 fn cells(route: &ClusterRoute) -> [String; 6] {

@@ -32,10 +32,7 @@ impl Status {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(admin::status(&socket))?;
-        match self.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-            Output::Table => print!("{}", text(&report)),
-        }
+        self.output.print(&report, text)?;
         if report.ready {
             return Ok(ExitCode::SUCCESS);
         }
@@ -127,8 +124,14 @@ fn port_line(port: &Port) -> String {
 
 fn traffic_lines(traffic: &Traffic) -> Vec<String> {
     let mut lines = vec![format!(
-        "  rx {} ({} B), forwarded {}, tx {} ({} B), answered {}",
-        traffic.rx, traffic.rx_bytes, traffic.forwarded, traffic.tx, traffic.tx_bytes, traffic.answered
+        "  rx {} ({} B), forwarded {}, tx {} ({} B), lost {}, answered {}",
+        traffic.rx,
+        traffic.rx_bytes,
+        traffic.forwarded,
+        traffic.tx,
+        traffic.tx_bytes,
+        traffic.tx_lost,
+        traffic.answered
     )];
     if !traffic.drops.is_empty() {
         let drops: Vec<String> =
