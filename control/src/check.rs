@@ -1,11 +1,13 @@
 //! What policy says of each probe's first packet, by the compiler and the classifier that workers run.
 
+use std::path::Path;
+
 use margay_flowtable::classify::{Decision, Tuple, classify};
 use margay_flowtable::{Endpoints, Verdict};
 use serde::Serialize;
 
 use crate::compile;
-use crate::probe::{Expect, Given, Packet, Probe, Unresolved};
+use crate::probe::{Expect, Given, Packet, Probe, ProbeFileError, Unresolved};
 use crate::state::Cluster;
 
 /// Source port of a probe that names none: the first ephemeral one (IANA).
@@ -64,8 +66,14 @@ fn spoken(verdict: Verdict) -> Expect {
 #[error("line {line}: {why}")]
 pub struct Unanswerable {
     pub line: usize,
-    #[source]
     pub why: Unresolved,
+}
+
+impl Unanswerable {
+    /// As an error of the file that the probe is from.
+    pub fn in_file(self, file: &Path) -> ProbeFileError {
+        ProbeFileError::Wrong { file: file.to_owned(), line: self.line, why: self.why.to_string() }
+    }
 }
 
 /// Answers the probes in their order, with every pod of the cluster taken as served.

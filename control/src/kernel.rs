@@ -33,9 +33,9 @@ pub type NeighbourKey = (u32, IpAddr);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot open a netlink socket: {0}")]
-    Open(#[from] io::Error),
-    #[error("cannot read the kernel's {what} over netlink: {source}")]
-    Dump { what: &'static str, source: rtnetlink::Error },
+    Open(io::Error),
+    #[error("cannot read the kernel's {what} over netlink: {error}")]
+    Dump { what: &'static str, error: rtnetlink::Error },
     #[error("the netlink socket for notifications is closed")]
     Closed,
 }
@@ -77,9 +77,10 @@ impl Mirror {
             MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
-        ])?;
+        ])
+        .map_err(Error::Open)?;
         tokio::spawn(notifications);
-        let (connection, requests, _) = rtnetlink::new_connection()?;
+        let (connection, requests, _) = rtnetlink::new_connection().map_err(Error::Open)?;
         tokio::spawn(connection);
         let mut mirror = Self {
             kernel: Kernel::default(),
@@ -227,7 +228,7 @@ impl Mirror {
     }
 
     async fn read_all(&mut self) -> Result<(), Error> {
-        let dump = |what| move |source| Error::Dump { what, source };
+        let dump = |what| move |error| Error::Dump { what, error };
         let links: Vec<_> =
             self.requests.link().get().execute().try_collect().await.map_err(dump("links"))?;
         let addresses: Vec<_> =
@@ -262,7 +263,7 @@ impl Mirror {
             request.header.address_family = family;
             let mut dump = self.requests.route().get(request).execute();
             while let Some(route) =
-                dump.try_next().await.map_err(|source| Error::Dump { what: "routes", source })?
+                dump.try_next().await.map_err(|error| Error::Dump { what: "routes", error })?
             {
                 routes.extend(message::route(&route));
             }

@@ -77,15 +77,11 @@ pub struct Given {
     pub port: Value,
 }
 
-/// A probe file that cannot be used.
+/// A probe file that cannot be used. Displays as `FILE:LINE: reason`.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeFileError {
     #[error("{}: cannot be read: {error}", file.display())]
-    Unreadable {
-        file: PathBuf,
-        #[source]
-        error: io::Error,
-    },
+    Unreadable { file: PathBuf, error: io::Error },
     #[error("{}:{line}: {why}", file.display())]
     Wrong { file: PathBuf, line: usize, why: String },
 }

@@ -192,7 +192,7 @@ fn bad_input_exits_2_and_prints_nothing_on_stdout() {
         ("- {from: x/a}\n", "probes.yaml:1: "),
         (
             &*format!("{good}- {{from: x/a, to: x/nobody, proto: TCP, port: 1}}\n"),
-            "line 2: x/nobody is not in the manifests",
+            "probes.yaml:2: x/nobody is not in the manifests",
         ),
         ("- {from: x/a, to: 'svc:x/none', proto: TCP, port: 1}\n", "svc:x/none is not in the manifests"),
         ("- {from: x/a, to: 'node:none', proto: TCP, port: 1}\n", "node:none is not in the manifests"),
@@ -209,10 +209,10 @@ fn bad_input_exits_2_and_prints_nothing_on_stdout() {
     let files = Files::new(WORLD, good);
     let (code, _, stderr) = check(Path::new("/nonexistent"), &files.0.path().join("probes.yaml"));
     assert!(code == Some(2) && stderr.contains("/nonexistent"), "{stderr}");
+    assert_eq!(stderr.matches("No such file").count(), 1, "{stderr}");
     assert_eq!(margay(&["--manifests", "x"]).status.code(), Some(2));
 }
 
-#[test]
 #[test]
 fn a_reader_that_has_gone_is_no_error_and_a_full_disk_is() {
     let files = Files::new(WORLD, "- {from: x/b, to: x/a, proto: TCP, port: 81, expect: allow}\n");
@@ -236,6 +236,7 @@ fn a_reader_that_has_gone_is_no_error_and_a_full_disk_is() {
     assert!(code == Some(2) && stderr.starts_with("margay: cannot write to stdout: "), "{stderr}");
 }
 
+#[test]
 fn people_get_a_table_and_a_summary() {
     let files = Files::new(WORLD, "- {from: x/b, to: x/a, proto: TCP, port: 81, expect: allow}\n");
     let path = |name: &str| files.0.path().join(name).to_str().unwrap().to_owned();

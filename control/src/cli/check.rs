@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use margay_control::check::{self, Answer, Half};
 use margay_control::probe::{self, Expect};
 
@@ -29,7 +28,7 @@ impl Check {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let probes = probe::load(&self.probes)?;
         let cluster = self.manifests.load()?;
-        let answers = check::check(&cluster, &probes).with_context(|| self.probes.display().to_string())?;
+        let answers = check::check(&cluster, &probes).map_err(|error| error.in_file(&self.probes))?;
         self.output.print(&answers, |answers| text(answers))?;
         Ok(ExitCode::from(u8::from(!answers.iter().all(Answer::agrees))))
     }

@@ -12,8 +12,8 @@ use super::{Config, Uplink};
 /// Why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}: cannot read the configuration: {source}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: cannot read the configuration: {error}", path.display())]
+    Read { path: PathBuf, error: std::io::Error },
     /// `line` and `column` count from 1.
     #[error("{}:{line}:{column}: {reason}", path.display())]
     Invalid { path: PathBuf, line: usize, column: usize, reason: String },
@@ -23,7 +23,7 @@ impl Config {
     /// Reads and checks the file. A relative `source.directory` is taken from the file's own directory.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let text =
-            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+            std::fs::read_to_string(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
         let mut config = Self::parse(path, &text)?;
         if let (Some(directory), Some(base)) = (&mut config.source.directory, path.parent()) {
             *directory = base.join(&*directory);

@@ -18,7 +18,6 @@ use crate::state::Cluster;
 #[error("cannot read the manifest directory {}: {error}", path.display())]
 pub struct Unlistable {
     path: PathBuf,
-    #[source]
     error: io::Error,
 }
 

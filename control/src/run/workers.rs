@@ -22,8 +22,8 @@ const RETRY: Duration = Duration::from_millis(1);
 pub enum Error {
     #[error("workers.cores: there is no core {core} for this process; it has {available:?}")]
     NoCore { core: usize, available: Vec<usize> },
-    #[error("cannot start worker {index}: {source}")]
-    Spawn { index: usize, source: io::Error },
+    #[error("cannot start worker {index}: {error}")]
+    Spawn { index: usize, error: io::Error },
     #[error("worker {0} has ended: it panicked, and its message stands above")]
     Ended(usize),
 }
@@ -85,7 +85,7 @@ impl Workers {
                 reader: shared.publisher.reader(),
             });
             let handle = worker::spawn(worker, Some(*core), idle);
-            handles.push(handle.map_err(|source| Error::Spawn { index, source })?);
+            handles.push(handle.map_err(|error| Error::Spawn { index, error })?);
         }
         Ok(Self { handles, cores, exchange: Arc::clone(shared.exchange), returned: Vec::new() })
     }
