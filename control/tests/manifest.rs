@@ -308,6 +308,26 @@ fn calicos_objects_are_read_in_both_their_forms() {
 }
 
 #[test]
+fn one_object_in_both_api_groups_is_one_unless_they_differ() {
+    let pool = |version: &str, spec: &str| {
+        format!(
+            "apiVersion: {version}\nkind: IPPool\nmetadata: {{name: p}}\nspec: {{cidr: 10.0.0.0/8{spec}}}\n"
+        )
+    };
+    let old = pool("crd.projectcalico.org/v1", "");
+    let new = pool("projectcalico.org/v3", ", ipipMode: Never");
+    let (cluster, problems) = load(&[("1.yaml", &old), ("2.yaml", &new)]);
+    assert_eq!((cluster.ip_pools.len(), problems), (1, vec![]));
+    for second in [old.clone(), pool("projectcalico.org/v3", ", ipipMode: Always")] {
+        let (_, problems) = load(&[("1.yaml", &old), ("2.yaml", &second)]);
+        assert!(
+            problems[0].starts_with("2.yaml:1: IPPool p: is already defined at 1.yaml:1"),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
 fn an_affinity_on_its_way_out_is_void() {
     for spec in [
         "state: pending",

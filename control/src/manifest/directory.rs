@@ -155,24 +155,29 @@ impl File {
 
 /// The files of a directory on their way to one set of objects.
 #[derive(Default)]
-struct Merge {
-    objects: BTreeMap<Id, (Object, Option<Place>)>,
+struct Merge<'a> {
+    /// With where it was found; an object that stays in force from before was not.
+    objects: BTreeMap<Id, (Object, Option<&'a Found>)>,
     problems: Vec<Problem>,
     unknown_kinds: BTreeSet<(String, String)>,
 }
 
-impl Merge {
+impl<'a> Merge<'a> {
     /// Takes what is valid in a file. An object that says what it said before keeps its allocation, so that what is
     /// compiled from it can be kept too.
-    fn take(&mut self, parsed: &Parsed, before: &BTreeMap<Id, Object>) {
-        for Found { id, place, object } in &parsed.objects {
+    fn take(&mut self, parsed: &'a Parsed, before: &BTreeMap<Id, Object>) {
+        for found in &parsed.objects {
+            let Found { id, place, object, .. } = found;
             if let Some((_, first)) = self.objects.get(id) {
-                let first = first.clone().unwrap_or_else(|| place.clone());
-                self.problems.push(Problem::new(place.clone(), Some(id.clone()), Reason::Duplicate(first)));
+                let first = first.unwrap_or(found);
+                if !found.is_other_form_of(first) {
+                    let reason = Reason::Duplicate(first.place.clone());
+                    self.problems.push(Problem::new(place.clone(), Some(id.clone()), reason));
+                }
                 continue;
             }
             let object = before.get(id).filter(|known| *known == object).unwrap_or(object);
-            self.objects.insert(id.clone(), (object.clone(), Some(place.clone())));
+            self.objects.insert(id.clone(), (object.clone(), Some(found)));
         }
     }
 

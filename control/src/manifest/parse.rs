@@ -18,8 +18,16 @@ pub(super) struct Parsed {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) id: Id,
+    pub(super) api_version: String,
     pub(super) place: Place,
     pub(super) object: Object,
+}
+
+impl Found {
+    /// Whether it says the same in another API version, as Calico's objects stand in two API groups of one cluster.
+    pub(super) fn is_other_form_of(&self, other: &Self) -> bool {
+        self.api_version != other.api_version && self.object == other.object
+    }
 }
 
 /// Reads the objects of a text. An object that is not valid becomes a problem, and the others stand; a text that is
@@ -66,7 +74,7 @@ impl Parsed {
             }
         };
         match read(node, (api_version, kind), &id) {
-            Ok(object) => self.objects.push(Found { id, place, object }),
+            Ok(object) => self.objects.push(Found { id, api_version: api_version.to_owned(), place, object }),
             Err(invalid) => {
                 let (place, reason) = at_fault(invalid);
                 self.problems.push(Problem::new(place, Some(id), reason));
