@@ -328,6 +328,14 @@ fn one_object_in_both_api_groups_is_one_unless_they_differ() {
 }
 
 #[test]
+fn an_affinity_without_state_counts_as_confirmed() {
+    let text = "apiVersion: crd.projectcalico.org/v1\nkind: BlockAffinity\nmetadata: {name: a}\n\
+                spec: {cidr: 10.65.0.0/26, node: n}\n";
+    let (cluster, problems) = load(&[("a.yaml", text)]);
+    assert!(!cluster.block_affinities["a"].void, "{problems:?}");
+}
+
+#[test]
 fn an_affinity_on_its_way_out_is_void() {
     for spec in [
         "state: pending",

@@ -95,7 +95,8 @@ pub(super) fn block_affinity(object: Resource<BlockAffinitySpec>) -> Result<Bloc
         Some(Flag::Text(text)) => text == "true",
         None => false,
     };
-    let is_confirmed = spec.state.as_deref() == Some("confirmed");
+    // Calico always writes the state; one written by hand without it is meant as it stands.
+    let is_confirmed = matches!(spec.state.as_deref(), None | Some("" | "confirmed"));
     let is_host = matches!(spec.kind.as_deref(), None | Some("" | "host"));
     Ok(BlockAffinity {
         cidr: validate::cidr(&Field::Root.key("spec").key("cidr"), &spec.cidr)?,

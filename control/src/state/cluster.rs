@@ -166,7 +166,8 @@ pub struct IpPool {
 pub struct BlockAffinity {
     pub cidr: IpNet,
     pub node: String,
-    /// `spec.deleted` is "true", or the state is not confirmed.
+    /// `spec.deleted` is "true", the state is another than confirmed (which a missing one counts as), or the type is not
+    /// host.
     pub void: bool,
 }
 
