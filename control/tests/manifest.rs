@@ -121,6 +121,8 @@ fn other_kinds_are_validated_too() {
         ),
         ("apiVersion: v1\nkind: Pod\nmetadata:\n  namespace: x", 3, "metadata.name: is required"),
         ("apiVersion: v1\nkind: Namespace\nmetadata: {name: A}", 3, "metadata.name: \"A\" is not a name"),
+        ("apiVersion: v1\nkind: List\nitems: {a: b}", 3, "items: is not a list of objects"),
+        ("apiVersion: v1\nkind: PodList\nitems: none", 3, "items: is not a list of objects"),
         (
             "apiVersion: v1\nkind: Node\nmetadata:\n  name: n\n  annotations:\n    projectcalico.org/IPv4Address: fd00::1",
             6,
@@ -324,6 +326,18 @@ fn one_object_in_both_api_groups_is_one_unless_they_differ() {
             problems[0].starts_with("2.yaml:1: IPPool p: is already defined at 1.yaml:1"),
             "{problems:?}"
         );
+    }
+}
+
+#[test]
+fn a_list_without_items_is_empty() {
+    for text in [
+        "apiVersion: v1\nkind: List",
+        "apiVersion: v1\nkind: List\nitems:",
+        "apiVersion: v1\nkind: PodList\nitems: []",
+    ] {
+        let (cluster, problems) = load(&[("a.yaml", text)]);
+        assert_eq!((cluster, problems), (Cluster::default(), vec![]), "{text}");
     }
 }
 

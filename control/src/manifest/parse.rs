@@ -57,9 +57,11 @@ impl Parsed {
             let reason = Reason::NotAnObject(format!("it has no `{missing}`"));
             return self.problems.push(Problem::new(place, None, reason));
         };
-        if let (Some(of_items), Some(items)) = (kind.strip_suffix("List"), node.get("items")) {
+        if let Some(of_items) = kind.strip_suffix("List")
+            && (node.get("items").is_some() || (api_version, kind) == ("v1", "List"))
+        {
             let of_items = (!of_items.is_empty()).then_some((api_version, of_items));
-            return items.items().into_iter().flatten().for_each(|item| self.visit(item, of_items, file));
+            return self.visit_items(node, of_items, file);
         }
         let Some(known) = Kind::of(api_version, kind) else {
             let reason = Reason::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() };
@@ -80,6 +82,17 @@ impl Parsed {
                 self.problems.push(Problem::new(place, Some(id), reason));
             }
         }
+    }
+
+    /// A list without items, or with null as Go writes an empty slice, is an empty one.
+    fn visit_items(&mut self, list: Node<'_>, of_list: Option<Type<'_>>, file: &Place) {
+        let Some(items) = list.get("items").filter(|items| !items.is_null()) else { return };
+        if let Some(items) = items.items() {
+            return items.for_each(|item| self.visit(item, of_list, file));
+        }
+        let invalid = Field::Root.key("items").invalid("is not a list of objects");
+        let place = file.at(list.line_of(&invalid.field));
+        self.problems.push(Problem::new(place, None, Reason::Invalid(invalid)));
     }
 }
 

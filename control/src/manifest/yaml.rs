@@ -74,6 +74,10 @@ impl<'n> Node<'n> {
         self.0.data.as_mapping_get(key).map(Node)
     }
 
+    pub(crate) fn is_null(self) -> bool {
+        self.0.data.is_null()
+    }
+
     pub(crate) fn as_str(self) -> Option<&'n str> {
         self.0.data.as_str()
     }
