@@ -119,8 +119,12 @@ fn other_kinds_are_validated_too() {
             8,
             "Pod default/a: spec.containers[0].ports[0].containerPort: 70000",
         ),
-        ("apiVersion: v1\nkind: Pod\nmetadata:\n  namespace: x", 3, "metadata.name: is required"),
-        ("apiVersion: v1\nkind: Namespace\nmetadata: {name: A}", 3, "metadata.name: \"A\" is not a name"),
+        ("apiVersion: v1\nkind: Pod\nmetadata:\n  namespace: x", 3, "Pod: metadata.name: is required"),
+        (
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: A}",
+            3,
+            "Namespace: metadata.name: \"A\" is not a name",
+        ),
         ("apiVersion: v1\nkind: List\nitems: {a: b}", 3, "items: is not a list of objects"),
         ("apiVersion: v1\nkind: PodList\nitems: none", 3, "items: is not a list of objects"),
         (

@@ -67,19 +67,19 @@ impl Parsed {
             let reason = Reason::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() };
             return self.problems.push(Problem::new(place, None, reason));
         };
-        let at_fault = |invalid: Invalid| (file.at(node.line_of(&invalid.field)), Reason::Invalid(invalid));
+        let at_fault = |invalid: &Invalid| file.at(node.line_of(&invalid.field));
         let id = match identify(node, known) {
             Ok(id) => id,
             Err(invalid) => {
-                let (place, reason) = at_fault(invalid);
-                return self.problems.push(Problem::new(place, None, reason));
+                let place = at_fault(&invalid);
+                return self.problems.push(Problem::new(place, None, Reason::Unnamed(known, invalid)));
             }
         };
         match read(node, (api_version, kind), &id) {
             Ok(object) => self.objects.push(Found { id, api_version: api_version.to_owned(), place, object }),
             Err(invalid) => {
-                let (place, reason) = at_fault(invalid);
-                self.problems.push(Problem::new(place, Some(id), reason));
+                let place = at_fault(&invalid);
+                self.problems.push(Problem::new(place, Some(id), Reason::Invalid(invalid)));
             }
         }
     }

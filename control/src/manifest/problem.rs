@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Id;
+use super::{Id, Kind};
 
 /// Something in a manifest that is not in force as written. Displays as `FILE:LINE: OBJECT: reason`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,10 @@ pub enum Reason {
     #[error("is no Kubernetes object: {0}")]
     NotAnObject(String),
     #[error("{0}")]
-    Invalid(#[from] Invalid),
+    Invalid(Invalid),
+    /// An object whose name or namespace is not one.
+    #[error("{0}: {1}")]
+    Unnamed(Kind, Invalid),
     #[error("is already defined at {0}; that one stands, remove one of them")]
     Duplicate(Place),
     #[error("{kind} of {api_version} is not a kind that Margay reads: skipped")]
