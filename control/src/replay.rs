@@ -4,7 +4,7 @@
 mod captures;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{PortId, Snapshot};
 use serde::Serialize;
+
+use captures::Record;
 
 pub use captures::Input;
 pub use world::{GivenNeighbour, World, WorldError};
@@ -49,8 +51,10 @@ pub struct Fate {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    #[error("no port {name} on this node; there are {known}")]
+    #[error("--in {name}: no such port on this node; there are {known}")]
     UnknownPort { name: String, known: String },
+    #[error("--in {0} is given twice: merge the captures of a port (mergecap) and give it once")]
+    PortTwice(String),
     #[error("{}: {error}", path.display())]
     Write { path: PathBuf, error: io::Error },
     #[error("{0}: frame {1} of {2} bytes is longer than a replay takes")]
@@ -72,21 +76,14 @@ struct Replay {
     swept: u64,
 }
 
+/// A frame with the port that it comes in by, the input that it is from, and its position there.
+type Arrival<'a> = (&'a Record, PortId, &'a Input, usize);
+
 /// Runs the inputs, merged by time stamp, through the node's packet function. Writes `out/PORT.pcap` for each port.
 pub fn replay(world: &World, inputs: &[Input], out: &Path) -> Result<Vec<Fate>, ReplayError> {
+    let records = merge(world, inputs)?;
+    // What was there is overwritten from here on.
     let mut replay = Replay::new(world, out)?;
-    let mut records = Vec::new();
-    for input in inputs {
-        let Some(port) = world.port(&input.port) else {
-            return Err(ReplayError::UnknownPort {
-                name: input.port.clone(),
-                known: world.port_names().join(", "),
-            });
-        };
-        records.extend(input.records.iter().enumerate().map(|(frame, record)| (record, port, input, frame)));
-    }
-    // Stable: frames of one moment keep the order of the command line.
-    records.sort_by_key(|(record, ..)| record.time);
     let mut fates = Vec::with_capacity(records.len());
     for (record, port, input, frame) in records {
         let fate = replay
@@ -96,6 +93,27 @@ pub fn replay(world: &World, inputs: &[Input], out: &Path) -> Result<Vec<Fate>, 
     }
     replay.finish(world, out)?;
     Ok(fates)
+}
+
+/// The frames of all inputs in order of time, each with its port, input and position.
+fn merge<'a>(world: &World, inputs: &'a [Input]) -> Result<Vec<Arrival<'a>>, ReplayError> {
+    let mut seen = BTreeSet::new();
+    let mut arrivals = Vec::new();
+    for input in inputs {
+        let Some(port) = world.port(&input.port) else {
+            return Err(ReplayError::UnknownPort {
+                name: input.port.clone(),
+                known: world.port_names().join(", "),
+            });
+        };
+        if !seen.insert(port) {
+            return Err(ReplayError::PortTwice(input.port.clone()));
+        }
+        arrivals.extend(input.records.iter().enumerate().map(|(frame, record)| (record, port, input, frame)));
+    }
+    // Stable: frames of one moment keep the order of the command line.
+    arrivals.sort_by_key(|(record, ..)| record.time);
+    Ok(arrivals)
 }
 
 /// Where a port's output goes.

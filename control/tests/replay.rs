@@ -43,6 +43,27 @@ fn replay(case: &Path, out: &Path) -> Value {
     serde_json::from_slice(&run.stdout).expect("JSON alone on stdout")
 }
 
+#[test]
+fn inputs_that_cannot_be_used_leave_the_output_alone() {
+    let case = Path::new(CASES).join("decap_tcp_ipip_b1");
+    let given = "uplink0=in-uplink0.pcap";
+    let out = tempfile::tempdir().unwrap();
+    let kept = out.path().join("uplink0.pcap");
+    fs::write(&kept, "kept").unwrap();
+    for (inputs, expected) in [
+        (vec![given, "nowhere=in-uplink0.pcap"], "nowhere: no such port"),
+        (vec![given, given], "uplink0 is given twice"),
+    ] {
+        let inputs = inputs.iter().flat_map(|input| ["--in", input]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_margay"));
+        command.current_dir(&case).args(["replay", "--manifests", "../manifests", "--node", "gw-a", "--out"]);
+        let run = command.arg(out.path()).args(inputs).output().unwrap();
+        let stderr = String::from_utf8(run.stderr).unwrap();
+        assert!(run.status.code() == Some(2) && stderr.contains(expected), "{stderr}");
+        assert_eq!(fs::read(&kept).unwrap(), b"kept");
+    }
+}
+
 /// What was sent, by port name without its namespace.
 fn captures(out: &Path) -> BTreeMap<String, Vec<Vec<u8>>> {
     let mut found = BTreeMap::new();
