@@ -48,11 +48,14 @@ fn inputs_that_cannot_be_used_leave_the_output_alone() {
     let case = Path::new(CASES).join("decap_tcp_ipip_b1");
     let given = "uplink0=in-uplink0.pcap";
     let out = tempfile::tempdir().unwrap();
-    let kept = out.path().join("uplink0.pcap");
+    let (kept, pcapng) = (out.path().join("uplink0.pcap"), out.path().join("in.pcapng"));
     fs::write(&kept, "kept").unwrap();
+    fs::write(&pcapng, [0x0a, 0x0d, 0x0d, 0x0a, 0x1c, 0, 0, 0]).unwrap();
+    let pcapng = format!("uplink0={}", pcapng.display());
     for (inputs, expected) in [
         (vec![given, "nowhere=in-uplink0.pcap"], "nowhere: no such port"),
         (vec![given, given], "uplink0 is given twice"),
+        (vec![&pcapng], "editcap -F pcap"),
     ] {
         let inputs = inputs.iter().flat_map(|input| ["--in", input]);
         let mut command = Command::new(env!("CARGO_BIN_EXE_margay"));

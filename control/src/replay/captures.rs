@@ -1,12 +1,15 @@
 //! Input captures: pcap files of Ethernet frames.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pcap_file::DataLink;
 use pcap_file::pcap::PcapReader;
+
+/// How a pcapng file begins: the block type of a section header.
+const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 /// The frames that come in by one port.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub enum CaptureError {
     Form(String),
     #[error("{}: {error}", path.display())]
     Open { path: PathBuf, error: std::io::Error },
+    #[error("{}: is pcapng; a replay takes pcap: `editcap -F pcap {} OUT.pcap` converts it", .0.display(), .0.display())]
+    Pcapng(PathBuf),
     #[error("{}: record {record}: {error}", path.display())]
     Record { path: PathBuf, record: usize, error: pcap_file::PcapError },
     #[error("{}: link type {link:?}; a replay takes Ethernet", path.display())]
@@ -45,7 +50,10 @@ impl Input {
 
 fn read(path: &Path) -> Result<Vec<Record>, CaptureError> {
     let open = |error| CaptureError::Open { path: path.into(), error };
-    let file = BufReader::new(File::open(path).map_err(open)?);
+    let mut file = BufReader::new(File::open(path).map_err(open)?);
+    if file.fill_buf().map_err(open)?.starts_with(&PCAPNG) {
+        return Err(CaptureError::Pcapng(path.into()));
+    }
     read_pcap(path, file)
 }
 
