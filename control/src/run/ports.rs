@@ -206,18 +206,18 @@ impl Ports {
     ) -> Result<(Open, Vec<Box<dyn Port>>), String> {
         let id = self.free_id().ok_or_else(|| format!("there are {MAX_PORTS} ports already"))?;
         let spec = spec(id, ifindex, wanted, &config.xdp);
-        let opened = xdp.open_port(&spec).map_err(|error| error.to_string())?;
-        let queues = opened.ports.len();
-        let fill = self.fill_total(&config.xdp) + queues as u64 * u64::from(spec.rings.fill);
+        // Before the device is touched: a program that came and went would drop its packets at each try.
+        let queues = Xdp::queues(ifindex).map_err(|error| error.to_string())?;
+        let fill = self.fill_total(&config.xdp) + u64::from(queues) * u64::from(spec.rings.fill);
         if fill > u64::from(config.umem.frames) {
-            drop(opened);
-            let closed = xdp.close_port(ifindex).map_err(|error| error.to_string());
-            return closed.and(Err(format!(
+            return Err(format!(
                 "with its {queues} queues the FILL rings of all ports would hold {fill} frames, and the UMEM has {}: \
                  raise umem.frames, or lower xdp.uplink_rx or xdp.pod_rx",
                 config.umem.frames
-            )));
+            ));
         }
+        let opened = xdp.open_port(&spec).map_err(|error| error.to_string())?;
+        let queues = opened.ports.len();
         tracing::info!(
             port = wanted.name,
             device = wanted.device,

@@ -187,7 +187,7 @@ impl Xdp {
     }
 
     /// How many queues a device receives on: as many FILL rings its port would have. Leaves the device as it is.
-    pub fn queues(&self, ifindex: u32) -> Result<u32, SetupError> {
+    pub fn queues(ifindex: u32) -> Result<u32, SetupError> {
         Ok(Device::read(ifindex)?.queues)
     }
 
