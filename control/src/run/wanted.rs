@@ -1,5 +1,6 @@
 //! Which ports there should be: the configured uplinks, and the pods of this node.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -7,8 +8,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use sha1::{Digest, Sha1};
 
+use crate::compile::routes::local_pods;
 use crate::config::{Config, OnFailure, Pods, Uplink};
-use crate::state::{Cluster, Kernel, Name, Pod};
+use crate::state::{Cluster, Kernel, Name};
 
 /// Hex digits of the hash in the name of a pod's device.
 const HASH_DIGITS: usize = 11;
@@ -35,12 +37,21 @@ pub(super) fn wanted(config: &Config, node: &str, cluster: &Cluster, kernel: &Ke
         kernel.links.iter().map(|(index, link)| (link.name.as_str(), *index)).collect();
     let uplinks: Vec<Wanted> = config.uplink.iter().map(|uplink| of_uplink(uplink, &by_name)).collect();
     let is_uplink = |index: u32| uplinks.iter().any(|uplink| uplink.ifindex == Some(index));
+    // A pod on its way out may name an address that is another pod's by now, as the route is.
+    let own_addresses = LazyCell::new(|| {
+        let mut own: BTreeMap<&Name, Vec<IpAddr>> = BTreeMap::new();
+        for (address, pod) in local_pods(cluster, node) {
+            own.entry(pod).or_default().push(address);
+        }
+        own
+    });
     let pods = cluster.pods.iter().filter(|(_, pod)| pod.node == node && pod.is_endpoint());
     let pods: Vec<Wanted> = pods
-        .map(|(name, pod)| {
+        .map(|(name, _)| {
             let device = device_name(&config.pods.interface_prefix, name);
             let named = by_name.get(device.as_str()).copied();
-            let ifindex = named.or_else(|| routed(pod, kernel).filter(|index| !is_uplink(*index)));
+            let own = || own_addresses.get(name).map(Vec::as_slice).unwrap_or_default();
+            let ifindex = named.or_else(|| routed(own(), kernel).filter(|index| !is_uplink(*index)));
             of_pod(name, device, ifindex, &config.pods, kernel)
         })
         .collect();
@@ -82,14 +93,14 @@ fn of_pod(name: &Name, device: String, ifindex: Option<u32>, pods: &Pods, kernel
     }
 }
 
-/// The device that the kernel routes one of the pod's addresses to, alone: a subnet on a bridge is no pod's.
-fn routed(pod: &Pod, kernel: &Kernel) -> Option<u32> {
+/// The device that the kernel routes one of a pod's addresses to, alone: a subnet on a bridge is no pod's.
+fn routed(addresses: &[IpAddr], kernel: &Kernel) -> Option<u32> {
     let device = |address: &IpAddr| {
         let host = IpNet::from(*address);
         let routes = kernel.routes.iter().filter(|route| route.dst == host && route.gateway.is_none());
         routes.min_by_key(|route| route.metric).map(|route| route.ifindex)
     };
-    pod.addresses.iter().find_map(device).filter(|index| kernel.links.contains_key(index))
+    addresses.iter().find_map(device).filter(|index| kernel.links.contains_key(index))
 }
 
 #[cfg(test)]
@@ -97,7 +108,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::state::{Link, Route};
+    use crate::state::{Link, Pod, Route};
 
     fn link(name: &str) -> Link {
         Link { name: name.into(), mac: [2; 6], mtu: 1500, up: true, rx_queues: 1, tx_queues: 1 }
@@ -132,6 +143,8 @@ mod tests {
         cluster.pods.insert(Name::new("default", "bridged"), pod("here", "10.0.0.3"));
         cluster.pods.insert(Name::new("default", "leaky"), pod("here", "10.0.0.4"));
         cluster.pods.insert(Name::new("default", "elsewhere"), pod("there", "10.0.1.1"));
+        let leaving = Pod { terminating: true, ..(*pod("here", "10.0.0.2")).clone() };
+        cluster.pods.insert(Name::new("default", "leaving"), Arc::new(leaving));
         let host = Pod { host_network: true, ..(*pod("here", "192.0.2.1")).clone() };
         cluster.pods.insert(Name::new("default", "host"), Arc::new(host));
         let kernel = Kernel {
@@ -150,6 +163,7 @@ mod tests {
                 ("later", None),
                 (missing("bridged").as_str(), None),
                 (missing("leaky").as_str(), None),
+                (missing("leaving").as_str(), None),
                 ("calic440f455693", Some(2)),
                 ("veth7", Some(3)),
             ]
