@@ -58,7 +58,7 @@ enum Cmd {
         /// YAML list of {from, to, proto, port, expect}.
         #[arg(long)]
         probes: PathBuf,
-        #[arg(short, long, value_enum, default_value = "text")]
+        #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// Two zones: probes, throughput and latency through Margay, then the same two figures through the kernel.
@@ -111,9 +111,13 @@ struct Demo {
     margay: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+/// How results are printed on stdout.
+#[derive(Clone, Copy, Default, ValueEnum)]
 enum Output {
-    Text,
+    /// A table for people.
+    #[default]
+    #[value(alias = "text")]
+    Table,
     Json,
 }
 
@@ -203,7 +207,7 @@ fn status(name: &str) -> Result<ExitCode> {
 
 fn print_report(report: &Report, output: Output) -> Result<()> {
     match output {
-        Output::Text => print!("{report}"),
+        Output::Table => print!("{report}"),
         Output::Json => {
             let text = serde_json::to_string_pretty(report).context("cannot write the report as JSON")?;
             println!("{text}");
