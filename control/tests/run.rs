@@ -331,7 +331,7 @@ fn a_configuration_is_checked_without_a_gateway() {
             2,
             "m.toml:2:1: unknown key `nod`: did you mean `node`?",
         ),
-        ("source.directory = \"bad\"\nnode.name = \"gw\"", 2, "bad/pod.yaml:4: metadata.name"),
+        ("source.directory = \"bad\"\nnode.name = \"gw\"", 2, "bad/pod.yaml:4: Pod: metadata.name"),
     ];
     for directory in ["all", "bad"] {
         fs::create_dir(home.path().join(directory)).unwrap();
