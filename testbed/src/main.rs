@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -160,14 +162,14 @@ fn bring_up(Up { lab, manifests, build, dataplanes }: Up) -> Result<ExitCode> {
     };
     let lab = Lab::up(state, &mut |line| eprintln!("margay-lab: {line}"))?;
     let topology = &lab.topology;
-    println!(
-        "lab {} is up: {} nodes ({} on Margay) in {} subnets, {} pods",
+    print(&format!(
+        "lab {} is up: {} nodes ({} on Margay) in {} subnets, {} pods\n",
         lab.state.name,
         topology.nodes.len(),
         lab.margay_nodes().count(),
         topology.segments.len(),
         topology.pods.len()
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -184,36 +186,47 @@ fn exec(name: &str, place: &str, command: &[String]) -> Result<ExitCode> {
 
 fn status(name: &str) -> Result<ExitCode> {
     let lab = Lab::open(name)?;
+    let mut text = String::new();
     for node in lab.topology.nodes.values() {
         let who = match node.dataplane {
             Dataplane::Margay => "margay",
             Dataplane::Kernel => "kernel",
         };
-        println!("node:{}  {}  {who}  netns {}", node.name, node.address, node.netns);
+        // Writing to a String cannot fail, here and below.
+        let _ = writeln!(text, "node:{}  {}  {who}  netns {}", node.name, node.address, node.netns);
         for (pod, place) in lab.topology.pods_on(&node.name) {
             let addresses: Vec<_> = place.addresses.iter().map(ToString::to_string).collect();
-            println!("  {pod}  {}  {}  netns {}", addresses.join(" "), place.device, place.netns);
+            let _ =
+                writeln!(text, "  {pod}  {}  {}  netns {}", addresses.join(" "), place.device, place.netns);
         }
     }
+    print(&text)?;
     let mut healthy = true;
     for node in lab.margay_nodes() {
         let status = daemon::status(&lab.state, node)?;
         healthy &= status.success;
-        println!("\nMargay on {}, log {}", node.name, daemon::log(name, &node.name).display());
-        print!("{}", status.text);
+        let log = daemon::log(name, &node.name);
+        print(&format!("\nMargay on {}, log {}\n{}", node.name, log.display(), status.text))?;
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn print_report(report: &Report, output: Output) -> Result<()> {
-    match output {
-        Output::Table => print!("{report}"),
+    print(&match output {
+        Output::Table => report.to_string(),
         Output::Json => {
-            let text = serde_json::to_string_pretty(report).context("cannot write the report as JSON")?;
-            println!("{text}");
+            serde_json::to_string_pretty(report).context("cannot write the report as JSON")? + "\n"
         }
+    })
+}
+
+/// Writes to stdout. A reader that has gone (`| head`) has what it wanted.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
     }
-    Ok(())
 }
 
 fn margay_program(given: Option<PathBuf>) -> Result<PathBuf> {
