@@ -56,6 +56,7 @@ fn inputs_that_cannot_be_used_leave_the_output_alone() {
         (vec![given, "nowhere=in-uplink0.pcap"], "nowhere: no such port"),
         (vec![given, given], "uplink0 is given twice"),
         (vec![&pcapng], "editcap -F pcap"),
+        (vec!["uplink0=README"], "README: is no pcap file"),
     ] {
         let inputs = inputs.iter().flat_map(|input| ["--in", input]);
         let mut command = Command::new(env!("CARGO_BIN_EXE_margay"));

@@ -32,6 +32,8 @@ pub enum CaptureError {
     Open { path: PathBuf, error: std::io::Error },
     #[error("{}: is pcapng; a replay takes pcap: `editcap -F pcap {} OUT.pcap` converts it", .0.display(), .0.display())]
     Pcapng(PathBuf),
+    #[error("{}: is no pcap file: {error}", path.display())]
+    Header { path: PathBuf, error: pcap_file::PcapError },
     #[error("{}: record {record}: {error}", path.display())]
     Record { path: PathBuf, record: usize, error: pcap_file::PcapError },
     #[error("{}: link type {link:?}; a replay takes Ethernet", path.display())]
@@ -59,7 +61,8 @@ fn read(path: &Path) -> Result<Vec<Record>, CaptureError> {
 
 fn read_pcap(path: &Path, file: impl Read) -> Result<Vec<Record>, CaptureError> {
     let record_error = |record, error| CaptureError::Record { path: path.into(), record, error };
-    let mut reader = PcapReader::new(file).map_err(|error| record_error(0, error))?;
+    let mut reader =
+        PcapReader::new(file).map_err(|error| CaptureError::Header { path: path.into(), error })?;
     let link = reader.header().datalink;
     if link != DataLink::ETHERNET {
         return Err(CaptureError::LinkType { path: path.into(), link });
