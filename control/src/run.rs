@@ -9,6 +9,8 @@ mod status;
 mod wanted;
 mod workers;
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::admin;
-use crate::compile::{compile, steering, wanted_neighbours};
+use crate::compile::{compile, steering, uplink_neighbour, wanted_neighbours};
 use crate::config::{self, Config};
 use crate::identity::Identity;
 use crate::kernel::{self, Kept, Mirror};
@@ -43,6 +45,10 @@ pub use self::wanted::device_name;
 const COALESCE: Duration = Duration::from_millis(5);
 /// How often to look whether workers have caught up, while something waits for that.
 const SETTLE: Duration = Duration::from_millis(5);
+/// How often to see which neighbours packets have waited for.
+const ASK: Duration = Duration::from_millis(100);
+/// Neighbours beside those of routes that are kept resolved because packets went there; the oldest make room.
+const ASKED: usize = 256;
 /// How often to look after the workers, and to try again what failed.
 const CHECK: Duration = Duration::from_secs(1);
 
@@ -77,6 +83,8 @@ pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Resul
     let mut due = None;
     let mut settle = interval(SETTLE);
     settle.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ask = interval(ASK);
+    ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut check = interval(CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -102,6 +110,7 @@ pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Resul
                     due.get_or_insert_with(soon);
                 }
             }
+            _ = ask.tick() => plane.ask_for_neighbours(),
             _ = check.tick() => {
                 plane.workers.check()?;
                 if plane.ports.are_due() {
@@ -153,6 +162,8 @@ struct Dataplane {
     /// What it is to redirect once every worker has taken the snapshot of this number.
     steering: Option<(u64, Routes)>,
     said_unknown_node: bool,
+    /// Destinations on the uplinks' own subnets that packets went to.
+    asked: VecDeque<IpAddr>,
 }
 
 impl Dataplane {
@@ -196,6 +207,7 @@ impl Dataplane {
             steered: Routes::new(),
             steering: None,
             said_unknown_node: false,
+            asked: VecDeque::new(),
             config,
         })
     }
@@ -255,17 +267,46 @@ impl Dataplane {
                 tracing::error!("packets to the new MAC address of {} go to the kernel: {error}", link.name);
             }
         }
+        let mut state = State {
+            cluster: cluster.clone(),
+            kernel: limited(&kernel, &self.wanted),
+            ports: self.ports.bindings(),
+        };
+        // Before a port is open: what is Margay's must not slip to the kernel meanwhile.
+        self.steer_also(&steering(&state, &self.identity));
         self.ports.open_wanted(&self.wanted, &self.config, &kernel, &mut self.xdp, &mut self.workers).await?;
-        let ports = self.ports.bindings();
-        if self.compiled.as_ref().is_some_and(|(k, p)| Arc::ptr_eq(k, &kernel) && *p == ports) {
+        state.ports = self.ports.bindings();
+        if self.compiled.as_ref().is_some_and(|(k, p)| Arc::ptr_eq(k, &kernel) && *p == state.ports) {
             return Ok(());
         }
-        let state = State { cluster: cluster.clone(), kernel: limited(&kernel, &self.wanted), ports };
         self.publish(&state);
-        self.compiled = Some((kernel, state.ports.clone()));
+        self.want_neighbours(&state);
+        self.compiled = Some((kernel, state.ports));
         self.ports.detach_retired(&mut self.workers).await?;
-        self.kernel.want_neighbours(wanted_neighbours(&state, &self.identity));
         Ok(())
+    }
+
+    /// Has the kernel resolve the neighbours that packets have waited for: hosts beside us on an uplink, which nothing
+    /// but the packets names.
+    fn ask_for_neighbours(&mut self) {
+        let before = self.asked.len();
+        while let Some(address) = self.exchange.asked().map(IpAddr::V4) {
+            if !self.asked.contains(&address) {
+                self.asked.push_back(address);
+            }
+        }
+        let Some(cluster) = self.cluster.as_ref().filter(|_| self.asked.len() > before) else { return };
+        let kernel = limited(&self.kernel.kernel(), &self.wanted);
+        let state = State { cluster: cluster.clone(), kernel, ports: self.ports.bindings() };
+        self.asked.retain(|address| uplink_neighbour(&state, *address).is_some());
+        self.asked.drain(..self.asked.len().saturating_sub(ASKED));
+        self.want_neighbours(&state);
+    }
+
+    fn want_neighbours(&self, state: &State) {
+        let mut neighbours = wanted_neighbours(state, &self.identity);
+        neighbours.extend(self.asked.iter().filter_map(|address| uplink_neighbour(state, *address)));
+        self.kernel.want_neighbours(neighbours);
     }
 
     /// Publishes what the state compiles to. The XDP program redirects what the snapshots before and after need until
@@ -274,8 +315,7 @@ impl Dataplane {
         let mut snapshot = compile(state, &self.identity);
         snapshot.succeed(self.publisher.current());
         let routes = steering(state, &self.identity);
-        self.steered.extend(routes.iter().map(|(prefix, destination)| (*prefix, *destination)));
-        self.steer();
+        self.steer_also(&routes);
         let number = self.publisher.publish(snapshot);
         self.steering = Some((number, routes));
         let first = self.published.replace(Instant::now()).is_none();
@@ -286,6 +326,12 @@ impl Dataplane {
                 "forwarding: the first snapshot is published"
             );
         }
+    }
+
+    /// Has the program redirect these beside what it redirects already.
+    fn steer_also(&mut self, routes: &Routes) {
+        self.steered.extend(routes.iter().map(|(prefix, destination)| (*prefix, *destination)));
+        self.steer();
     }
 
     fn steer(&mut self) {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use margay_control::compile::{compile, steering, wanted_neighbours};
+use margay_control::compile::{compile, steering, uplink_neighbour, wanted_neighbours};
 use margay_control::identity::Identity;
 use margay_control::manifest::load_dir;
 use margay_control::state::{Link, Name, Neighbour, PortBinding, Route, State};
@@ -284,6 +284,14 @@ fn neighbours_that_routes_need_are_kept_resolved() {
         (WEB, address("10.65.10.5")),
     ];
     assert_eq!(wanted.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn hosts_on_an_uplink_are_asked_for_and_what_is_elsewhere_is_not() {
+    let state = state();
+    assert_eq!(uplink_neighbour(&state, address("172.20.1.77")), Some((UPLINK, address("172.20.1.77"))));
+    assert_eq!(uplink_neighbour(&state, address("203.0.113.9")), Some((UPLINK, address("172.20.1.1"))));
+    assert_eq!(uplink_neighbour(&state, address("192.0.2.77")), None, "on a link that is no port");
 }
 
 #[test]

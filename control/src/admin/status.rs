@@ -73,6 +73,8 @@ pub struct Traffic {
     pub rx_bytes: u64,
     /// Of those received, handed to an output port.
     pub forwarded: u64,
+    /// Given to this port, and lost: the ring to its worker was full, or it went away.
+    pub tx_lost: u64,
     /// Of those received, answered by an ICMP error of ours; each of these counts as dropped too.
     pub answered: u64,
     pub tx: u64,

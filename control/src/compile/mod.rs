@@ -55,6 +55,12 @@ pub fn compile(state: &State, identity: &Identity) -> Snapshot {
     }
 }
 
+/// The neighbour on an uplink that a packet to `address` goes to, by the kernel's routes.
+pub fn uplink_neighbour(state: &State, address: IpAddr) -> Option<NeighbourKey> {
+    let underlay = Underlay::of(state);
+    underlay.neighbour_toward(address).filter(|(ifindex, _)| underlay.is_uplink(*ifindex))
+}
+
 /// Neighbours that the kernel should keep resolved, so that the next hops of `compile` have their MACs: those toward
 /// other nodes, the gateways of the kernel's routes, and the pods of this node.
 pub fn wanted_neighbours(state: &State, identity: &Identity) -> BTreeSet<NeighbourKey> {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+use margay_flowtable::table::FlowAction;
 use margay_flowtable::{Adjacency, NextHop, NextHopId, Tunnel};
 
 use super::prefixes::Prefixes;
@@ -92,9 +93,15 @@ impl NextHops {
         Self { all: vec![NextHop::Host, NextHop::Blackhole, NextHop::Unresolved], forward: HashMap::new() }
     }
 
-    /// Out of `adjacency`, or unresolved where there is none.
+    /// Next hops that flow entries can name; two numbers of theirs mean something else.
+    const MOST: usize = FlowAction::NEXT_HOPS as usize - 2;
+
+    /// Out of `adjacency`, or unresolved where there is none (or there are more than flows can name).
     pub(super) fn forward(&mut self, adjacency: Option<Adjacency>, tunnel: Option<Tunnel>) -> NextHopId {
         let Some(adjacency) = adjacency else { return Self::UNRESOLVED };
+        if self.all.len() >= Self::MOST {
+            return Self::UNRESOLVED;
+        }
         *self.forward.entry((adjacency, tunnel)).or_insert_with_key(|(adjacency, tunnel)| {
             self.all.push(NextHop::Forward { adjacency: adjacency.clone(), tunnel: *tunnel });
             NextHopId((self.all.len() - 1) as u32)

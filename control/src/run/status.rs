@@ -17,6 +17,7 @@ pub(super) struct Totals {
     rx: u64,
     rx_bytes: u64,
     forwarded: u64,
+    tx_lost: u64,
     answered: u64,
     tx: u64,
     tx_bytes: u64,
@@ -29,6 +30,7 @@ impl Default for Totals {
             rx: 0,
             rx_bytes: 0,
             forwarded: 0,
+            tx_lost: 0,
             answered: 0,
             tx: 0,
             tx_bytes: 0,
@@ -49,6 +51,7 @@ impl Totals {
         self.rx += port.rx.get();
         self.rx_bytes += port.rx_bytes.get();
         self.forwarded += port.forwarded.get();
+        self.tx_lost += port.tx_lost.get();
         self.answered += port.answered.get();
         self.tx += port.tx.get();
         self.tx_bytes += port.tx_bytes.get();
@@ -66,6 +69,7 @@ impl Totals {
             rx: self.rx - base.rx,
             rx_bytes: self.rx_bytes - base.rx_bytes,
             forwarded: self.forwarded - base.forwarded,
+            tx_lost: self.tx_lost - base.tx_lost,
             answered: self.answered - base.answered,
             tx: self.tx - base.tx,
             tx_bytes: self.tx_bytes - base.tx_bytes,
