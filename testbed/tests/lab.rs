@@ -5,6 +5,7 @@ mod common;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use common::{Options, TestLab, assert_agree, two_zones, unique_name};
 use margay_testbed::topology::Dataplane;
@@ -94,7 +95,11 @@ fn down_leaves_nothing_behind_and_other_labs_alone() {
     let (one, other) = (Cli::up(unique_name()), Cli::up(unique_name() + "-b"));
     // A process inside, as after a crash of whoever started it.
     let sleeper = &one.namespaces()[0];
-    let mut sleeper = ip::in_netns(sleeper, "sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+    let mut sleeper = ip::in_netns(sleeper, "sleep").arg("120").stdin(Stdio::null()).spawn().unwrap();
+    let netns = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    while netns(&sleeper.id().to_string()) == netns("self") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let down = margay_lab(&["down", "--name", &one.name]);
     assert!(down.status.success(), "{down:?}");
     assert!(!sleeper.wait().unwrap().success(), "the process lives on");

@@ -62,7 +62,8 @@ impl Flows {
             return self.denied(turn, port, lane, &hit);
         }
         if lane.related {
-            return self.related(turn, port, lane);
+            check_source(snapshot, port, &lane.headers)?;
+            return route(snapshot, lane.headers.dst);
         }
         match self.table.observe(&hit, lane.headers.tcp_flags, seconds(turn.now)) {
             CtStatus::Tracked => next_hop(word),
@@ -112,12 +113,6 @@ impl Flows {
         }
         self.table.remove(hit.flow);
         self.miss(turn, port, lane)
-    }
-
-    /// An ICMP error about a connection that policy allows.
-    fn related(&self, turn: &Turn<'_>, port: PortId, lane: &Lane) -> Result<NextHopId, DropReason> {
-        check_source(turn.snapshot, port, &lane.headers)?;
-        route(turn.snapshot, lane.headers.dst)
     }
 
     /// No flow yet: judges the first packet and enters the connection.
