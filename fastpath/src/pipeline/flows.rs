@@ -105,12 +105,14 @@ impl Flows {
     }
 
     /// A packet of a connection that a change of policy has ended. The entry stays until it expires, so that what the
-    /// other end still sends does not come to life as a connection of its own; only a new handshake is judged anew.
+    /// other end still sends does not come to life as a connection of its own; only a new handshake that policy allows
+    /// takes its place.
     #[cold]
     fn denied(&self, turn: &Turn<'_>, port: PortId, lane: &Lane, hit: &Hit) -> Result<NextHopId, DropReason> {
         if lane.related || lane.headers.tcp_flags & (SYN | ACK) != SYN {
             return Err(DropReason::PolicyDeny);
         }
+        judge(turn.snapshot, &lane.key)?;
         self.table.remove(hit.flow);
         self.miss(turn, port, lane)
     }

@@ -80,6 +80,8 @@ fn ended_connection_does_not_revive_from_its_other_end() {
     for _ in 0..3 {
         assert_eq!(gateway.run(UPLINK, &peer).dropped, Some(DropReason::PolicyDeny));
         assert_eq!(gateway.run(WEB, &reply).dropped, Some(DropReason::PolicyDeny));
+        let again = vxlan(&tcp(PEER_IP, WEB_IP, (1000, 80), SYN));
+        assert_eq!(gateway.run(UPLINK, &again).dropped, Some(DropReason::PolicyDeny));
         // Also under later snapshots that have nothing to do with it.
         gateway.publish(|_| {});
     }
