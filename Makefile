@@ -25,7 +25,7 @@ test: ## everything: unit, property, loom, fuzz smoke, end to end in namespaces 
 	$(MAKE) loom
 	$(MAKE) fuzz-smoke
 
-loom: ## the flow table's atomic protocols, every interleaving
+loom: ## the flow table's atomic protocols, interleaved with up to three preemptions
 	RUSTFLAGS="--cfg loom" cargo test --release -p margay-flowtable --target-dir target/loom --test loom
 
 fuzz-smoke: ## each fuzz target for FUZZ_SECONDS
@@ -40,5 +40,5 @@ deny:
 	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
 	cargo deny --log-level error check bans licenses sources
 
-bench: ## criterion benches of tables and pipeline
+bench: ## criterion benches of the packet function
 	cargo bench -p margay-perf
