@@ -85,7 +85,7 @@ pub fn start(lab: &LabState, node: &LabNode) -> Result<()> {
     let log = File::options().create(true).append(true).open(&path);
     let log = log.with_context(|| format!("cannot open {}", path.display()))?;
     // `ip netns exec` gives it the namespace's own /sys, where it reads of its devices, and then becomes it.
-    let child = ip::in_netns(&node.netns, &lab.margay)
+    let mut child = ip::in_netns(&node.netns, &lab.margay)
         .args(["run", "--config"])
         .arg(&config)
         .stdin(Stdio::null())
@@ -95,8 +95,18 @@ pub fn start(lab: &LabState, node: &LabNode) -> Result<()> {
         .process_group(0)
         .spawn()
         .context("cannot run `ip netns exec`: install the package iproute2")?;
-    let pid = node_file(&lab.name, &node.name, "pid");
-    fs::write(&pid, child.id().to_string()).with_context(|| format!("cannot write {}", pid.display()))
+    let file = node_file(&lab.name, &node.name, "pid");
+    fs::write(&file, child.id().to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+    // Until it stands in the namespace it would be taken for one that has ended.
+    let deadline = Instant::now() + START;
+    while pid(lab, node)?.is_none() {
+        let ended = child.try_wait().context("cannot ask for Margay's state")?;
+        if ended.is_some() || Instant::now() > deadline {
+            bail!("Margay on node {} did not start; {} ends:\n{}", node.name, path.display(), tail(&path));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 fn configuration(lab: &LabState, node: &LabNode) -> Result<String> {
