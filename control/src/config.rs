@@ -117,7 +117,7 @@ pub enum Idle {
     /// Ask again at once: the core is the worker's alone.
     #[default]
     Spin,
-    /// Sleep in poll(2) until a packet comes.
+    /// Sleep in the kernel until a packet comes.
     Poll,
 }
 

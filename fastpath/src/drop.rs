@@ -54,13 +54,13 @@ drop_reasons! {
     Fragment = "fragment",
     /// The transport header is cut off or contradicts the packet's length.
     TruncatedTransport = "truncated-transport",
-    /// Source address that no packet may have on the wire: multicast, broadcast, loopback, 0/8 (RFC 1812 5.3.7).
+    /// Source address that no packet may come with: multicast, broadcast, loopback, 0/8 (RFC 1812 5.3.7), our own.
     MartianSource = "martian-source",
     /// Destination address that is not forwarded: loopback, 0/8, reserved (RFC 1812 5.3.7).
     MartianDestination = "martian-destination",
     /// Multicast or broadcast, which the gateway does not forward.
     Multicast = "multicast",
-    /// A pod sent from an address that is not its own, or its address came in by another port.
+    /// A pod sent from an address that is not its own, or a pod's or its node's address came in where it is not.
     SourceSpoofed = "source-spoofed",
     /// A pod sent a tunnel packet of its own to a tunnel end.
     TunnelFromPod = "tunnel-from-pod",

@@ -3,6 +3,9 @@
 //! The states and times are Calico's (felix/bpf/conntrack/timeouts): no sequence numbers are kept, only which TCP
 //! flags each leg has sent and when the last packet passed. Pure: the table stores the state and decides races.
 
+use margay_encap::protocol;
+use margay_encap::tcp::flags as tcp;
+
 /// Which way a packet goes in its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -34,19 +37,6 @@ pub enum CtStatus {
     Gone,
 }
 
-/// TCP's flag bits as they stand in the header (RFC 9293 3.1).
-pub mod tcp {
-    pub const FIN: u8 = 0x01;
-    pub const SYN: u8 = 0x02;
-    pub const RST: u8 = 0x04;
-    pub const ACK: u8 = 0x10;
-}
-
-pub const PROTOCOL_ICMP: u8 = 1;
-pub const PROTOCOL_TCP: u8 = 6;
-pub const PROTOCOL_UDP: u8 = 17;
-pub const PROTOCOL_ICMPV6: u8 = 58;
-
 // Flags that a leg has sent, four bits a leg: Original in the low half of the byte, Reply in the high half.
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -65,7 +55,7 @@ impl CtState {
     /// The state that a connection's first packet makes. A TCP connection whose first packet here is not the one that
     /// opened it was open before (Margay started later, or traffic moved to it) and is taken as established.
     pub fn first(protocol: u8, tcp_flags: u8, now: u32) -> Self {
-        let seen = if protocol != PROTOCOL_TCP {
+        let seen = if protocol != protocol::TCP {
             0
         } else if tcp_flags & tcp::SYN == 0 {
             both(SYN | ACK) | leg(Direction::Original, tcp_flags)
@@ -155,7 +145,7 @@ impl Timeouts {
     /// reset is still a handshake.
     pub fn of(&self, protocol: u8, state: CtState) -> u32 {
         match protocol {
-            PROTOCOL_TCP => {
+            protocol::TCP => {
                 let mut limit =
                     if state.is_established() { self.tcp_established } else { self.tcp_handshake };
                 if state.is_finished() {
@@ -166,8 +156,8 @@ impl Timeouts {
                 }
                 limit
             }
-            PROTOCOL_UDP => self.udp,
-            PROTOCOL_ICMP | PROTOCOL_ICMPV6 => self.icmp,
+            protocol::UDP => self.udp,
+            protocol::ICMP | protocol::ICMPV6 => self.icmp,
             _ => self.other,
         }
     }

@@ -2,7 +2,8 @@
 
 #![cfg(not(loom))]
 
-use margay_flowtable::conntrack::{CtState, Direction, Timeouts, tcp};
+use margay_encap::tcp::flags as tcp;
+use margay_flowtable::conntrack::{CtState, Direction, Timeouts};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use margay_encap::Headers;
-use margay_flowtable::conntrack::tcp::{ACK, SYN};
+use margay_encap::tcp::flags::{ACK, SYN};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::key::FlowKey;
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, SweepCursor};
