@@ -71,7 +71,7 @@ struct Replay {
     counters: Arc<Counters>,
     umem: Arc<Umem>,
     pool: FramePool,
-    burst: Burst,
+    burst: Box<Burst>,
     egress: Egress,
     swept: u64,
 }
@@ -143,7 +143,7 @@ impl Replay {
             counters,
             umem,
             pool,
-            burst: Burst::default(),
+            burst: Box::default(),
             egress,
             swept: 0,
         })

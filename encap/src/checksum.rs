@@ -21,6 +21,18 @@ impl Sum {
         Self(sum)
     }
 
+    /// The sum of four bytes, as the machine loads them.
+    #[inline]
+    pub(crate) const fn of_words(words: u32) -> Self {
+        Self(words as u64)
+    }
+
+    /// Adds four bytes, as the machine loads them.
+    #[inline]
+    pub(crate) const fn and(self, words: u32) -> Self {
+        Self(self.0 + words as u64)
+    }
+
     /// Adds the sum of more bytes. What came before must be of even length: words keep their places.
     #[inline]
     #[must_use]
@@ -43,11 +55,23 @@ impl Sum {
     /// Folds the carries in: 16 bits, in host order. Of the two forms of zero it is 0xffff, unless all words were 0.
     #[inline]
     pub const fn fold(self) -> u16 {
-        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
-        let sum = (sum >> 32) + (sum & 0xffff_ffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        u16::from_be(sum as u16)
+        u16::from_be(self.fold_ne())
+    }
+
+    /// Whether the words sum up to all ones, as those of a header with a sound checksum do.
+    #[inline]
+    pub const fn is_ones(self) -> bool {
+        // The ones look the same in any byte order.
+        self.fold_ne() == 0xffff
+    }
+
+    #[inline]
+    const fn fold_ne(self) -> u16 {
+        // 64 bits to 32 with the carry, and 32 to 16: the high half then has the sum of both.
+        let sum = self.0.wrapping_add(self.0.rotate_left(32));
+        let sum = (sum >> 32) as u32;
+        let sum = sum.wrapping_add(sum.rotate_left(16));
+        (sum >> 16) as u16
     }
 
     /// The checksum: the complement of the folded sum.
@@ -99,5 +123,5 @@ pub const fn update_u32(checksum: u16, old: u32, new: u32) -> u16 {
 /// A finished checksum of that value is possible, and harmless: completing it again yields the same bytes.
 #[inline]
 pub const fn is_partial(field: u16, pseudo_header: Sum) -> bool {
-    field == pseudo_header.fold()
+    field.to_be() == pseudo_header.fold_ne()
 }

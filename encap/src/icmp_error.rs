@@ -4,7 +4,7 @@
 use crate::checksum::Sum;
 use crate::ethernet::Ethernet;
 use crate::icmp::{self, kind, unreachable};
-use crate::ipv4::{self, Template};
+use crate::ipv4;
 use crate::parse::Headers;
 use crate::protocol;
 
@@ -46,11 +46,13 @@ impl IcmpError {
     ///
     /// Panics if `packet` is shorter than 28 bytes.
     pub fn write(self, packet: &mut [u8], src: u32, ident: u16, frame: &[u8], offending: &Headers) -> usize {
-        let quote = &frame[usize::from(offending.l3)..offending.end as usize];
+        let quote = &frame[usize::from(offending.l3())..offending.end() as usize];
         let quote = &quote[..quote.len().min(MAX_LEN.min(packet.len()) - HEADERS_LEN)];
         let len = HEADERS_LEN + quote.len();
         let (ip, message) = packet[..len].split_first_chunk_mut().expect("room for the IPv4 header");
-        Template::new(src, offending.src, protocol::ICMP, TTL).write(ip, len as u16, TOS, ident, false);
+        let (template, sum) = ipv4::template(src, offending.src(), protocol::ICMP, TTL);
+        *ip = template;
+        ipv4::stamp(ip, sum, len as u16, TOS, ident, false);
 
         let (kind, code, mtu) = self.fields();
         let [mtu_high, mtu_low] = mtu.to_be_bytes();
@@ -69,9 +71,9 @@ impl IcmpError {
 /// `headers` are those parsed from `frame`, whose destination MAC is still the one that it came with. (In front of a
 /// packet pulled from IP-in-IP stands the outer header's flags byte instead, whose low bit is 0: not a fragment.)
 pub fn may_answer(headers: &Headers, frame: &[u8]) -> bool {
-    let about_icmp = headers.protocol == protocol::ICMP && !icmp::has_identifier(headers.icmp_type);
-    let for_many = Ethernet::new(frame).is_none_or(Ethernet::is_group) || is_group_or_reserved(headers.dst);
-    !about_icmp && !for_many && is_host(headers.src)
+    let about_icmp = headers.protocol() == protocol::ICMP && !icmp::has_identifier(headers.icmp_type());
+    let for_many = Ethernet::new(frame).is_none_or(Ethernet::is_group) || is_group_or_reserved(headers.dst());
+    !about_icmp && !for_many && is_host(headers.src())
 }
 
 /// 224.0.0.0/4 and 240.0.0.0/4, the limited broadcast address among them.

@@ -1,15 +1,17 @@
 //! IPv4 header (RFC 791 3.1), and a header written once and stamped many times.
 
-use crate::bytes::{be16, be32};
+use crate::bytes::{be16, be32, put16};
 use crate::checksum::Sum;
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;
 
 /// Flags and fragment offset word: don't fragment, more fragments, offset in units of 8 bytes.
-const DONT_FRAGMENT: u16 = 0x4000;
+pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// What is 0 in a whole packet.
+pub(crate) const FRAGMENT: u16 = MORE_FRAGMENTS | FRAGMENT_OFFSET;
 
 /// The two low bits of the TOS byte (RFC 3168 5).
 pub mod ecn {
@@ -66,7 +68,7 @@ impl<'a> Ipv4<'a> {
     /// Whether this is a part of a packet: more fragments follow, or some came before.
     #[inline]
     pub fn is_fragment(self) -> bool {
-        be16(self.0, 6) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
+        be16(self.0, 6) & FRAGMENT != 0
     }
 
     /// Where in the original packet's payload this fragment begins, in units of 8 bytes.
@@ -107,43 +109,34 @@ impl<'a> Ipv4<'a> {
     }
 }
 
-/// A header without options whose addresses, protocol and TTL are settled; the rest is stamped for each packet, and
-/// the checksum follows from the sum that was taken once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Template {
-    header: [u8; HEADER_LEN],
-    sum: Sum,
+/// A header without options whose addresses, protocol and TTL are settled, and the folded sum of its words, in host
+/// order: [`stamp`] fills in the rest.
+pub fn template(src: u32, dst: u32, protocol: u8, ttl: u8) -> ([u8; HEADER_LEN], u16) {
+    let mut header = [0; HEADER_LEN];
+    header[0] = 0x45;
+    header[8] = ttl;
+    header[9] = protocol;
+    header[12..16].copy_from_slice(&src.to_be_bytes());
+    header[16..].copy_from_slice(&dst.to_be_bytes());
+    (header, Sum::of(&header).fold())
 }
 
-impl Template {
-    pub fn new(src: u32, dst: u32, protocol: u8, ttl: u8) -> Self {
-        let mut header = [0; HEADER_LEN];
-        header[0] = 0x45;
-        header[8] = ttl;
-        header[9] = protocol;
-        header[12..16].copy_from_slice(&src.to_be_bytes());
-        header[16..].copy_from_slice(&dst.to_be_bytes());
-        Self { header, sum: Sum::of(&header) }
-    }
-
-    /// Writes the header of a packet of `total_len` bytes, header included.
-    #[inline]
-    pub fn write(
-        &self,
-        header: &mut [u8; HEADER_LEN],
-        total_len: u16,
-        tos: u8,
-        ident: u16,
-        dont_fragment: bool,
-    ) {
-        let flags = if dont_fragment { DONT_FRAGMENT } else { 0 };
-        let checksum =
-            self.sum.add_u16(u16::from(tos)).add_u16(total_len).add_u16(ident).add_u16(flags).finish();
-        *header = self.header;
-        header[1] = tos;
-        header[2..4].copy_from_slice(&total_len.to_be_bytes());
-        header[4..6].copy_from_slice(&ident.to_be_bytes());
-        header[6..8].copy_from_slice(&flags.to_be_bytes());
-        header[10..12].copy_from_slice(&checksum.to_be_bytes());
-    }
+/// Completes a copy of a template for a packet of `total_len` bytes, header included. `sum` is the template's.
+#[inline]
+pub fn stamp(
+    header: &mut [u8; HEADER_LEN],
+    sum: u16,
+    total_len: u16,
+    tos: u8,
+    ident: u16,
+    dont_fragment: bool,
+) {
+    let flags = if dont_fragment { DONT_FRAGMENT } else { 0 };
+    let sum = u32::from(sum) + u32::from(tos) + u32::from(total_len) + u32::from(ident) + u32::from(flags);
+    header[1] = tos;
+    put16(header, 2, total_len);
+    put16(header, 4, ident);
+    put16(header, 6, flags);
+    // The high half has the sum of both.
+    put16(header, 10, !((sum + sum.rotate_left(16)) >> 16) as u16);
 }

@@ -5,6 +5,8 @@
 
 use thiserror::Error;
 
+use crate::bytes::{be16, ne32, ne64};
+use crate::checksum::{self, Sum};
 use crate::ethernet::{self, Ethernet, ethertype};
 use crate::icmp::{self, Icmp};
 use crate::ipv4::{self, Ipv4};
@@ -17,44 +19,155 @@ use crate::udp::{self, Udp};
 const DCCP_HEADER_LEN: usize = 12;
 
 /// What an IPv4 packet is and where its parts lie in the frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Kept as they were loaded, several fields a word and in network order: most packets are asked for few of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
-    pub src: u32,
-    pub dst: u32,
-    /// Offset one past the IP packet. What lies behind it in the frame is Ethernet padding or trailer.
-    pub end: u32,
-    /// Offset of the IP header.
-    pub l3: u16,
-    /// Offset of the transport header.
-    pub l4: u16,
-    /// Source port; ICMP queries and replies: the identifier, in both ports, so that a reply mirrors its request;
-    /// 0 where the protocol has no ports.
-    pub sport: u16,
-    /// Destination port, as [`sport`](Self::sport).
-    pub dport: u16,
-    pub protocol: u8,
-    pub ttl: u8,
-    pub tos: u8,
-    pub dont_fragment: bool,
-    /// Control bits of TCP, else 0.
-    pub tcp_flags: u8,
-    /// Type of ICMP, else 0.
-    pub icmp_type: u8,
-    /// Code of ICMP, else 0.
-    pub icmp_code: u8,
+    /// Source and destination address.
+    addresses: u64,
+    /// Source and destination port. ICMP queries and replies: the identifier, in both, so that a reply mirrors its
+    /// request; 0 where the protocol has no ports.
+    ports: u32,
+    /// Version, IHL, TOS, total length.
+    first: u32,
+    /// TTL, protocol, header checksum.
+    third: u32,
+    /// Flags and fragment offset.
+    fragment: u16,
+    /// Offset of the IP header in the frame.
+    l3: u16,
+    tcp_flags: u8,
+    icmp_type: u8,
+    icmp_code: u8,
+    /// The transport's checksum is left to the device that sends: [`rewrite::complete_checksum`] has work to do.
+    ///
+    /// [`rewrite::complete_checksum`]: crate::rewrite::complete_checksum
+    pub checksum_partial: bool,
 }
 
 impl Headers {
+    #[inline]
+    pub const fn src(&self) -> u32 {
+        let [a, b, c, d, ..] = self.addresses.to_ne_bytes();
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    #[inline]
+    pub const fn dst(&self) -> u32 {
+        let [_, _, _, _, a, b, c, d] = self.addresses.to_ne_bytes();
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    /// Source and destination address as they stand in the header, in native words.
+    #[inline]
+    pub const fn addresses_ne(&self) -> u64 {
+        self.addresses
+    }
+
+    /// Source and destination port as they stand in the header, in native words.
+    #[inline]
+    pub const fn ports_ne(&self) -> u32 {
+        self.ports
+    }
+
+    /// Source port; ICMP queries and replies: the identifier, in both ports, so that a reply mirrors its request; 0
+    /// where the protocol has no ports.
+    #[inline]
+    pub const fn sport(&self) -> u16 {
+        let [a, b, ..] = self.ports.to_ne_bytes();
+        u16::from_be_bytes([a, b])
+    }
+
+    /// Destination port, as [`sport`](Self::sport).
+    #[inline]
+    pub const fn dport(&self) -> u16 {
+        let [_, _, a, b] = self.ports.to_ne_bytes();
+        u16::from_be_bytes([a, b])
+    }
+
     /// Bytes of the IP packet, header included.
     #[inline]
     pub const fn total_len(&self) -> u16 {
-        (self.end - self.l3 as u32) as u16
+        let [_, _, a, b] = self.first.to_ne_bytes();
+        u16::from_be_bytes([a, b])
+    }
+
+    /// Offset of the IP header.
+    #[inline]
+    pub const fn l3(&self) -> u16 {
+        self.l3
+    }
+
+    /// Offset of the transport header.
+    #[inline]
+    pub const fn l4(&self) -> u16 {
+        self.l3 + ipv4::HEADER_LEN as u16
+    }
+
+    /// Offset one past the IP packet. What lies behind it in the frame is Ethernet padding or trailer.
+    #[inline]
+    pub const fn end(&self) -> u32 {
+        self.l3 as u32 + self.total_len() as u32
+    }
+
+    #[inline]
+    pub const fn tos(&self) -> u8 {
+        self.first.to_ne_bytes()[1]
+    }
+
+    /// After the TOS, and with it the header's checksum, was changed in the packet.
+    pub(crate) const fn set_tos(&mut self, tos: u8, checksum: u16) {
+        let ([version, _, a, b], [ttl, protocol, _, _]) =
+            (self.first.to_ne_bytes(), self.third.to_ne_bytes());
+        let [high, low] = checksum.to_be_bytes();
+        self.first = u32::from_ne_bytes([version, tos, a, b]);
+        self.third = u32::from_ne_bytes([ttl, protocol, high, low]);
+    }
+
+    #[inline]
+    pub const fn ttl(&self) -> u8 {
+        self.third.to_ne_bytes()[0]
+    }
+
+    #[inline]
+    pub const fn protocol(&self) -> u8 {
+        self.third.to_ne_bytes()[1]
+    }
+
+    /// The header's checksum.
+    #[inline]
+    pub const fn checksum(&self) -> u16 {
+        let [_, _, a, b] = self.third.to_ne_bytes();
+        u16::from_be_bytes([a, b])
+    }
+
+    #[inline]
+    pub const fn dont_fragment(&self) -> bool {
+        u16::from_be(self.fragment) & ipv4::DONT_FRAGMENT != 0
+    }
+
+    /// Control bits of TCP, else 0.
+    #[inline]
+    pub const fn tcp_flags(&self) -> u8 {
+        self.tcp_flags
+    }
+
+    /// Type of ICMP, else 0.
+    #[inline]
+    pub const fn icmp_type(&self) -> u8 {
+        self.icmp_type
+    }
+
+    /// Code of ICMP, else 0.
+    #[inline]
+    pub const fn icmp_code(&self) -> u8 {
+        self.icmp_code
     }
 
     /// Whether this is an ICMP error, which belongs to the flow of the packet that it quotes: see [`parse_quoted`].
     #[inline]
     pub const fn is_icmp_error(&self) -> bool {
-        self.protocol == protocol::ICMP && icmp::is_error(self.icmp_type)
+        self.protocol() == protocol::ICMP && icmp::is_error(self.icmp_type)
     }
 }
 
@@ -88,12 +201,9 @@ pub enum ParseError {
 /// Parses an Ethernet frame of at most 14 + 65,535 bytes of IPv4; what follows the packet is ignored.
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<Headers, ParseError> {
-    let ethernet = Ethernet::new(frame).ok_or(ParseError::Runt)?;
-    match ethernet.ethertype() {
-        ethertype::IPV4 => parse_ip(frame, ethernet::HEADER_LEN as u16),
-        ethertype::IPV6 => Err(ParseError::Ipv6),
-        ethertype::VLAN | ethertype::QINQ => Err(ParseError::Vlan),
-        other => Err(ParseError::NotIp(other)),
+    match parse_plain(frame) {
+        Some(headers) if frame[12..14] == ethertype::IPV4.to_be_bytes() => Ok(headers),
+        _ => parse_link(frame),
     }
 }
 
@@ -103,6 +213,97 @@ pub fn parse(frame: &[u8]) -> Result<Headers, ParseError> {
 /// Checks what RFC 1812 5.2.2 asks of a router, the header checksum among it.
 #[inline]
 pub fn parse_ip(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
+    if usize::from(l3) == ethernet::HEADER_LEN
+        && let Some(headers) = parse_plain(frame)
+    {
+        return Ok(headers);
+    }
+    parse_any(frame, l3)
+}
+
+/// Parses what nearly every packet is, in as few steps as it takes: behind 14 bytes, whatever these are, an IPv4
+/// header without options, whole, and TCP or UDP. `None`: something else, or something wrong; [`parse_ip`] tells.
+#[inline(always)]
+pub fn parse_plain(frame: &[u8]) -> Option<Headers> {
+    const L3: usize = ethernet::HEADER_LEN;
+    const L4: usize = L3 + ipv4::HEADER_LEN;
+    // The shortest that there is: UDP without data. With so many bytes there, no field needs a check of its own.
+    let bytes: &[u8; L4 + udp::HEADER_LEN] = frame.first_chunk()?;
+    let mut headers = Headers::load(bytes, L3);
+    // The addresses' sum is the pseudo header's too.
+    let addresses = Sum::of_words(headers.addresses as u32).and((headers.addresses >> 32) as u32);
+    let header = addresses.and(headers.first).and(ne32(bytes, L3 + 4)).and(headers.third);
+    let total_len = be16(bytes, L3 + 2);
+    let unusual = bytes[L3] != 0x45 || headers.fragment & ipv4::FRAGMENT.to_be() != 0;
+    if unusual || L3 + usize::from(total_len) > frame.len() || !header.is_ones() {
+        return None;
+    }
+    let (len, checksum) = match headers.protocol() {
+        protocol::UDP => {
+            let len = be16(bytes, L4 + 4);
+            if usize::from(len) < udp::HEADER_LEN
+                || usize::from(len) + ipv4::HEADER_LEN > usize::from(total_len)
+            {
+                return None;
+            }
+            (len, be16(bytes, L4 + udp::CHECKSUM_OFFSET))
+        }
+        protocol::TCP => {
+            let tcp = Tcp::from_array(frame[L4..].first_chunk()?);
+            let len = tcp.header_len();
+            if len < tcp::HEADER_LEN || len + ipv4::HEADER_LEN > usize::from(total_len) {
+                return None;
+            }
+            headers.tcp_flags = tcp.flags();
+            (total_len - ipv4::HEADER_LEN as u16, tcp.checksum())
+        }
+        _ => return None,
+    };
+    headers.ports = ne32(bytes, L4);
+    let pseudo_header = addresses.and(headers.third & PROTOCOL).add_u16(len);
+    headers.checksum_partial = checksum::is_partial(checksum, pseudo_header);
+    Some(headers)
+}
+
+/// The protocol in the header's third word: a 16-bit word of its own, as in the pseudo header.
+const PROTOCOL: u32 = u32::from_ne_bytes([0, 0xff, 0, 0]);
+
+impl Headers {
+    /// What the fixed part of the IP header at `l3` says.
+    #[inline]
+    fn load<const N: usize>(bytes: &[u8; N], l3: usize) -> Self {
+        Self {
+            addresses: ne64(bytes, l3 + 12),
+            first: ne32(bytes, l3),
+            third: ne32(bytes, l3 + 8),
+            fragment: u16::from_ne_bytes([bytes[l3 + 6], bytes[l3 + 7]]),
+            l3: l3 as u16,
+            ..Self::default()
+        }
+    }
+
+    /// With these ports, in host order.
+    fn with_ports(mut self, sport: u16, dport: u16) -> Self {
+        let ([a, b], [c, d]) = (sport.to_be_bytes(), dport.to_be_bytes());
+        self.ports = u32::from_ne_bytes([a, b, c, d]);
+        self
+    }
+}
+
+#[cold]
+fn parse_link(frame: &[u8]) -> Result<Headers, ParseError> {
+    let ethernet = Ethernet::new(frame).ok_or(ParseError::Runt)?;
+    match ethernet.ethertype() {
+        ethertype::IPV4 => parse_any(frame, ethernet::HEADER_LEN as u16),
+        ethertype::IPV6 => Err(ParseError::Ipv6),
+        ethertype::VLAN | ethertype::QINQ => Err(ParseError::Vlan),
+        other => Err(ParseError::NotIp(other)),
+    }
+}
+
+/// Parses any IPv4 packet, step by step, to where the first thing is wrong.
+#[cold]
+fn parse_any(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
     let packet = frame.get(usize::from(l3)..).ok_or(ParseError::BadHeaderLength)?;
     let ip = Ipv4::new(packet).ok_or(ParseError::BadHeaderLength)?;
     if ip.version() != 4 {
@@ -121,22 +322,9 @@ pub fn parse_ip(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
     if ip.is_fragment() {
         return Err(ParseError::Fragment);
     }
-    let mut headers = Headers {
-        src: ip.src(),
-        dst: ip.dst(),
-        end: u32::from(l3) + total_len as u32,
-        l3,
-        l4: l3.checked_add(ipv4::HEADER_LEN as u16).ok_or(ParseError::BadHeaderLength)?,
-        sport: 0,
-        dport: 0,
-        protocol: ip.protocol(),
-        ttl: ip.ttl(),
-        tos: ip.tos(),
-        dont_fragment: ip.dont_fragment(),
-        tcp_flags: 0,
-        icmp_type: 0,
-        icmp_code: 0,
-    };
+    l3.checked_add(header_len as u16).ok_or(ParseError::BadHeaderLength)?;
+    let header: &[u8; ipv4::HEADER_LEN] = packet.first_chunk().ok_or(ParseError::BadHeaderLength)?;
+    let mut headers = Headers { l3, ..Headers::load(header, 0) };
     parse_transport(segment, &mut headers).ok_or(ParseError::TruncatedL4)?;
     Ok(headers)
 }
@@ -144,7 +332,6 @@ pub fn parse_ip(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
 /// What a header of another length than 20 bytes is: malformed in one of the ways, or sound, with options.
 #[cold]
 fn unusual_header(packet: &[u8], header_len: usize) -> ParseError {
-    use crate::checksum::Sum;
     let (Some(ip), Some(header)) = (Ipv4::new(packet), packet.get(..header_len)) else {
         return ParseError::BadHeaderLength;
     };
@@ -161,37 +348,51 @@ fn unusual_header(packet: &[u8], header_len: usize) -> ParseError {
 }
 
 /// Fills in what the transport header says. `segment`: the packet behind its IP header. `None`: cut short.
-#[inline]
 fn parse_transport(segment: &[u8], headers: &mut Headers) -> Option<()> {
-    match headers.protocol {
+    match headers.protocol() {
         protocol::TCP => {
             let tcp = Tcp::new(segment)?;
             if !(tcp::HEADER_LEN..=segment.len()).contains(&tcp.header_len()) {
                 return None;
             }
             headers.tcp_flags = tcp.flags();
-            (headers.sport, headers.dport) = (tcp.src_port(), tcp.dst_port());
+            *headers = headers.with_ports(tcp.src_port(), tcp.dst_port());
+            headers.checksum_partial = is_partial(tcp.checksum(), headers, segment.len() as u16);
         }
         protocol::UDP => {
             let udp = Udp::new(segment)?;
             if !(udp::HEADER_LEN..=segment.len()).contains(&usize::from(udp.datagram_len())) {
                 return None;
             }
-            (headers.sport, headers.dport) = (udp.src_port(), udp.dst_port());
+            *headers = headers.with_ports(udp.src_port(), udp.dst_port());
+            headers.checksum_partial = is_partial(udp.checksum(), headers, udp.datagram_len());
         }
         protocol::ICMP => {
             let icmp = Icmp::new(segment)?;
             (headers.icmp_type, headers.icmp_code) = (icmp.kind(), icmp.code());
             if icmp::has_identifier(icmp.kind()) {
-                (headers.sport, headers.dport) = (icmp.identifier(), icmp.identifier());
+                *headers = headers.with_ports(icmp.identifier(), icmp.identifier());
             }
         }
-        protocol::SCTP => (headers.sport, headers.dport) = ports_of(segment, sctp::HEADER_LEN)?,
-        protocol::DCCP => (headers.sport, headers.dport) = ports_of(segment, DCCP_HEADER_LEN)?,
-        protocol::UDP_LITE => (headers.sport, headers.dport) = ports_of(segment, udp::HEADER_LEN)?,
+        protocol::SCTP => {
+            let (sport, dport) = ports_of(segment, sctp::HEADER_LEN)?;
+            *headers = headers.with_ports(sport, dport);
+            headers.checksum_partial = sctp::is_partial(segment);
+        }
+        protocol::DCCP | protocol::UDP_LITE => {
+            let len = if headers.protocol() == protocol::DCCP { DCCP_HEADER_LEN } else { udp::HEADER_LEN };
+            let (sport, dport) = ports_of(segment, len)?;
+            *headers = headers.with_ports(sport, dport);
+        }
         _ => {}
     }
     Some(())
+}
+
+/// `len`: bytes of the transport header and its data.
+fn is_partial(checksum: u16, headers: &Headers, len: u16) -> bool {
+    let pseudo_header = checksum::pseudo_header_v4(headers.src(), headers.dst(), headers.protocol(), len);
+    checksum::is_partial(checksum, pseudo_header)
 }
 
 /// The two ports that a transport header opens with, if at least `header_len` bytes of it are there.

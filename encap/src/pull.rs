@@ -67,8 +67,8 @@ pub enum PullError {
 /// `outer` is of protocol [`IPIP`](crate::protocol::IPIP).
 #[inline]
 pub fn ipip(outer: &Headers) -> Inner {
-    debug_assert_eq!(outer.protocol, crate::protocol::IPIP);
-    Inner { l3: outer.l4, end: outer.end }
+    debug_assert_eq!(outer.protocol(), crate::protocol::IPIP);
+    Inner { l3: outer.l4(), end: outer.end() }
 }
 
 /// The inner packet of a VXLAN packet (RFC 7348 5). Reserved bits are ignored. An outer UDP checksum is not
@@ -77,8 +77,8 @@ pub fn ipip(outer: &Headers) -> Inner {
 /// `outer` is of protocol UDP, parsed from `frame`.
 #[inline]
 pub fn vxlan(frame: &[u8], outer: &Headers) -> Result<VxlanInner, PullError> {
-    debug_assert_eq!(outer.protocol, crate::protocol::UDP);
-    let datagram = frame.get(usize::from(outer.l4)..).ok_or(PullError::Truncated)?;
+    debug_assert_eq!(outer.protocol(), crate::protocol::UDP);
+    let datagram = frame.get(usize::from(outer.l4())..).ok_or(PullError::Truncated)?;
     let udp = Udp::new(datagram).ok_or(PullError::Truncated)?;
     let payload =
         datagram.get(udp::HEADER_LEN..usize::from(udp.datagram_len())).ok_or(PullError::Truncated)?;
@@ -94,12 +94,12 @@ pub fn vxlan(frame: &[u8], outer: &Headers) -> Result<VxlanInner, PullError> {
         ethertype::VLAN | ethertype::QINQ => return Err(PullError::InnerVlan),
         other => return Err(PullError::InnerNotIp(other)),
     }
-    let l3 = outer.l4 + (udp::HEADER_LEN + vxlan::HEADER_LEN + ethernet::HEADER_LEN) as u16;
+    let l3 = outer.l4() + (udp::HEADER_LEN + vxlan::HEADER_LEN + ethernet::HEADER_LEN) as u16;
     Ok(VxlanInner {
         vni: vxlan.vni(),
         dst_mac: ethernet.dst(),
         src_mac: ethernet.src(),
-        inner: Inner { l3, end: u32::from(outer.l4) + u32::from(udp.datagram_len()) },
+        inner: Inner { l3, end: u32::from(outer.l4()) + u32::from(udp.datagram_len()) },
     })
 }
 
@@ -114,20 +114,21 @@ pub struct EcnError;
 /// `inner` are the headers parsed from `frame`; both are changed, and the IP checksum with them.
 #[inline]
 pub fn decapsulate_ecn(outer_tos: u8, frame: &mut [u8], inner: &mut Headers) -> Result<(), EcnError> {
-    let mark = match (inner.tos & ecn::MASK, outer_tos & ecn::MASK) {
+    let mark = match (inner.tos() & ecn::MASK, outer_tos & ecn::MASK) {
         (ecn::NOT_ECT, ecn::CE) => return Err(EcnError),
         (ecn::ECT0 | ecn::ECT1, ecn::CE) => ecn::CE,
         (ecn::ECT0, ecn::ECT1) => ecn::ECT1,
         _ => return Ok(()),
     };
-    let l3 = usize::from(inner.l3);
+    let l3 = usize::from(inner.l3());
     let header = &mut frame[l3..l3 + ipv4::HEADER_LEN];
-    let tos = inner.tos & !ecn::MASK | mark;
+    let tos = inner.tos() & !ecn::MASK | mark;
     let old = u16::from_be_bytes([header[0], header[1]]);
     let new = u16::from_be_bytes([header[0], tos]);
     let checksum = u16::from_be_bytes([header[10], header[11]]);
+    let checksum = checksum::update_u16(checksum, old, new);
     header[1] = tos;
-    header[10..12].copy_from_slice(&checksum::update_u16(checksum, old, new).to_be_bytes());
-    inner.tos = tos;
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    inner.set_tos(tos, checksum);
     Ok(())
 }

@@ -1,13 +1,12 @@
-//! Origination of tunnels: outer headers written into the room in front of a packet.
+//! What goes before a packet: the Ethernet header of its adjacency, and inside a tunnel the outer headers.
 //!
-//! The caller has moved the frame's start forward so that an Ethernet header and the tunnel's [`OVERHEAD`] fit before
-//! the inner IP packet, and has cut the frame to where that packet ends. The first 14 bytes stay for the adjacency's
-//! Ethernet header; the inner packet is not touched. What a tunnel's packets share is built once, in a template.
-//!
-//! [`OVERHEAD`]: IpipTemplate::OVERHEAD
+//! All of it is known when the route is: a [`Template`] is made once, copied before each packet, and patched with what
+//! differs from packet to packet. The caller has moved the frame's start forward by [`Template::overhead`] and has cut
+//! the frame to where the packet ends; the packet itself is not touched.
 
+use crate::bytes::put16;
 use crate::ethernet::{self, ethertype};
-use crate::ipv4::{self, Template, ecn};
+use crate::ipv4::{self, ecn};
 use crate::parse::Headers;
 use crate::protocol;
 use crate::udp;
@@ -17,88 +16,117 @@ use crate::vxlan;
 /// default.
 const OUTER_TTL: u8 = 64;
 
-/// The outer TOS: the inner ECN field as it is (RFC 6040 4.1, normal mode), DSCP 0 as Linux' tunnels by default.
-#[inline]
-fn outer_tos(inner: &Headers) -> u8 {
-    inner.tos & ecn::MASK
-}
+const IP: usize = ethernet::HEADER_LEN;
+const UDP: usize = IP + ipv4::HEADER_LEN;
+const VXLAN: usize = UDP + udp::HEADER_LEN;
+const INNER: usize = VXLAN + vxlan::HEADER_LEN;
+/// The longest template: exactly a cache line.
+const LEN: usize = INNER + ethernet::HEADER_LEN;
 
-/// IP-in-IP (RFC 2003) between two tunnel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IpipTemplate {
-    outer: Template,
+enum Kind {
+    Plain,
+    Ipip,
+    Vxlan,
 }
 
-impl IpipTemplate {
-    /// Bytes of IP packet that the tunnel adds.
-    pub const OVERHEAD: usize = ipv4::HEADER_LEN;
+/// The bytes before a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
+pub struct Template {
+    bytes: [u8; LEN],
+    /// Of the outer IP header's words that are the same for every packet.
+    sum: u16,
+    overhead: u16,
+    kind: Kind,
+}
 
-    pub fn new(src: u32, dst: u32) -> Self {
-        Self { outer: Template::new(src, dst, protocol::IPIP, OUTER_TTL) }
+/// The two VTEPs of a VXLAN tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vteps {
+    /// Of 24 bits.
+    pub vni: u32,
+    /// The receiver's UDP port.
+    pub udp_port: u16,
+    pub src_mac: [u8; 6],
+    pub dst_mac: [u8; 6],
+}
+
+impl Template {
+    /// To the neighbour `dst_mac`, in no tunnel.
+    pub fn plain(dst_mac: [u8; 6], src_mac: [u8; 6]) -> Self {
+        let mut bytes = [0; LEN];
+        ethernet::write(&mut bytes, dst_mac, src_mac, ethertype::IPV4);
+        Self { bytes, sum: 0, overhead: 0, kind: Kind::Plain }
     }
 
-    /// Writes the outer header at offset 14 of `frame`, which ends with the inner packet at offset 34. DF inside is
-    /// DF outside (RFC 2003 3.1). `ident` is the outer identification, which means something only without DF (RFC
-    /// 6864 4.1). Of `inner`, only what does not depend on offsets is used.
-    ///
-    /// Panics if the frame is shorter than its headers.
+    /// The same in IP-in-IP (RFC 2003) between two tunnel ends.
+    #[must_use]
+    pub fn ipip(self, src: u32, dst: u32) -> Self {
+        self.tunnelled(src, dst, protocol::IPIP, Kind::Ipip, UDP)
+    }
+
+    /// The same in VXLAN over IPv4 (RFC 7348) between two tunnel ends. The UDP checksum is 0 (RFC 7348 5).
+    #[must_use]
+    pub fn vxlan(self, src: u32, dst: u32, vteps: &Vteps) -> Self {
+        debug_assert!(vteps.vni <= vxlan::MAX_VNI);
+        let mut template = self.tunnelled(src, dst, protocol::UDP, Kind::Vxlan, LEN);
+        put16(&mut template.bytes, UDP + 2, vteps.udp_port);
+        template.bytes[VXLAN..INNER].copy_from_slice(&vxlan::header(vteps.vni));
+        ethernet::write(&mut template.bytes[INNER..], vteps.dst_mac, vteps.src_mac, ethertype::IPV4);
+        template
+    }
+
+    fn tunnelled(mut self, src: u32, dst: u32, protocol: u8, kind: Kind, len: usize) -> Self {
+        let (header, sum) = ipv4::template(src, dst, protocol, OUTER_TTL);
+        self.bytes[IP..UDP].copy_from_slice(&header);
+        Self { sum, kind, overhead: (len - IP) as u16, ..self }
+    }
+
+    /// Bytes of IP packet that the tunnel adds: RFC 2003 3 (20), RFC 7348 5 (20 + 8 + 8 + 14); 0 without one.
     #[inline]
-    pub fn write(&self, frame: &mut [u8], inner: &Headers, ident: u16) {
-        let total_len = (frame.len() - ethernet::HEADER_LEN) as u16;
-        let room = frame[ethernet::HEADER_LEN..].first_chunk_mut().expect("room for the outer header");
-        self.outer.write(room, total_len, outer_tos(inner), ident, inner.dont_fragment);
+    pub const fn overhead(&self) -> u16 {
+        self.overhead
     }
-}
 
-/// VXLAN over IPv4 (RFC 7348) between two tunnel ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VxlanTemplate {
-    outer: Template,
-    /// Behind the UDP length: checksum 0 (RFC 7348 5), the VXLAN header and the inner Ethernet header.
-    behind_length: [u8; 2 + vxlan::HEADER_LEN + ethernet::HEADER_LEN],
-    udp_port: [u8; 2],
-}
-
-impl VxlanTemplate {
-    /// Bytes of IP packet that the tunnel adds.
-    pub const OVERHEAD: usize = ipv4::HEADER_LEN + udp::HEADER_LEN + vxlan::HEADER_LEN + ethernet::HEADER_LEN;
-
-    /// `vni` is of 24 bits; `udp_port` is the receiver's; the MACs are those of the two VTEPs.
-    pub fn new(
-        src: u32,
-        dst: u32,
-        vni: u32,
-        udp_port: u16,
-        inner_src_mac: [u8; 6],
-        inner_dst_mac: [u8; 6],
-    ) -> Self {
-        debug_assert!(vni <= vxlan::MAX_VNI);
-        let mut behind_length = [0; 2 + vxlan::HEADER_LEN + ethernet::HEADER_LEN];
-        let (vxlan_header, inner_ethernet) = behind_length[2..].split_at_mut(vxlan::HEADER_LEN);
-        vxlan_header.copy_from_slice(&vxlan::header(vni));
-        ethernet::write(inner_ethernet, inner_dst_mac, inner_src_mac, ethertype::IPV4);
-        Self {
-            outer: Template::new(src, dst, protocol::UDP, OUTER_TTL),
-            behind_length,
-            udp_port: udp_port.to_be_bytes(),
+    /// Writes the headers over the first bytes of `frame`, which ends with the packet, at offset 14 and the overhead.
+    ///
+    /// The outer ECN field is the inner one's (RFC 6040 4.1, normal mode), DSCP is 0 as Linux' tunnels by default. DF
+    /// inside IP-in-IP is DF outside (RFC 2003 3.1); VXLAN has it clear, as Linux' device. `ident` is the outer
+    /// identification, which means something only without DF (RFC 6864 4.1); `source_port` is
+    /// [`vxlan::source_port`] of the flow. Of `inner`, only what does not depend on offsets is used.
+    ///
+    /// Panics if the frame is shorter than the headers.
+    #[inline]
+    pub fn write(&self, frame: &mut [u8], inner: &Headers, source_port: u16, ident: u16) {
+        let total_len = (frame.len() - IP) as u16;
+        match self.kind {
+            Kind::Plain => {
+                self.copy::<IP>(frame);
+            }
+            Kind::Ipip => {
+                let room = self.copy::<UDP>(frame);
+                self.stamp(room, total_len, inner, ident, inner.dont_fragment());
+            }
+            Kind::Vxlan => {
+                let room = self.copy::<LEN>(frame);
+                self.stamp(room, total_len, inner, ident, false);
+                put16(room, UDP, source_port);
+                put16(room, UDP + 4, total_len - ipv4::HEADER_LEN as u16);
+            }
         }
     }
 
-    /// Writes the outer headers at offset 14 of `frame`, which ends with the inner packet at offset 64. DF is clear
-    /// outside, as with Linux' device. `source_port` is [`vxlan::source_port`] of the flow; `ident` is the outer
-    /// identification. Of `inner`, only what does not depend on offsets is used.
-    ///
-    /// Panics if the frame is shorter than its headers.
     #[inline]
-    pub fn write(&self, frame: &mut [u8], inner: &Headers, source_port: u16, ident: u16) {
-        let total_len = (frame.len() - ethernet::HEADER_LEN) as u16;
-        let room: &mut [u8; Self::OVERHEAD] =
-            frame[ethernet::HEADER_LEN..].first_chunk_mut().expect("room for the outer headers");
-        let (ip, rest) = room.split_first_chunk_mut().expect("longer than an IPv4 header");
-        self.outer.write(ip, total_len, outer_tos(inner), ident, false);
-        rest[..2].copy_from_slice(&source_port.to_be_bytes());
-        rest[2..4].copy_from_slice(&self.udp_port);
-        rest[4..6].copy_from_slice(&(total_len - ipv4::HEADER_LEN as u16).to_be_bytes());
-        rest[6..].copy_from_slice(&self.behind_length);
+    fn copy<'f, const N: usize>(&self, frame: &'f mut [u8]) -> &'f mut [u8; N] {
+        let room = frame.first_chunk_mut().expect("room for the headers");
+        *room = *self.bytes.first_chunk().expect("no header is longer than the template");
+        room
+    }
+
+    #[inline]
+    fn stamp(&self, room: &mut [u8], total_len: u16, inner: &Headers, ident: u16, dont_fragment: bool) {
+        let header = room[IP..].first_chunk_mut().expect("a tunnel's room has an IP header");
+        ipv4::stamp(header, self.sum, total_len, inner.tos() & ecn::MASK, ident, dont_fragment);
     }
 }

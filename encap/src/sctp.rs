@@ -44,6 +44,12 @@ impl<'a> Sctp<'a> {
     }
 }
 
+/// Whether the checksum of a packet is left to the device that sends it: Linux leaves zero there. Zero is also what a
+/// sender writes whose peer does without (RFC 9653).
+pub(crate) fn is_partial(packet: &[u8]) -> bool {
+    Sctp::new(packet).is_some_and(|header| header.checksum() == [0; 4])
+}
+
 /// The checksum of a whole SCTP packet, as its four bytes stand in the packet; the field itself counts as zero.
 ///
 /// Panics if the packet is shorter than its common header.

@@ -24,6 +24,11 @@ pub mod flags {
 pub struct Tcp<'a>(&'a [u8; HEADER_LEN]);
 
 impl<'a> Tcp<'a> {
+    #[inline]
+    pub(crate) fn from_array(header: &'a [u8; HEADER_LEN]) -> Self {
+        Self(header)
+    }
+
     /// `None` if the bytes are fewer than the fixed header.
     #[inline]
     pub fn new(segment: &'a [u8]) -> Option<Self> {

@@ -41,8 +41,9 @@ pub(crate) fn header(vni: u32) -> [u8; HEADER_LEN] {
 }
 
 /// The outer UDP source port of a flow: from the dynamic range that RFC 7348 5 recommends, 49152 to 65535, so that
-/// the underlay spreads flows over its paths and the receiver over its queues.
+/// the underlay spreads flows over its paths and the receiver over its queues. The low bits of `hash` are as good as
+/// any.
 #[inline]
-pub const fn source_port(hash: u32) -> u16 {
-    0xc000 | (hash ^ (hash >> 14) ^ (hash >> 28)) as u16 & 0x3fff
+pub const fn source_port(hash: u64) -> u16 {
+    0xc000 | hash as u16
 }

@@ -37,14 +37,24 @@ impl Egress {
         let Some(Some(burst)) = self.bursts.get_mut(usize::from(port.0)) else {
             return Err((frame, Refusal::NoPort));
         };
-        if burst.room() == 0 {
-            return Err((frame, Refusal::Full));
-        }
         if burst.is_empty() {
             self.touched.push(port);
         }
-        burst.push(frame);
-        Ok(())
+        burst.try_push(frame).map_err(|frame| (frame, Refusal::Full))
+    }
+
+    /// Takes a whole burst for a port of which nothing waits yet, and leaves an empty one in its place. False, and
+    /// nothing is done, where something waits or the port is not open.
+    #[inline]
+    pub fn hand_over(&mut self, port: PortId, burst: &mut Box<Burst>) -> bool {
+        match self.bursts.get_mut(usize::from(port.0)) {
+            Some(Some(waiting)) if waiting.is_empty() => {
+                self.touched.push(port);
+                std::mem::swap(waiting, burst);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Calls `send` with each port's waiting burst; what `send` leaves in a burst waits for the next flush.

@@ -1,5 +1,6 @@
 //! A frame in the UMEM, and a burst of them.
 
+use arrayvec::ArrayVec;
 use margay_flowtable::PortId;
 
 /// Frames in one burst at most.
@@ -37,16 +38,10 @@ impl Frame {
     }
 }
 
-/// Up to [`BURST`] frames, oldest first, without allocation after the start.
-#[derive(Debug)]
+/// Up to [`BURST`] frames, oldest first, in place.
+#[derive(Debug, Default)]
 pub struct Burst {
-    frames: Vec<Frame>,
-}
-
-impl Default for Burst {
-    fn default() -> Self {
-        Self { frames: Vec::with_capacity(BURST) }
-    }
+    frames: ArrayVec<Frame, BURST>,
 }
 
 impl Burst {
@@ -63,14 +58,24 @@ impl Burst {
     /// How many more frames fit.
     #[inline]
     pub fn room(&self) -> usize {
-        BURST - self.frames.len()
+        self.frames.remaining_capacity()
     }
 
     /// Appends a frame; the caller has seen that there is room.
     #[inline]
     pub fn push(&mut self, frame: Frame) {
-        debug_assert!(self.frames.len() < BURST, "burst overrun");
         self.frames.push(frame);
+    }
+
+    /// Appends a frame, or gives it back where there is no room.
+    #[inline]
+    pub fn try_push(&mut self, frame: Frame) -> Result<(), Frame> {
+        self.frames.try_push(frame).map_err(|error| error.element())
+    }
+
+    #[inline]
+    pub fn as_slice(&self) -> &[Frame] {
+        &self.frames
     }
 
     #[inline]
@@ -80,7 +85,7 @@ impl Burst {
 
     /// Takes the first `count` frames out, in order.
     #[inline]
-    pub fn drain_front(&mut self, count: usize) -> std::vec::Drain<'_, Frame> {
+    pub fn drain_front(&mut self, count: usize) -> arrayvec::Drain<'_, Frame, BURST> {
         self.frames.drain(..count)
     }
 }

@@ -45,6 +45,8 @@ pub trait Mapping: Send + Sync + std::fmt::Debug {
 pub struct Umem {
     base: NonNull<u8>,
     layout: Layout,
+    /// Of the layout, ready for the check that every access makes.
+    bytes: u64,
     _mapping: Box<dyn Mapping>,
 }
 
@@ -65,7 +67,7 @@ impl Umem {
     #[allow(unsafe_code)]
     pub unsafe fn from_mapping(mapping: Box<dyn Mapping>, layout: Layout) -> (Arc<Self>, Vec<Frame>) {
         let base = mapping.base();
-        let umem = Arc::new(Self { base, layout, _mapping: mapping });
+        let umem = Arc::new(Self { base, layout, bytes: layout.bytes() as u64, _mapping: mapping });
         let frames =
             (0..layout.chunks).map(|i| umem.blank(u64::from(i) * u64::from(layout.chunk_size))).collect();
         (umem, frames)
@@ -207,8 +209,7 @@ impl Umem {
     #[inline]
     fn fits(&self, frame: &Frame) -> bool {
         let in_chunk = frame.addr & u64::from(self.layout.chunk_size - 1);
-        frame.addr < self.layout.bytes() as u64
-            && in_chunk + u64::from(frame.len) <= u64::from(self.layout.chunk_size)
+        frame.addr < self.bytes && in_chunk + u64::from(frame.len) <= u64::from(self.layout.chunk_size)
     }
 
     #[inline]

@@ -25,39 +25,89 @@ impl FlowKey {
         Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, protocol: self.protocol }
     }
 
-    /// Whether source stands before destination. Of a key and its reverse one is ascending, or they are equal and
-    /// both are.
+    /// The same as words.
+    #[inline]
+    pub const fn words(&self) -> KeyWords {
+        let [a, b, c, d] = self.src.to_be_bytes();
+        let [e, f, g, h] = self.dst.to_be_bytes();
+        let ([i, j], [k, l]) = (self.sport.to_be_bytes(), self.dport.to_be_bytes());
+        let addresses = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        KeyWords::new(addresses, u32::from_ne_bytes([i, j, k, l]), self.protocol)
+    }
+
+    /// Whether source stands before destination, in an order of the table's own. Of a key and its reverse one is
+    /// ascending, or they are equal and both are.
     #[inline]
     pub(crate) const fn is_ascending(&self) -> bool {
-        end(self.src, self.sport) <= end(self.dst, self.dport)
+        self.words().is_ascending()
     }
 
     /// Source and destination address, as a table entry stores them.
     #[inline]
     pub(crate) const fn addresses(&self) -> u64 {
-        (self.src as u64) << 32 | self.dst as u64
+        self.words().addresses
     }
 
     /// Ports and protocol, as a table entry stores them: 40 bits.
     #[inline]
     pub(crate) const fn ports(&self) -> u64 {
-        (self.sport as u64) << 24 | (self.dport as u64) << 8 | self.protocol as u64
+        self.words().ports
+    }
+
+    /// The protocol in what [`FlowKey::ports`] gives.
+    #[inline]
+    pub(crate) const fn protocol_of(ports: u64) -> u8 {
+        (ports >> 32) as u8
     }
 
     pub(crate) const fn from_words(addresses: u64, ports: u64) -> Self {
+        let [a, b, c, d, e, f, g, h] = addresses.to_ne_bytes();
+        let [i, j, k, l] = (ports as u32).to_ne_bytes();
         Self {
-            src: (addresses >> 32) as u32,
-            dst: addresses as u32,
-            sport: (ports >> 24) as u16,
-            dport: (ports >> 8) as u16,
-            protocol: ports as u8,
+            src: u32::from_be_bytes([a, b, c, d]),
+            dst: u32::from_be_bytes([e, f, g, h]),
+            sport: u16::from_be_bytes([i, j]),
+            dport: u16::from_be_bytes([k, l]),
+            protocol: Self::protocol_of(ports),
         }
     }
 }
 
-#[inline]
-const fn end(address: u32, port: u16) -> u64 {
-    (address as u64) << 16 | port as u64
+/// A flow key as it stands in a packet: in network order, loaded as native words. So a packet's key costs two loads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyWords {
+    /// Source and destination address.
+    pub(crate) addresses: u64,
+    /// Source and destination port (32 bits), protocol (8 bits).
+    pub(crate) ports: u64,
+}
+
+impl KeyWords {
+    #[inline]
+    pub const fn new(addresses: u64, ports: u32, protocol: u8) -> Self {
+        Self { addresses, ports: (protocol as u64) << 32 | ports as u64 }
+    }
+
+    /// As [`FlowKey::is_ascending`].
+    #[inline]
+    pub(crate) const fn is_ascending(self) -> bool {
+        self.ends().2
+    }
+
+    /// Addresses and ports in the order that a key and its reverse share, and whether it is the key's own.
+    #[inline]
+    const fn ends(self) -> (u64, u32, bool) {
+        let (addresses, ports) = (self.addresses.rotate_left(32), (self.ports as u32).rotate_left(16));
+        let own = (self.addresses as u128) << 64 | self.ports as u32 as u128;
+        let reversed = (addresses as u128) << 64 | ports as u128;
+        if own <= reversed { (self.addresses, self.ports as u32, true) } else { (addresses, ports, false) }
+    }
+}
+
+impl From<KeyWords> for FlowKey {
+    fn from(words: KeyWords) -> Self {
+        Self::from_words(words.addresses, words.ports)
+    }
 }
 
 /// Hashes flow keys under a secret seed, so that no sender can choose keys that collide. A key and its reverse have
@@ -72,12 +122,18 @@ impl KeyHash {
 
     #[inline]
     pub(crate) fn hash(&self, key: &FlowKey) -> u64 {
-        let (source, destination) = (end(key.src, key.sport), end(key.dst, key.dport));
-        let (low, high) = (source.min(destination), source.max(destination));
+        self.hash_words(key.words()).0
+    }
+
+    /// The hash, and whether the key is ascending, which is known on the way.
+    #[inline]
+    pub(crate) fn hash_words(&self, key: KeyWords) -> (u64, bool) {
+        let (addresses, ports, is_ascending) = key.ends();
         let mut hasher = self.0.build_hasher();
         // As one word: ahash then keys each half of it with its own part of the seed.
-        hasher.write_u128(u128::from(low) << 64 | u128::from(high | u64::from(key.protocol) << 48));
-        hasher.finish()
+        let ports = key.ports & !0xffff_ffff | u64::from(ports);
+        hasher.write_u128(u128::from(addresses) << 64 | u128::from(ports));
+        (hasher.finish(), is_ascending)
     }
 }
 
@@ -114,6 +170,6 @@ mod tests {
             assert_eq!(FlowKey::from_words(key.addresses(), key.ports()), key);
         }
         assert_eq!(size_of::<FlowKey>(), 16);
-        assert!(KEY.is_ascending() && !KEY.reversed().is_ascending());
+        assert_ne!(KEY.is_ascending(), KEY.reversed().is_ascending());
     }
 }

@@ -1,7 +1,7 @@
 //! Everything a packet looks up: the flow table and its connection tracking, routes and next hops, endpoints,
 //! address sets and policy, and the [`Snapshot`] that binds what the control thread publishes.
 //!
-//! The crate does no I/O and reads no clock: time is an argument. All `unsafe` is in `table.rs`.
+//! The crate does no I/O and reads no clock: time is an argument. All `unsafe` is in `table.rs` and `table/`.
 
 #![deny(unsafe_code)]
 
@@ -23,9 +23,9 @@ pub use classify::{Decision, Tuple, Verdict, classify};
 pub use conntrack::{CtState, CtStatus, Direction, Timeouts};
 pub use endpoint::{Endpoint, Endpoints};
 pub use fib::Fib;
-pub use key::FlowKey;
-pub use next_hop::{Adjacency, NextHop, NextHopId, PortId, Tunnel};
+pub use key::{FlowKey, KeyWords};
+pub use next_hop::{Adjacency, NextHop, NextHopId, NextHops, PortId, Rewrite, Tunnel};
 pub use policy::{Action, Policy, Program, Rule, Tier};
 pub use publish::{Publisher, Reader};
 pub use snapshot::{PortKind, PortState, Snapshot};
-pub use table::{FlowAction, FlowRef, FlowTable, Hit, Insert, SweepCursor, Swept};
+pub use table::{FlowAction, FlowRef, FlowTable, Hit, Insert, Query, Scan, SweepCursor, Swept};

@@ -1,6 +1,9 @@
 //! Where a route leads: the next hop, the Ethernet rewrite of its adjacency and the tunnel it may enter.
 
 use std::net::Ipv4Addr;
+use std::ops::Deref;
+
+use margay_encap::push::{Template, Vteps};
 
 /// A port's number: dense, assigned by control, stable while the port exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,5 +61,66 @@ impl Tunnel {
             Self::Ipip { .. } => 20,
             Self::Vxlan { .. } => 50,
         }
+    }
+}
+
+/// The next hops of a snapshot, and ready beside each what a packet on its way there needs.
+#[derive(Clone, Debug, Default)]
+pub struct NextHops {
+    all: Vec<NextHop>,
+    rewrites: Vec<Option<Rewrite>>,
+}
+
+/// What makes a packet into the frame that leaves.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    pub template: Template,
+    /// The largest IP packet that fits, the tunnel's overhead taken off the link's MTU.
+    pub mtu: u16,
+    pub port: PortId,
+}
+
+impl NextHops {
+    /// `None` where nothing is forwarded to: the next hop says why, or there is none of that number.
+    #[inline]
+    pub fn rewrite(&self, id: u32) -> Option<&Rewrite> {
+        self.rewrites.get(id as usize)?.as_ref()
+    }
+}
+
+impl From<Vec<NextHop>> for NextHops {
+    fn from(all: Vec<NextHop>) -> Self {
+        Self { rewrites: all.iter().map(Rewrite::of).collect(), all }
+    }
+}
+
+impl Deref for NextHops {
+    type Target = [NextHop];
+
+    fn deref(&self) -> &[NextHop] {
+        &self.all
+    }
+}
+
+impl PartialEq for NextHops {
+    fn eq(&self, other: &Self) -> bool {
+        self.all == other.all
+    }
+}
+
+impl Rewrite {
+    fn of(next_hop: &NextHop) -> Option<Self> {
+        let NextHop::Forward { adjacency, tunnel } = next_hop else { return None };
+        let plain = Template::plain(adjacency.dst_mac, adjacency.src_mac);
+        let template = match *tunnel {
+            None => plain,
+            Some(Tunnel::Ipip { src, dst }) => plain.ipip(src.to_bits(), dst.to_bits()),
+            Some(Tunnel::Vxlan { src, dst, vni, udp_port, inner_src_mac, inner_dst_mac }) => {
+                let vteps = Vteps { vni, udp_port, src_mac: inner_src_mac, dst_mac: inner_dst_mac };
+                plain.vxlan(src.to_bits(), dst.to_bits(), &vteps)
+            }
+        };
+        let mtu = adjacency.mtu.saturating_sub(template.overhead());
+        Some(Self { template, mtu, port: adjacency.port })
     }
 }

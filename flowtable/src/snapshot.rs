@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 pub use self::epochs::Epochs;
-use crate::{Endpoints, Fib, NextHop, PortId};
+use crate::{Endpoints, Fib, NextHops, PortId};
 
 /// Everything that decides what becomes of a packet, as of one moment.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ pub struct Snapshot {
     pub generation: u32,
     pub fib: Fib,
     /// What [`NextHopId`](crate::NextHopId)s of `fib` mean.
-    pub next_hops: Vec<NextHop>,
+    pub next_hops: NextHops,
     pub endpoints: Endpoints,
     /// Ports by [`PortId`]; `None` where no port has that number now.
     pub ports: Vec<Option<PortState>>,

@@ -15,7 +15,10 @@
 //! allocated and touched by [`FlowTable::new`].
 
 mod action;
+mod burst;
 mod index;
+mod memory;
+mod scan;
 mod slot;
 mod sweep;
 mod track;
@@ -24,7 +27,9 @@ use std::fmt;
 
 use action::ActionWord;
 pub use action::FlowAction;
+pub use burst::Query;
 use index::{Index, Position, Word};
+pub use scan::Scan;
 use slot::Slots;
 pub use sweep::{SweepCursor, Swept};
 use track::Track;
@@ -48,6 +53,8 @@ pub struct Hit {
     pub direction: Direction,
     /// What to do with packets of this direction.
     pub action: FlowAction,
+    /// The action is of the generation that the caller named.
+    pub is_current: bool,
     /// The connection as this direction last saw it.
     pub state: CtState,
 }
@@ -79,6 +86,7 @@ const ATTEMPTS: usize = 8;
 
 pub struct FlowTable {
     hash: KeyHash,
+    scan: Scan,
     index: Index,
     slots: Slots,
     timeouts: Timeouts,
@@ -100,10 +108,22 @@ impl FlowTable {
         let connections = connections.min(Self::MAX_CONNECTIONS);
         Self {
             hash: KeyHash::new(seed),
+            scan: Scan::best(),
             index: Index::new(connections as usize),
             slots: Slots::new(connections),
             timeouts,
         }
+    }
+
+    /// The same table, its buckets searched in a given way. By default it is [`Scan::best`].
+    #[must_use]
+    pub fn with_scan(self, scan: Scan) -> Self {
+        Self { scan, ..self }
+    }
+
+    /// How its buckets are searched.
+    pub fn scan(&self) -> Scan {
+        self.scan
     }
 
     /// Connections in the table; a moment's value while workers run.
@@ -131,14 +151,6 @@ impl FlowTable {
         prefetch(self.index.home_bucket(hash));
     }
 
-    /// Asks for the entry that a lookup will probably find; looks at the line that [`FlowTable::prefetch`] asked for.
-    #[inline]
-    pub fn prefetch_entry(&self, key: &FlowKey, hash: u64) {
-        if let Some(word) = self.index.peek(hash) {
-            prefetch(self.slots.half(word.slot(), direction(key, word)));
-        }
-    }
-
     /// The connection that the key belongs to, in either direction. `generation` is that of the caller's snapshot; it
     /// completes the one in the action.
     ///
@@ -150,7 +162,8 @@ impl FlowTable {
 
     #[inline]
     fn read(&self, word: Word, key: &FlowKey, generation: u32) -> Option<Hit> {
-        self.slots.read(word.slot(), direction(key, word), key, generation)
+        let key = key.words();
+        self.slots.read(word.slot(), direction(key.is_ascending(), word), key, generation)
     }
 
     /// Puts a connection into the table, unless its key or the reverse is there.
@@ -205,7 +218,13 @@ impl FlowTable {
             // Counted before it can be removed, so that the count never falls below zero.
             self.slots.count(1);
             if self.index.validate(hash, position, word) {
-                return Insert::New(Hit { flow, direction: Direction::Original, action: original, state });
+                return Insert::New(Hit {
+                    flow,
+                    direction: Direction::Original,
+                    action: original,
+                    is_current: true,
+                    state,
+                });
             }
             self.slots.count(-1);
             if let Some(winner) = self.find_any(key, hash, generation) {
@@ -332,11 +351,11 @@ impl FlowTable {
     }
 }
 
-/// Which way packets with this key go in the connection that the word names, if it is theirs: a connection's keys are
-/// each other's reverse, so the orientation tells.
+/// Which way packets with a key of this orientation go in the connection that the word names, if it is theirs: a
+/// connection's keys are each other's reverse.
 #[inline]
-fn direction(key: &FlowKey, word: Word) -> Direction {
-    if key.is_ascending() == word.is_ascending() { Direction::Original } else { Direction::Reply }
+fn direction(is_ascending: bool, word: Word) -> Direction {
+    if is_ascending == word.is_ascending() { Direction::Original } else { Direction::Reply }
 }
 
 #[inline]

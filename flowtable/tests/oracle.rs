@@ -100,7 +100,6 @@ impl Pair {
     fn lookup(&self, key: &FlowKey) -> Option<margay_flowtable::Hit> {
         let hash = self.table.hash(key);
         self.table.prefetch(hash);
-        self.table.prefetch_entry(key, hash);
         let hit = self.table.lookup(key, hash, self.generation);
         let expected = self.find(key);
         assert_eq!(hit.is_some(), expected.is_some(), "{key:?}");

@@ -62,7 +62,7 @@ impl Gateway {
             let mut frame = pool.get().expect("every chunk is back");
             assert!(umem.fill(&mut frame, &mended(packet(*template, bytes))));
             frame.port = PortId(u16::from(*port & 15) % PORTS);
-            let mut burst = Burst::default();
+            let mut burst = Box::<Burst>::default();
             burst.push(frame);
             pipeline.process(&Turn { snapshot, umem, now }, &mut burst, pool, egress);
             egress.flush(|_, burst| pool.extend(burst.drain_front(burst.len())));

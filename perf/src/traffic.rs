@@ -115,7 +115,8 @@ pub fn snapshot() -> Snapshot {
             forward(UPLINK, None),
             forward(UPLINK, Some(vxlan)),
             forward(UPLINK, Some(ipip)),
-        ],
+        ]
+        .into(),
         ports: vec![
             port("uplink0", PortKind::Uplink),
             port("ns/pod", PortKind::Pod { addresses: vec![POD_ADDRESS.into()] }),

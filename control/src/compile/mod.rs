@@ -46,7 +46,7 @@ pub fn compile(state: &State, identity: &Identity) -> Snapshot {
     fib.extend(own.map(|address| (IpNet::from(address), NextHops::HOST)));
     Snapshot {
         fib: Fib::build(fib.into_iter().map(|(dst, id)| (dst.network(), dst.prefix_len(), id))),
-        next_hops: next_hops.into_vec(),
+        next_hops: next_hops.into_vec().into(),
         endpoints: endpoints(&state.cluster, |_, pod| serves(&state.cluster, &identity.node, pod)),
         ports: ports(state, identity),
         tunnel_sources: local::tunnel_sources(&state.cluster, identity).collect(),

@@ -1,6 +1,7 @@
 //! The parser: never out of bounds, agrees with etherparse, and names what is wrong.
 
 use etherparse::{NetSlice, SlicedPacket};
+use margay_encap::checksum::Sum;
 use margay_encap::{Headers, ParseError, Quoted, parse, parse_ip, parse_quoted};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,10 +10,22 @@ use proptest::sample::Index;
 use crate::packets::{UDP_FRAME, any_sample, frame, hex, ipv4};
 
 fn assert_inside(headers: &Headers, frame: &[u8]) {
-    assert!(headers.l3 < headers.l4);
-    assert!(u32::from(headers.l4) <= headers.end);
-    assert!(headers.end as usize <= frame.len());
-    assert_eq!(u32::from(headers.total_len()), headers.end - u32::from(headers.l3));
+    assert!(headers.l3() < headers.l4());
+    assert!(u32::from(headers.l4()) <= headers.end());
+    assert!(headers.end() as usize <= frame.len());
+    assert_eq!(u32::from(headers.total_len()), headers.end() - u32::from(headers.l3()));
+}
+
+/// All that headers say, offsets as from `l3`.
+fn all(headers: &Headers, l3: u16) -> impl PartialEq + Copy + std::fmt::Debug + use<> {
+    assert_eq!(headers.l3(), l3);
+    let l3 = u32::from(l3);
+    (
+        (headers.src(), headers.dst(), headers.sport(), headers.dport(), headers.protocol()),
+        (headers.tos(), headers.ttl(), headers.checksum(), headers.dont_fragment(), headers.checksum_partial),
+        (headers.tcp_flags(), headers.icmp_type(), headers.icmp_code()),
+        (u32::from(headers.l4()) - l3, headers.end() - l3, headers.total_len()),
+    )
 }
 
 proptest! {
@@ -56,23 +69,44 @@ proptest! {
     fn valid_packets_parse_as_built(sample in any_sample()) {
         let frame = sample.frame();
         let tos = sample.ip.dscp.value() << 2 | sample.ip.ecn.value();
-        let expected = Headers {
-            src: u32::from_be_bytes(sample.ip.source),
-            dst: u32::from_be_bytes(sample.ip.destination),
-            end: u32::try_from(frame.len() - sample.trailer.len()).unwrap(),
-            l3: 14,
-            l4: 34,
-            sport: sample.ports.0,
-            dport: sample.ports.1,
-            protocol: sample.ip.protocol.0,
-            ttl: sample.ip.time_to_live,
-            tos,
-            dont_fragment: sample.ip.dont_fragment,
-            tcp_flags: sample.tcp_flags,
-            icmp_type: sample.icmp.0,
-            icmp_code: sample.icmp.1,
-        };
-        prop_assert_eq!(parse(&frame), Ok(expected));
+        let headers = parse(&frame).unwrap();
+        prop_assert_eq!(headers.src(), u32::from_be_bytes(sample.ip.source));
+        prop_assert_eq!(headers.dst(), u32::from_be_bytes(sample.ip.destination));
+        prop_assert_eq!(headers.end() as usize, frame.len() - sample.trailer.len());
+        prop_assert_eq!((headers.l3(), headers.l4()), (14, 34));
+        prop_assert_eq!((headers.sport(), headers.dport()), sample.ports);
+        prop_assert_eq!(headers.protocol(), sample.ip.protocol.0);
+        prop_assert_eq!((headers.ttl(), headers.tos()), (sample.ip.time_to_live, tos));
+        prop_assert_eq!(headers.checksum(), sample.ip.header_checksum);
+        prop_assert_eq!(headers.dont_fragment(), sample.ip.dont_fragment);
+        prop_assert_eq!(headers.tcp_flags(), sample.tcp_flags);
+        prop_assert_eq!((headers.icmp_type(), headers.icmp_code()), sample.icmp);
+    }
+
+    /// At another offset, where no short cut is taken, a packet is what it is behind an Ethernet header: the same
+    /// headers, or the same thing wrong with it.
+    #[test]
+    fn the_short_cut_changes_nothing(
+        sample in any_sample(),
+        damage in vec((any::<Index>(), any::<u8>()), 0..4),
+        cut in any::<Index>(),
+        mend in any::<bool>(),
+    ) {
+        let mut bytes = sample.frame();
+        for (at, value) in damage {
+            *at.get_mut(&mut bytes) = value;
+        }
+        if mend {
+            bytes[24..26].fill(0);
+            let sum = Sum::of(&bytes[14..34]).finish();
+            bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+        } else {
+            bytes.truncate(cut.index(bytes.len() + 1).max(14));
+        }
+        let elsewhere = parse_ip(&[&[0], &bytes[..]].concat(), 15).map(|headers| all(&headers, 15));
+        prop_assert_eq!(parse_ip(&bytes, 14).map(|headers| all(&headers, 14)), elsewhere);
+        bytes[12..14].copy_from_slice(&[8, 0]);
+        prop_assert_eq!(parse(&bytes).map(|headers| all(&headers, 14)), elsewhere);
     }
 
     /// What etherparse refuses of an IPv4 packet, the parser refuses too, and where both accept they agree.
@@ -86,10 +120,10 @@ proptest! {
         if let (Ok(headers), theirs) = (ours, SlicedPacket::from_ethernet(&frame)) {
             let theirs = theirs.expect("etherparse takes what we take");
             let Some(NetSlice::Ipv4(ip)) = theirs.net else { panic!("not IPv4 to etherparse") };
-            prop_assert_eq!(headers.src, u32::from_be_bytes(ip.header().source()));
-            prop_assert_eq!(headers.protocol, ip.header().protocol().0);
+            prop_assert_eq!(headers.src(), u32::from_be_bytes(ip.header().source()));
+            prop_assert_eq!(headers.protocol(), ip.header().protocol().0);
             prop_assert_eq!(usize::from(headers.total_len()), usize::from(ip.header().total_len()));
-            prop_assert_eq!(headers.end as usize - usize::from(headers.l4), ip.payload().payload.len());
+            prop_assert_eq!(headers.end() as usize - usize::from(headers.l4()), ip.payload().payload.len());
         }
     }
 }
@@ -176,7 +210,7 @@ fn soundness_at_the_edge() {
     assert!(parse(&changed(&[(6, 0x80)])).is_ok(), "the reserved flag is ignored");
     let udp = [&[0, 53, 0, 53, 0xff, 0xeb, 0, 0][..], &vec![0; 65_507]].concat();
     let largest = parse(&segment(17, &udp)).expect("65,535 bytes of IPv4");
-    assert_eq!((largest.end, largest.total_len()), (65_549, 65_535));
+    assert_eq!((largest.end(), largest.total_len()), (65_549, 65_535));
     assert!(size_of::<Headers>() <= 32);
 }
 

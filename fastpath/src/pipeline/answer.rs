@@ -2,7 +2,7 @@
 
 use margay_encap::icmp_error::{self, IcmpError};
 use margay_encap::{Headers, ethernet, parse_ip};
-use margay_flowtable::{NextHop, NextHopId, PortId};
+use margay_flowtable::{NextHopId, PortId};
 
 use super::{Pipeline, Turn, rewrite};
 use crate::drop::DropReason;
@@ -37,6 +37,14 @@ impl Answers {
         self.ident
     }
 
+    /// So many of them: those after the one returned.
+    #[inline]
+    pub(super) fn next_idents(&mut self, count: usize) -> u16 {
+        let last = self.ident;
+        self.ident = last.wrapping_add(count as u16);
+        last
+    }
+
     /// The packet that answers this drop, behind room for its Ethernet header; `None` where none is due, or the limit
     /// or the pool is exhausted.
     #[cold]
@@ -49,10 +57,10 @@ impl Answers {
         NextHopId(id): NextHopId,
         pool: &mut FramePool,
     ) -> Option<Frame> {
-        let error = match (reason, &turn.snapshot.next_hops[id as usize]) {
+        let error = match (reason, turn.snapshot.next_hops.rewrite(id)) {
             (DropReason::TtlExceeded, _) => IcmpError::TimeExceeded,
-            (DropReason::FragmentationNeeded, NextHop::Forward { adjacency, tunnel }) => {
-                IcmpError::FragmentationNeeded { mtu: rewrite::payload_mtu(adjacency, tunnel.as_ref()) }
+            (DropReason::FragmentationNeeded, Some(rewrite)) => {
+                IcmpError::FragmentationNeeded { mtu: rewrite.mtu }
             }
             _ => return None,
         };
@@ -109,7 +117,8 @@ impl Pipeline {
 /// Gives the answer its outer and Ethernet headers; `None` where nothing leads back to the sender.
 fn address(turn: &Turn<'_>, answer: &mut Frame, ident: u16) -> Option<PortId> {
     let headers = parse_ip(turn.umem.bytes(answer), ethernet::HEADER_LEN as u16).ok()?;
-    let NextHopId(id) = turn.snapshot.fib.lookup4(headers.dst)?;
-    let NextHop::Forward { adjacency, tunnel } = &turn.snapshot.next_hops[id as usize] else { return None };
-    rewrite::finish(turn.umem, answer, &headers, 0, adjacency, tunnel.as_ref(), ident).ok()
+    let NextHopId(id) = turn.snapshot.fib.lookup4(headers.dst())?;
+    let rewrite = turn.snapshot.next_hops.rewrite(id)?;
+    rewrite::push(turn.umem, answer, &headers, rewrite, 0, ident).ok()?;
+    Some(rewrite.port)
 }

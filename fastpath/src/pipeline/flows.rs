@@ -1,4 +1,4 @@
-//! The second pass: the flow of a packet, its conntrack state, and where its verdict sends it.
+//! The third pass: the flow of a packet, its conntrack state, and where its verdict sends it.
 //!
 //! A hit that was judged under this snapshot has its next hop in the entry. A hit from an older one is confirmed if no
 //! change since touched its ends, else judged again; only a miss asks policy in full.
@@ -10,18 +10,18 @@ use margay_encap::Headers;
 use margay_encap::tcp::flags::{ACK, SYN};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::key::FlowKey;
-use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, SweepCursor};
-use margay_flowtable::{NextHop, NextHopId, PortId, PortKind, Snapshot, Tuple, Verdict, classify};
+use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Query, SweepCursor};
+use margay_flowtable::{NextHopId, PortId, Snapshot, Tuple, Verdict, classify};
 
-use super::ingress::own_key;
+use super::ingress::{Input, own_key};
+use super::rewrite::why_not;
 use super::{Lane, Turn};
 use crate::counters::Counters;
 use crate::drop::DropReason;
 
 /// Next hop of a half whose destination has no route in the snapshot that it was judged under.
 const NO_ROUTE: u32 = FlowAction::NEXT_HOPS - 1;
-
-/// Next hop of both halves of a connection that a change of policy has ended.
+/// Next hop of both halves of a connection that a change of policy has ended. What is below it is a next hop.
 const DENIED: u32 = FlowAction::NEXT_HOPS - 2;
 /// Entries do not bind a direction to one port: a pod's packets are checked against its port's addresses.
 const ANY_PORT: PortId = PortId(u16::MAX);
@@ -42,44 +42,61 @@ impl Flows {
     }
 
     /// Where the packet goes, or why it ends here.
-    #[inline]
-    pub(super) fn decide(&self, turn: &Turn<'_>, port: PortId, lane: &Lane) -> Result<NextHopId, DropReason> {
-        let snapshot = turn.snapshot;
-        let Some(hit) = self.table.lookup(&lane.key, lane.hash, snapshot.generation) else {
-            return self.miss(turn, port, lane);
+    #[inline(always)]
+    pub(super) fn decide(
+        &self,
+        turn: &Turn<'_>,
+        input: &Input<'_>,
+        lane: &Lane,
+    ) -> Result<NextHopId, DropReason> {
+        if let Some(hit) = self.table.fetch(&lane.query, turn.snapshot.generation)
+            && hit.is_current
+            && hit.action.next_hop < DENIED
+            && hit.action.flags & input.forged == 0
+            && !lane.related
+            && self.table.observe(&hit, lane.headers.tcp_flags(), input.now) == CtStatus::Tracked
+        {
+            return Ok(NextHopId(hit.action.next_hop));
+        }
+        self.decide_any(turn, input, lane)
+    }
+
+    /// The same for every packet.
+    #[inline(never)]
+    fn decide_any(&self, turn: &Turn<'_>, input: &Input<'_>, lane: &Lane) -> Result<NextHopId, DropReason> {
+        let query = &lane.query;
+        let Some(hit) = self.table.lookup(&query.key(), query.hash(), turn.snapshot.generation) else {
+            return self.miss(turn, input, lane, query.hash());
         };
+        let hit = &hit;
+        let snapshot = turn.snapshot;
         // Before anything that the packet could change. (The key of an ICMP error is not its own.)
-        let is_local = hit.action.flags & FlowAction::SRC_LOCAL != 0;
-        if is_local && !lane.related && !is_pod_port(snapshot, port) {
+        if hit.action.flags & input.forged != 0 && !lane.related {
             return Err(DropReason::SourceSpoofed);
         }
-        let word = if hit.action.generation == snapshot.generation {
-            hit.action.next_hop
-        } else {
-            self.confirm(turn, lane, &hit)?
-        };
+        let word = if hit.is_current { hit.action.next_hop } else { self.confirm(turn, query, hit)? };
         if word == DENIED {
-            return self.denied(turn, port, lane, &hit);
+            return self.denied(turn, input, lane, query, hit);
         }
         if lane.related {
-            check_source(snapshot, port, &lane.headers)?;
-            return route(snapshot, lane.headers.dst);
+            check_source(snapshot, input, &lane.headers)?;
+            return route(snapshot, lane.headers.dst());
         }
-        match self.table.observe(&hit, lane.headers.tcp_flags, seconds(turn.now)) {
-            CtStatus::Tracked => next_hop(word),
+        match self.table.observe(hit, lane.headers.tcp_flags(), input.now) {
+            CtStatus::Tracked if word == NO_ROUTE => Err(DropReason::NoRoute),
+            CtStatus::Tracked => Ok(NextHopId(word)),
             CtStatus::Reopen | CtStatus::Gone => {
                 self.table.remove(hit.flow);
-                self.miss(turn, port, lane)
+                self.miss(turn, input, lane, query.hash())
             }
         }
     }
 
     /// The next hop of a hit that an older snapshot judged: the connection's verdict stands if no change touched it
     /// since, else it is judged again.
-    #[cold]
-    fn confirm(&self, turn: &Turn<'_>, lane: &Lane, hit: &Hit) -> Result<u32, DropReason> {
+    fn confirm(&self, turn: &Turn<'_>, query: &Query, hit: &Hit) -> Result<u32, DropReason> {
         let snapshot = turn.snapshot;
-        let key = &lane.key;
+        let key = query.key();
         if snapshot.epochs.current4(key.src, key.dst, hit.action.generation) {
             let was_denied = hit.action.next_hop == DENIED;
             let word = if was_denied { DENIED } else { route_word(snapshot, key.dst) };
@@ -88,7 +105,7 @@ impl Flows {
         }
         self.counters.flows_reclassified.add(1);
         let original = match hit.direction {
-            Direction::Original => *key,
+            Direction::Original => key,
             Direction::Reply => key.reversed(),
         };
         let verdict = judge(snapshot, &original);
@@ -99,7 +116,7 @@ impl Flows {
         if !self.table.renew(hit.flow, out, back) {
             // An end has moved to or from this node, which is fixed in an entry: it is made anew, the way it was.
             self.table.remove(hit.flow);
-            self.enter(&original, lane.hash, [out, back], ACK, turn.now)?;
+            self.enter(&original, query.hash(), [out, back], ACK, turn.now)?;
         }
         Ok(if verdict.is_ok() { route_word(snapshot, key.dst) } else { DENIED })
     }
@@ -107,30 +124,45 @@ impl Flows {
     /// A packet of a connection that a change of policy has ended. The entry stays until it expires, so that what the
     /// other end still sends does not come to life as a connection of its own; only a new handshake that policy allows
     /// takes its place.
-    #[cold]
-    fn denied(&self, turn: &Turn<'_>, port: PortId, lane: &Lane, hit: &Hit) -> Result<NextHopId, DropReason> {
-        if lane.related || lane.headers.tcp_flags & (SYN | ACK) != SYN {
+    fn denied(
+        &self,
+        turn: &Turn<'_>,
+        input: &Input<'_>,
+        lane: &Lane,
+        query: &Query,
+        hit: &Hit,
+    ) -> Result<NextHopId, DropReason> {
+        if lane.related || lane.headers.tcp_flags() & (SYN | ACK) != SYN {
             return Err(DropReason::PolicyDeny);
         }
-        judge(turn.snapshot, &lane.key)?;
+        judge(turn.snapshot, &query.key())?;
         self.table.remove(hit.flow);
-        self.miss(turn, port, lane)
+        self.miss(turn, input, lane, query.hash())
     }
 
     /// No flow yet: judges the first packet and enters the connection.
     #[cold]
-    fn miss(&self, turn: &Turn<'_>, port: PortId, lane: &Lane) -> Result<NextHopId, DropReason> {
+    fn miss(
+        &self,
+        turn: &Turn<'_>,
+        input: &Input<'_>,
+        lane: &Lane,
+        hash: u64,
+    ) -> Result<NextHopId, DropReason> {
         let snapshot = turn.snapshot;
-        check_source(snapshot, port, &lane.headers)?;
-        check_destination(lane.headers.dst)?;
+        check_source(snapshot, input, &lane.headers)?;
+        check_destination(lane.headers.dst())?;
         // An ICMP error without its flow is a packet of its own to policy, and no connection.
         let key = own_key(&lane.headers);
         judge(snapshot, &key)?;
-        let out = route(snapshot, lane.headers.dst)?;
-        reachable(snapshot, out)?;
+        let out = route(snapshot, lane.headers.dst())?;
+        if snapshot.next_hops.rewrite(out.0).is_none() {
+            // A connection that cannot leave is not entered into the table.
+            return Err(why_not(snapshot, out));
+        }
         if !lane.related {
             let actions = [action(snapshot, &key), action(snapshot, &key.reversed())];
-            self.enter(&key, lane.hash, actions, lane.headers.tcp_flags, turn.now)?;
+            self.enter(&key, hash, actions, lane.headers.tcp_flags(), turn.now)?;
         }
         Ok(out)
     }
@@ -154,7 +186,7 @@ impl Flows {
     }
 }
 
-fn seconds(now: u64) -> u32 {
+pub(super) fn seconds(now: u64) -> u32 {
     (now / 1000) as u32
 }
 
@@ -174,18 +206,18 @@ fn judge(snapshot: &Snapshot, key: &FlowKey) -> Result<(), DropReason> {
 }
 
 /// Sources that a packet cannot have (RFC 1812 5.3.7), or not by this port.
-fn check_source(snapshot: &Snapshot, port: PortId, headers: &Headers) -> Result<(), DropReason> {
-    let src = Ipv4Addr::from_bits(headers.src);
+fn check_source(snapshot: &Snapshot, input: &Input<'_>, headers: &Headers) -> Result<(), DropReason> {
+    let src = Ipv4Addr::from_bits(headers.src());
     let local = &snapshot.local;
     let is_ours = local.addresses.contains(&IpAddr::V4(src)) || local.tunnel_ends.contains(&src);
     if is_this_host(src) || src.octets()[0] >= 224 || is_ours {
         return Err(DropReason::MartianSource);
     }
-    if is_pod_port(snapshot, port) {
+    if input.is_pod() {
         return Ok(());
     }
     // A node reaches its own pods without crossing a gateway: whoever has its address here does not own it.
-    let receiver = snapshot.endpoints.get(Ipv4Addr::from_bits(headers.dst).into());
+    let receiver = snapshot.endpoints.get(Ipv4Addr::from_bits(headers.dst()).into());
     let as_its_node = receiver.is_some_and(|endpoint| endpoint.node_addresses.contains(&IpAddr::V4(src)));
     if as_its_node || local.pods.contains(&src) {
         return Err(DropReason::SourceSpoofed);
@@ -209,10 +241,6 @@ fn is_this_host(address: Ipv4Addr) -> bool {
     address.octets()[0] == 0 || address.is_loopback()
 }
 
-fn is_pod_port(snapshot: &Snapshot, port: PortId) -> bool {
-    snapshot.port(port).is_some_and(|port| matches!(port.kind, PortKind::Pod { .. }))
-}
-
 /// What to do with packets of this key, and whether they come from a pod here.
 fn action(snapshot: &Snapshot, key: &FlowKey) -> FlowAction {
     FlowAction {
@@ -233,21 +261,6 @@ fn route(snapshot: &Snapshot, dst: u32) -> Result<NextHopId, DropReason> {
 
 fn route_word(snapshot: &Snapshot, dst: u32) -> u32 {
     snapshot.fib.lookup4(dst).map_or(NO_ROUTE, |id| id.0)
-}
-
-#[inline]
-fn next_hop(word: u32) -> Result<NextHopId, DropReason> {
-    if word == NO_ROUTE { Err(DropReason::NoRoute) } else { Ok(NextHopId(word)) }
-}
-
-/// A connection that cannot leave is not entered into the table.
-fn reachable(snapshot: &Snapshot, NextHopId(id): NextHopId) -> Result<(), DropReason> {
-    match &snapshot.next_hops[id as usize] {
-        NextHop::Forward { .. } => Ok(()),
-        NextHop::Host => Err(DropReason::HostBound),
-        NextHop::Blackhole => Err(DropReason::Blackhole),
-        NextHop::Unresolved => Err(DropReason::NeighbourUnresolved),
-    }
 }
 
 /// A worker's share of the sweep that takes expired connections out of the table.

@@ -1,8 +1,8 @@
 //! The packet function: what becomes of a burst of frames. The same for every kind of port; needs no socket.
 //!
-//! Three passes over the burst, so that the memory that one frame waits for is fetched while the others are worked on:
-//! `ingress` parses, decapsulates and checks the source; `flows` finds or makes the flow and has its verdict;
-//! `rewrite` changes the frame and queues it for its output port.
+//! Four passes over the burst, so that the memory that one frame waits for is fetched while the others are worked on:
+//! `ingress` parses, decapsulates and checks the source; the flow table searches its buckets; `flows` has the verdict
+//! of the flow, or makes one; `rewrite` changes the frame and queues it for its output port.
 
 mod answer;
 mod flows;
@@ -16,8 +16,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use margay_encap::Headers;
-use margay_flowtable::key::FlowKey;
-use margay_flowtable::table::FlowTable;
+use margay_flowtable::table::{FlowTable, Query};
 use margay_flowtable::{NextHopId, PortId, Snapshot};
 
 pub use flows::Expiry;
@@ -29,6 +28,7 @@ use crate::frame::{BURST, Burst, Frame};
 use crate::umem::{FramePool, Umem};
 use answer::Answers;
 use flows::Flows;
+use ingress::Input;
 
 /// What holds for a whole burst.
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +39,59 @@ pub struct Turn<'a> {
     pub now: u64,
 }
 
-/// What the first pass found out about a frame.
+/// Of a packet that nothing has stopped yet.
+const UNDECIDED: Result<NextHopId, DropReason> = Ok(NextHopId(u32::MAX));
+
+/// What is known of a packet on its way through the passes.
 #[derive(Clone, Copy, Debug)]
 struct Lane {
+    query: Query,
     headers: Headers,
-    key: FlowKey,
-    hash: u64,
-    /// The key is that of the flow that an ICMP error quotes.
+    /// Where it goes, once that is known, or why it ends here.
+    fate: Result<NextHopId, DropReason>,
+    /// The port by which it leaves, or why it does not.
+    out: Result<PortId, DropReason>,
+    /// The key of its query is that of the flow that an ICMP error quotes.
     related: bool,
+}
+
+impl Lane {
+    /// The packet ends here, if it is an error.
+    #[inline]
+    fn decided(&mut self, fate: Result<NextHopId, DropReason>) {
+        self.fate = fate;
+        if let Err(reason) = fate {
+            self.out = Err(reason);
+        }
+    }
+}
+
+/// The passes over a burst, for who measures them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Parse, decapsulate, source check, hash.
+    Ingress,
+    /// Search of the flow table's buckets.
+    Search,
+    /// Flow entry, conntrack, verdict.
+    Flow,
+    /// TTL, checksums, encapsulation, and the output's burst.
+    Rewrite,
+}
+
+impl Stage {
+    pub const ALL: [Self; 4] = [Self::Ingress, Self::Search, Self::Flow, Self::Rewrite];
+}
+
+/// Is told when a pass over a burst has ended.
+pub trait Probe {
+    fn mark(&mut self, stage: Stage);
+}
+
+/// Measures nothing.
+impl Probe for () {
+    #[inline(always)]
+    fn mark(&mut self, _: Stage) {}
 }
 
 #[derive(Debug)]
@@ -54,48 +99,136 @@ pub struct Pipeline {
     flows: Flows,
     answers: Answers,
     counters: Arc<Counters>,
-    lanes: Box<[Result<Lane, DropReason>; BURST]>,
+    lanes: Box<[Lane; BURST]>,
     unresolved: Option<Ipv4Addr>,
 }
 
 impl Pipeline {
     pub fn new(table: Arc<FlowTable>, counters: Arc<Counters>) -> Self {
+        let lane = Lane {
+            query: Query::default(),
+            headers: Headers::default(),
+            fate: Err(DropReason::Runt),
+            out: Err(DropReason::Runt),
+            related: false,
+        };
         Self {
             flows: Flows::new(table, Arc::clone(&counters)),
             answers: Answers::default(),
             counters,
-            lanes: Box::new([Err(DropReason::Runt); BURST]),
+            lanes: Box::new([lane; BURST]),
             unresolved: None,
         }
     }
 
-    /// Empties `burst`: each frame goes to `egress`, or is counted with its reason and returned to `pool`.
-    pub fn process(&mut self, turn: &Turn<'_>, burst: &mut Burst, pool: &mut FramePool, egress: &mut Egress) {
+    /// Empties `burst`, whose frames came in by one port: each frame goes to `egress`, or is counted with its reason
+    /// and returned to `pool`.
+    #[inline(never)]
+    pub fn process(
+        &mut self,
+        turn: &Turn<'_>,
+        burst: &mut Box<Burst>,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+    ) {
+        self.process_probed(turn, burst, pool, egress, &mut ());
+    }
+
+    /// The same, and tells `probe` after each pass.
+    #[inline(always)]
+    pub fn process_probed(
+        &mut self,
+        turn: &Turn<'_>,
+        burst: &mut Box<Burst>,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+        probe: &mut impl Probe,
+    ) {
+        let Some(first) = burst.as_slice().first() else { return };
+        let input = Input::of(turn, first.port);
         let count = burst.len();
-        for (frame, lane) in burst.as_mut_slice().iter_mut().zip(self.lanes.iter_mut()) {
-            let counters = self.counters.port(frame.port);
-            counters.rx.add(1);
-            counters.rx_bytes.add(frame.len() as u64);
-            *lane = ingress::receive(turn, frame).map(|(headers, key, related)| {
-                let hash = self.flows.table().hash(&key);
-                self.flows.table().prefetch(hash);
-                Lane { headers, key, hash, related }
-            });
-        }
-        for (frame, slot) in burst.drain_front(count).zip(0..count) {
-            let lane = self.lanes[slot];
-            let lane = match lane {
-                Ok(lane) => lane,
-                Err(reason) => {
-                    self.end(frame, reason, pool);
-                    continue;
-                }
-            };
-            match self.flows.decide(turn, frame.port, &lane) {
-                Ok(next_hop) => self.forward(turn, frame, &lane, next_hop, pool, egress),
-                Err(reason) => self.refuse(frame, &lane, reason, pool),
+        self.receive(turn, &input, burst);
+        probe.mark(Stage::Ingress);
+        self.flows.table().search(self.lanes[..count].iter_mut().map(|lane| &mut lane.query));
+        probe.mark(Stage::Search);
+        for lane in &mut self.lanes[..count] {
+            if lane.fate.is_ok() {
+                lane.decided(self.flows.decide(turn, &input, lane));
             }
         }
+        probe.mark(Stage::Flow);
+        self.rewrite(turn, &input, burst, pool, egress);
+        probe.mark(Stage::Rewrite);
+    }
+
+    /// The first pass.
+    #[inline(never)]
+    fn receive(&mut self, turn: &Turn<'_>, input: &Input<'_>, burst: &mut Burst) {
+        let mut bytes = 0;
+        let table = self.flows.table();
+        for (frame, lane) in burst.as_mut_slice().iter_mut().zip(self.lanes.iter_mut()) {
+            debug_assert_eq!(frame.port, input.port, "a burst is of one port");
+            bytes += frame.len() as u64;
+            input.receive(turn, table, frame, lane);
+        }
+        let counters = self.counters.port(input.port);
+        counters.rx.add(burst.len() as u64);
+        counters.rx_bytes.add(bytes);
+    }
+
+    /// The last pass.
+    #[inline(never)]
+    fn rewrite(
+        &mut self,
+        turn: &Turn<'_>,
+        input: &Input<'_>,
+        burst: &mut Box<Burst>,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+    ) {
+        let count = burst.len();
+        let mut ident = self.answers.next_idents(count);
+        let mut bytes = 0;
+        for (frame, lane) in burst.as_mut_slice().iter_mut().zip(self.lanes.iter_mut()) {
+            ident = ident.wrapping_add(1);
+            if let Ok(to) = lane.fate {
+                lane.out = rewrite::rewrite(turn, frame, lane, to, ident);
+            }
+            bytes += frame.len() as u64;
+        }
+        let out = self.lanes[0].out;
+        let together = self.lanes[1..count].iter().all(|lane| lane.out == out);
+        match out {
+            // One way for all of them, as from a pod to the uplink.
+            Ok(port) if together && egress.hand_over(port, burst) => {
+                Tally { port: Some(port), frames: count as u64, bytes }.settle(&self.counters, input.port);
+            }
+            _ => self.part(turn, input, burst, pool, egress),
+        }
+    }
+
+    /// Sends each frame of the burst its own way.
+    #[inline(never)]
+    fn part(
+        &mut self,
+        turn: &Turn<'_>,
+        input: &Input<'_>,
+        burst: &mut Burst,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+    ) {
+        let mut tally = Tally::default();
+        for (slot, frame) in burst.drain_front(burst.len()).enumerate() {
+            let bytes = frame.len() as u64;
+            match self.lanes[slot].out {
+                Ok(port) => match egress.push(port, frame) {
+                    Ok(()) => tally.count(&self.counters, input.port, port, bytes),
+                    Err((frame, refusal)) => self.end(frame, refusal.into(), pool),
+                },
+                Err(reason) => self.refuse(turn, frame, slot, reason, pool, egress),
+            }
+        }
+        tally.settle(&self.counters, input.port);
     }
 
     /// A destination of late whose neighbour the kernel has not resolved, for control to ask for. One at a time: who
@@ -104,52 +237,69 @@ impl Pipeline {
         self.unresolved.take()
     }
 
+    #[cold]
     fn end(&self, frame: Frame, reason: DropReason, pool: &mut FramePool) {
         self.counters.count_drop(frame.port, reason);
         pool.put(frame);
     }
 
-    /// Sends the frame on its way, or answers it with an ICMP error where RFC 1812 asks for one.
-    fn forward(
+    /// Ends a packet that does not go where it was to go, and answers it with an ICMP error where RFC 1812 asks for
+    /// one.
+    #[cold]
+    fn refuse(
         &mut self,
         turn: &Turn<'_>,
-        mut frame: Frame,
-        lane: &Lane,
-        next_hop: NextHopId,
+        frame: Frame,
+        slot: usize,
+        reason: DropReason,
         pool: &mut FramePool,
         egress: &mut Egress,
     ) {
-        match rewrite::rewrite(turn, &mut frame, lane, next_hop, self.answers.next_ident()) {
-            Ok(port) => self.send(frame, port, pool, egress),
-            Err(reason) => {
-                if let Some(error) = self.answers.to(turn, &frame, &lane.headers, reason, next_hop, pool) {
-                    self.send_answer(turn, error, frame.port, pool, egress);
-                }
-                self.refuse(frame, lane, reason, pool);
-            }
+        let lane = self.lanes[slot];
+        if let Ok(next_hop) = lane.fate
+            && let Some(error) = self.answers.to(turn, &frame, &lane.headers, reason, next_hop, pool)
+        {
+            self.send_answer(turn, error, frame.port, pool, egress);
         }
-    }
-
-    /// Ends a packet that could not go where it was to go.
-    #[cold]
-    fn refuse(&mut self, frame: Frame, lane: &Lane, reason: DropReason, pool: &mut FramePool) {
         if reason == DropReason::NeighbourUnresolved {
-            self.unresolved = Some(Ipv4Addr::from_bits(lane.headers.dst));
+            self.unresolved = Some(Ipv4Addr::from_bits(lane.headers.dst()));
         }
         self.end(frame, reason, pool);
     }
+}
 
-    fn send(&self, frame: Frame, port: PortId, pool: &mut FramePool, egress: &mut Egress) {
-        let input = frame.port;
-        let bytes = frame.len() as u64;
-        match egress.push(port, frame) {
-            Ok(()) => {
-                self.counters.port(input).forwarded.add(1);
-                self.counters.port(port).tx.add(1);
-                self.counters.port(port).tx_bytes.add(bytes);
-            }
-            Err((frame, Refusal::NoPort)) => self.end(frame, DropReason::PortGone, pool),
-            Err((frame, Refusal::Full)) => self.end(frame, DropReason::TxFull, pool),
+/// Frames sent that no counter has yet: those that go the same way one after another are counted together.
+#[derive(Debug, Default)]
+struct Tally {
+    port: Option<PortId>,
+    frames: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    #[inline]
+    fn count(&mut self, counters: &Counters, input: PortId, output: PortId, bytes: u64) {
+        if self.port != Some(output) {
+            std::mem::take(self).settle(counters, input);
+            self.port = Some(output);
+        }
+        self.frames += 1;
+        self.bytes += bytes;
+    }
+
+    fn settle(self, counters: &Counters, input: PortId) {
+        let Some(output) = self.port else { return };
+        counters.port(input).forwarded.add(self.frames);
+        counters.port(output).tx.add(self.frames);
+        counters.port(output).tx_bytes.add(self.bytes);
+    }
+}
+
+impl From<Refusal> for DropReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoPort => Self::PortGone,
+            Refusal::Full => Self::TxFull,
         }
     }
 }

@@ -1,9 +1,7 @@
-//! The third pass: a frame becomes what leaves: TTL, checksums, outer headers, Ethernet header, all in place.
+//! The last pass: a frame becomes what leaves: TTL, checksums, outer headers, Ethernet header, all in place.
 
-use margay_encap::ethernet::{self, ethertype};
-use margay_encap::push::{IpipTemplate, VxlanTemplate};
 use margay_encap::{Headers, rewrite, vxlan};
-use margay_flowtable::{Adjacency, NextHop, NextHopId, PortId, Tunnel};
+use margay_flowtable::{NextHop, NextHopId, PortId, Rewrite, Snapshot};
 
 use super::{Lane, Turn};
 use crate::drop::DropReason;
@@ -11,68 +9,68 @@ use crate::frame::Frame;
 use crate::umem::Umem;
 
 /// Makes the frame ready for the port that it returns. On a drop the packet is unchanged, so that an ICMP error can
-/// quote it.
-#[inline]
+/// quote it. `ident` is an IP identification for the outer header.
+#[inline(always)]
 pub(super) fn rewrite(
     turn: &Turn<'_>,
     frame: &mut Frame,
     lane: &Lane,
-    NextHopId(id): NextHopId,
+    next_hop: NextHopId,
     ident: u16,
 ) -> Result<PortId, DropReason> {
-    let (adjacency, tunnel) = match &turn.snapshot.next_hops[id as usize] {
-        NextHop::Forward { adjacency, tunnel } => (adjacency, tunnel),
-        NextHop::Host => return Err(DropReason::HostBound),
-        NextHop::Blackhole => return Err(DropReason::Blackhole),
-        NextHop::Unresolved => return Err(DropReason::NeighbourUnresolved),
+    let headers = &lane.headers;
+    let Some(rewrite) = turn.snapshot.next_hops.rewrite(next_hop.0) else {
+        return Err(why_not(turn.snapshot, next_hop));
     };
-    if lane.headers.ttl <= 1 {
-        return Err(DropReason::TtlExceeded);
+    if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
+        return Err(undeliverable(headers));
     }
-    if lane.headers.total_len() > payload_mtu(adjacency, tunnel.as_ref()) {
-        return Err(if lane.headers.dont_fragment {
-            DropReason::FragmentationNeeded
-        } else {
-            DropReason::TooBig
-        });
+    let packet = push(turn.umem, frame, headers, rewrite, lane.query.hash(), ident)?;
+    if headers.checksum_partial {
+        rewrite::complete_checksum(packet, headers);
     }
-    let mut headers = lane.headers;
-    let packet = turn.umem.bytes_mut(frame);
-    rewrite::complete_checksum(packet, &headers);
-    rewrite::decrement_ttl(packet, &mut headers);
-    finish(turn.umem, frame, &headers, lane.hash as u32, adjacency, tunnel.as_ref(), ident)
+    rewrite::decrement_ttl(packet, headers);
+    Ok(rewrite.port)
 }
 
-/// The largest IP packet that fits through the next hop, outer headers taken off.
-pub(super) fn payload_mtu(adjacency: &Adjacency, tunnel: Option<&Tunnel>) -> u16 {
-    adjacency.mtu.saturating_sub(tunnel.map_or(0, Tunnel::overhead))
-}
-
-/// Puts outer headers and Ethernet header before the packet. `hash` is the flow's.
-pub(super) fn finish(
+/// Puts what the next hop wants before the packet, and returns the frame as it was before: its offsets are those of
+/// `headers`, its Ethernet header may be overwritten.
+#[inline(always)]
+pub(super) fn push<'f>(
     umem: &Umem,
-    frame: &mut Frame,
+    frame: &'f mut Frame,
     headers: &Headers,
-    hash: u32,
-    adjacency: &Adjacency,
-    tunnel: Option<&Tunnel>,
+    rewrite: &Rewrite,
+    hash: u64,
     ident: u16,
-) -> Result<PortId, DropReason> {
-    if let Some(tunnel) = tunnel {
-        if !umem.push(frame, u32::from(tunnel.overhead())) {
-            return Err(DropReason::NoHeadroom);
-        }
-        let bytes = umem.bytes_mut(frame);
-        match *tunnel {
-            Tunnel::Ipip { src, dst } => {
-                IpipTemplate::new(src.to_bits(), dst.to_bits()).write(bytes, headers, ident);
-            }
-            Tunnel::Vxlan { src, dst, vni, udp_port, inner_src_mac, inner_dst_mac } => {
-                VxlanTemplate::new(src.to_bits(), dst.to_bits(), vni, udp_port, inner_src_mac, inner_dst_mac)
-                    .write(bytes, headers, vxlan::source_port(hash), ident);
-            }
-        }
+) -> Result<&'f mut [u8], DropReason> {
+    let overhead = rewrite.template.overhead();
+    if !umem.push(frame, u32::from(overhead)) {
+        return Err(DropReason::NoHeadroom);
     }
-    ethernet::write(umem.bytes_mut(frame), adjacency.dst_mac, adjacency.src_mac, ethertype::IPV4);
-    Ok(adjacency.port)
+    let bytes = umem.bytes_mut(frame);
+    rewrite.template.write(bytes, headers, vxlan::source_port(hash), ident);
+    Ok(&mut bytes[usize::from(overhead)..])
+}
+
+/// A packet that its next hop cannot take, while this one could take another.
+#[cold]
+fn undeliverable(headers: &Headers) -> DropReason {
+    if headers.ttl() <= 1 {
+        DropReason::TtlExceeded
+    } else if headers.dont_fragment() {
+        DropReason::FragmentationNeeded
+    } else {
+        DropReason::TooBig
+    }
+}
+
+/// Why nothing is forwarded to this next hop.
+#[cold]
+pub(super) fn why_not(snapshot: &Snapshot, NextHopId(id): NextHopId) -> DropReason {
+    match &snapshot.next_hops[id as usize] {
+        NextHop::Host => DropReason::HostBound,
+        NextHop::Blackhole => DropReason::Blackhole,
+        NextHop::Unresolved | NextHop::Forward { .. } => DropReason::NeighbourUnresolved,
+    }
 }

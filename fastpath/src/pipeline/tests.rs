@@ -101,7 +101,7 @@ impl Gateway {
 
     /// Runs a burst of frames that came in by `port`.
     fn run_burst(&mut self, port: PortId, packets: &[Vec<u8>]) -> Vec<(PortId, Vec<u8>)> {
-        let mut burst = Burst::default();
+        let mut burst = Box::<Burst>::default();
         for packet in packets {
             let mut frame = self.pool.get().expect("a free chunk");
             assert!(self.umem.fill(&mut frame, packet));
@@ -185,7 +185,7 @@ pub(crate) fn snapshot() -> Snapshot {
     let pod = |address: [u8; 4]| PortKind::Pod { addresses: vec![ip(address).into()] };
     let mut snapshot = Snapshot {
         fib: Fib::build(routes.map(|(net, length, id)| (ip(net).into(), length, NextHopId(id)))),
-        next_hops,
+        next_hops: next_hops.into(),
         ports: vec![
             port("uplink0", PortKind::Uplink),
             port("ns/web", pod(WEB_IP)),

@@ -52,7 +52,7 @@ pub struct Worker {
     pipeline: Pipeline,
     expiry: Expiry,
     pool: FramePool,
-    burst: Burst,
+    burst: Box<Burst>,
     egress: Egress,
     ways: Box<[Way]>,
     /// Ports of `ways` that are `Own`, to visit without looking at all.
@@ -85,7 +85,7 @@ impl Worker {
             expiry,
             counters,
             reader: parts.reader,
-            burst: Burst::default(),
+            burst: Box::default(),
             egress: Egress::default(),
             ways: (0..MAX_PORTS).map(|_| Way::None).collect(),
             own: Vec::with_capacity(MAX_PORTS),

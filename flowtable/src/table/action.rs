@@ -51,6 +51,12 @@ impl ActionWord {
         (self.0 >> 44) as u32
     }
 
+    /// Whether it belongs to this generation.
+    #[inline]
+    pub(super) fn is_of(self, generation: u32) -> bool {
+        self.stamp() == generation & STAMP_MASK
+    }
+
     /// The whole generation, given that of the reader, which is at most `AHEAD` older or a turn younger.
     #[inline]
     pub(super) fn generation(self, now: u32) -> u32 {
@@ -74,6 +80,7 @@ impl ActionWord {
             .then(|| Self::new(self.next_hop(), now.wrapping_sub(OLD), (self.0 & 0xff_ffff) as u32))
     }
 
+    #[inline]
     fn stamp(self) -> u32 {
         (self.0 >> 24) as u32 & STAMP_MASK
     }

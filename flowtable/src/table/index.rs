@@ -11,6 +11,7 @@
 //! names a connection slot, and a slot stands in one word at most, so no two threads ever mean different things by
 //! one value while its owner holds the slot. Connections never move.
 
+use super::memory::Array;
 use crate::sync::{AtomicU64, Ordering};
 
 #[cfg(not(loom))]
@@ -24,7 +25,7 @@ const ENTRIES: usize = 2;
 pub(super) const PROBE: usize = 2;
 
 /// State (2 bits), orientation (1 bit: the Original key is ascending), tag (29 bits of the hash), slot (32 bits).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(u64);
 
 const EMPTY: u64 = 0;
@@ -34,6 +35,9 @@ const ASCENDING: u64 = 1 << 61;
 const TAG: u64 = ((1 << 29) - 1) << 32;
 
 impl Word {
+    /// No connection's.
+    pub(super) const NONE: Self = Self(EMPTY);
+
     pub(super) fn inserting(hash: u64, slot: u32, ascending: bool) -> Self {
         let orientation = if ascending { ASCENDING } else { 0 };
         Self(INSERTING | orientation | tag(hash) | u64::from(slot))
@@ -63,6 +67,19 @@ impl Word {
     fn matches(self, hash: u64) -> bool {
         self.0 != EMPTY && self.0 & TAG == tag(hash)
     }
+
+    /// Which bits tell a valid word with the hash's tag, and their values.
+    #[inline]
+    pub(super) const fn pattern(hash: u64) -> (u64, u64) {
+        (VALID | TAG, VALID | tag(hash))
+    }
+
+    /// The word, if it is valid and has the hash's tag, else `NONE`.
+    #[inline]
+    pub(super) fn if_valid(self, hash: u64) -> Self {
+        let (mask, wanted) = Self::pattern(hash);
+        if self.0 & mask == wanted { self } else { Self::NONE }
+    }
 }
 
 /// The low bits: the high ones choose the bucket.
@@ -78,7 +95,7 @@ pub(super) struct Position {
     entry: usize,
 }
 
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(super) struct Bucket {
     words: [AtomicU64; ENTRIES],
     /// Byte n: connections whose home this is that live n buckets further on, those being inserted there included.
@@ -87,10 +104,23 @@ pub(super) struct Bucket {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(size_of::<Bucket>() == 64 && std::mem::offset_of!(Bucket, words) == 0);
+
+impl Bucket {
+    /// The words now. Acquire: with a word come the contents of its slot, which were written before it.
+    #[inline]
+    pub(super) fn words(&self) -> impl Iterator<Item = Word> {
+        self.words.iter().map(|word| Word(word.load(Ordering::Acquire)))
+    }
+
+    #[inline]
+    pub(super) fn word(&self, entry: usize) -> Word {
+        Word(self.words[entry].load(Ordering::Acquire))
+    }
+}
 
 pub(super) struct Index {
-    buckets: Box<[Bucket]>,
+    buckets: Array<Bucket>,
 }
 
 impl Index {
@@ -99,20 +129,15 @@ impl Index {
         let buckets = (2 * connections).div_ceil(ENTRIES).max(PROBE);
         let bucket =
             || Bucket { words: std::array::from_fn(|_| AtomicU64::new(EMPTY)), displaced: AtomicU64::new(0) };
-        Self { buckets: std::iter::repeat_with(bucket).take(buckets).collect() }
+        Self { buckets: Array::new(buckets, std::iter::repeat_with(bucket)) }
     }
 
     /// Where a search for the hash begins.
     #[inline]
+    #[allow(unsafe_code)]
     pub(super) fn home_bucket(&self, hash: u64) -> &Bucket {
-        &self.buckets[self.home(hash)]
-    }
-
-    /// A word that a lookup of the hash will probably examine: nothing is lost if it is another's.
-    #[inline]
-    pub(super) fn peek(&self, hash: u64) -> Option<Word> {
-        let words = &self.home_bucket(hash).words;
-        words.iter().map(|word| Word(word.load(Ordering::Relaxed))).find(|word| word.matches(hash))
+        // SAFETY: hash < 2^64, so the high half of its product with the number of buckets is below that number.
+        unsafe { self.buckets.get_unchecked(self.home(hash)) }
     }
 
     #[inline]

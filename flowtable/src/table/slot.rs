@@ -17,10 +17,11 @@
 use crossbeam::utils::CachePadded;
 
 use super::action::{ActionWord, FlowAction};
+use super::memory::Array;
 use super::track::Track;
 use super::{FlowRef, Hit};
 use crate::conntrack::{CtState, Direction};
-use crate::key::FlowKey;
+use crate::key::{FlowKey, KeyWords};
 use crate::next_hop::PortId;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -81,7 +82,7 @@ fn next(incarnation: u32) -> u32 {
 
 pub(super) struct Slots {
     /// Of slot n: the Original half at 2n, the Reply half at 2n + 1.
-    halves: Box<[Half]>,
+    halves: Array<Half>,
     /// Head of the free stack: a count of changes (32 bits), and the slot on top plus one, or 0 (32 bits).
     free: CachePadded<AtomicU64>,
     live: CachePadded<AtomicU64>,
@@ -90,7 +91,8 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn new(connections: u32) -> Self {
         let link = |slot: u32| if slot + 1 < connections { u64::from(slot) + 2 } else { 0 };
-        let halves = (0..connections).flat_map(|slot| [Half::free(link(slot)), Half::free(0)]).collect();
+        let halves = (0..connections).flat_map(|slot| [Half::free(link(slot)), Half::free(0)]);
+        let halves = Array::new(2 * connections as usize, halves);
         let free = AtomicU64::new(u64::from(connections > 0));
         Self { halves, free: CachePadded::new(free), live: CachePadded::new(AtomicU64::new(0)) }
     }
@@ -198,12 +200,12 @@ impl Slots {
         &self,
         slot: u32,
         direction: Direction,
-        key: &FlowKey,
+        key: KeyWords,
         generation: u32,
     ) -> Option<Hit> {
         let half = self.half(slot, direction);
         let ports = half.ports.load(Ordering::Acquire);
-        if ports >> 24 != key.ports() || half.addresses.load(Ordering::Acquire) != key.addresses() {
+        if ports >> 24 != key.ports || half.addresses.load(Ordering::Acquire) != key.addresses {
             return None;
         }
         let action = ActionWord(half.action.load(Ordering::Acquire));
@@ -222,6 +224,7 @@ impl Slots {
                 flags: attributes as u16,
                 in_port: PortId((attributes >> 16) as u16),
             },
+            is_current: action.is_of(generation),
             state: track.state(),
         })
     }
@@ -238,7 +241,7 @@ impl Slots {
     /// The protocol in the slot now: its connection's, for a caller that has `track` of that incarnation.
     #[inline]
     pub(super) fn protocol(&self, slot: u32) -> u8 {
-        (self.half(slot, Direction::Original).ports.load(Ordering::Acquire) >> 24) as u8
+        FlowKey::protocol_of(self.half(slot, Direction::Original).ports.load(Ordering::Acquire) >> 24)
     }
 
     pub(super) fn has_attributes(&self, slot: u32, direction: Direction, action: &FlowAction) -> bool {

@@ -1,0 +1,128 @@
+//! The search of one bucket for a tag: all its words at once, in the widest instructions that the processor has.
+//!
+//! [`Scan`] is chosen when a table is made. The portable search is the meaning; the others are checked against it.
+
+use super::burst::Query;
+use super::index::{Bucket, Index, Word};
+use super::slot::Slots;
+
+/// How buckets are searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// A word at a time: every processor.
+    Portable,
+    /// Four words at a time.
+    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+    Avx2,
+}
+
+impl Scan {
+    /// The widest that this processor has.
+    pub fn best() -> Self {
+        #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi1") {
+            return Self::Avx2;
+        }
+        Self::Portable
+    }
+
+    /// As results name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+            Self::Avx2 => "avx2",
+        }
+    }
+
+    /// Searches the home bucket of each query, and asks for the entry.
+    #[inline]
+    pub(super) fn burst<'q>(
+        self,
+        index: &Index,
+        slots: &Slots,
+        queries: impl Iterator<Item = &'q mut Query>,
+    ) {
+        match self {
+            Self::Portable => {
+                for query in queries {
+                    let word = portable(index.home_bucket(query.hash()), query.hash());
+                    query.found(word, slots);
+                }
+            }
+            #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+            Self::Avx2 => avx2::burst(index, slots, queries),
+        }
+    }
+}
+
+/// The first valid word of the bucket with the tag of the hash.
+#[inline]
+fn portable(bucket: &Bucket, hash: u64) -> Word {
+    bucket.words().map(|word| word.if_valid(hash)).find(|word| word.is_valid()).unwrap_or(Word::NONE)
+}
+
+#[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+mod avx2 {
+    use std::arch::asm;
+    use std::arch::x86_64::{
+        __m256i, _mm256_and_si256, _mm256_castsi256_pd, _mm256_cmpeq_epi64, _mm256_movemask_pd,
+        _mm256_set1_epi64x,
+    };
+
+    use super::{Bucket, Index, Query, Slots, Word};
+
+    #[allow(unsafe_code)]
+    pub(super) fn burst<'q>(index: &Index, slots: &Slots, queries: impl Iterator<Item = &'q mut Query>) {
+        // SAFETY: `Scan::best` makes `Avx2` only where the processor has these.
+        unsafe { burst_avx2(index, slots, queries) }
+    }
+
+    #[target_feature(enable = "avx2,bmi1")]
+    fn burst_avx2<'q>(index: &Index, slots: &Slots, queries: impl Iterator<Item = &'q mut Query>) {
+        for query in queries {
+            let bucket = index.home_bucket(query.hash());
+            let places = matches(bucket, query.hash());
+            let word = if places == 0 { Word::NONE } else { bucket.word(places.trailing_zeros() as usize) };
+            query.found(word, slots);
+        }
+    }
+
+    /// The places whose words seem to be valid and have the hash's tag, a bit each.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1")]
+    fn matches(bucket: &Bucket, hash: u64) -> u32 {
+        let [low, high] = halves(bucket);
+        let (mask, wanted) = Word::pattern(hash);
+        let mask = _mm256_set1_epi64x(mask.cast_signed());
+        let wanted = _mm256_set1_epi64x(wanted.cast_signed());
+        let equal = |words| {
+            let equal = _mm256_cmpeq_epi64(_mm256_and_si256(words, mask), wanted);
+            _mm256_movemask_pd(_mm256_castsi256_pd(equal)).cast_unsigned()
+        };
+        // The eighth word is no word but the count.
+        equal(low) | (equal(high) & 0b111) << 4
+    }
+
+    /// The bucket as it is in memory, words that others change meanwhile and all.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    #[allow(unsafe_code)]
+    fn halves(bucket: &Bucket) -> [__m256i; 2] {
+        let (low, high): (__m256i, __m256i);
+        // SAFETY: the loads lie in the bucket, which is 64 bytes and so aligned. They are the processor's own, outside
+        // the language's memory model, in which a plain load would race with the stores of other threads; what they
+        // see is only a hint where to look, and is loaded again as an atomic before anything follows from it.
+        unsafe {
+            asm!(
+                "vmovdqa {low}, [{bucket}]",
+                "vmovdqa {high}, [{bucket} + 32]",
+                bucket = in(reg) bucket,
+                low = out(ymm_reg) low,
+                high = out(ymm_reg) high,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+        [low, high]
+    }
+}
