@@ -14,7 +14,7 @@ fn owner(pods: &[(&str, bool, i64, bool, bool)]) -> Option<String> {
         cluster.pods.insert(Name::new("x", name), pod.into());
     }
     let endpoints = endpoints(&cluster, |_, _| true);
-    assert!(endpoints.by_address.len() <= 1);
+    assert!(endpoints.iter().count() <= 1);
     endpoints.get(ADDRESS.parse().unwrap()).map(|endpoint| endpoint.name.to_string())
 }
 

@@ -262,7 +262,7 @@ fn a_gateway_serves_its_own_pods_and_those_of_the_nodes_behind_it() {
     let names = |node: &str| {
         let snapshot = compile(&state(), &Identity::new(node));
         let mut names: Vec<String> =
-            snapshot.endpoints.by_address.values().map(|endpoint| endpoint.name.to_string()).collect();
+            snapshot.endpoints.iter().map(|(_, endpoint)| endpoint.name.to_string()).collect();
         names.sort();
         names
     };

@@ -3,7 +3,7 @@
 //! An [`AddressSet`] is sorted, disjoint, inclusive ranges, so a CIDR with `except` blocks, a single pod and
 //! `0.0.0.0/0` are one form, and membership is one binary search.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Addresses of both families as sorted, disjoint, non-adjacent inclusive ranges.
@@ -24,8 +24,8 @@ impl AddressSet {
                 (a, b) => debug_assert!(false, "range of two families: {a}-{b}"),
             }
         }
-        merge(&mut set.v4, |end| end.checked_add(1));
-        merge(&mut set.v6, |end| end.checked_add(1));
+        merge(&mut set.v4);
+        merge(&mut set.v6);
         set
     }
 
@@ -45,23 +45,62 @@ impl AddressSet {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
+    /// In how many ranges the set is kept.
+    pub(crate) fn range_count(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
     /// The addresses in exactly one of the two sets, as ranges.
     pub fn difference_ranges(&self, other: &Self) -> Vec<(IpAddr, IpAddr)> {
-        let v4 = symmetric_difference(&self.v4, &other.v4, |v| v.checked_add(1), |v| v - 1);
-        let v6 = symmetric_difference(&self.v6, &other.v6, |v| v.checked_add(1), |v| v - 1);
+        let v4 = symmetric_difference(&self.v4, &other.v4);
+        let v6 = symmetric_difference(&self.v6, &other.v6);
         let v4 = v4.into_iter().map(|(a, b)| (IpAddr::V4(a.into()), IpAddr::V4(b.into())));
         let v6 = v6.into_iter().map(|(a, b)| (IpAddr::V6(a.into()), IpAddr::V6(b.into())));
         v4.chain(v6).collect()
     }
 }
 
-fn merge<T: Copy + Ord>(ranges: &mut Vec<(T, T)>, successor: impl Fn(T) -> Option<T>) {
+/// The addresses of one family as numbers.
+pub(crate) trait Family: Copy + Ord {
+    const FIRST: Self;
+    const LAST: Self;
+
+    fn ranges(set: &AddressSet) -> &[(Self, Self)];
+    fn successor(self) -> Option<Self>;
+    fn predecessor(self) -> Option<Self>;
+}
+
+macro_rules! family {
+    ($number:ty, $ranges:ident) => {
+        impl Family for $number {
+            const FIRST: Self = Self::MIN;
+            const LAST: Self = Self::MAX;
+
+            fn ranges(set: &AddressSet) -> &[(Self, Self)] {
+                &set.$ranges
+            }
+
+            fn successor(self) -> Option<Self> {
+                self.checked_add(1)
+            }
+
+            fn predecessor(self) -> Option<Self> {
+                self.checked_sub(1)
+            }
+        }
+    };
+}
+
+family!(u32, v4);
+family!(u128, v6);
+
+fn merge<T: Family>(ranges: &mut Vec<(T, T)>) {
     ranges.sort_unstable();
     let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
     for &(start, end) in ranges.iter() {
         match merged.last_mut() {
-            // Overlapping or adjacent: `successor` is None where the last range already ends at the top.
-            Some(last) if successor(last.1).is_none_or(|next| start <= next) => last.1 = last.1.max(end),
+            // Overlapping or adjacent: there is no successor where the last range already ends at the top.
+            Some(last) if last.1.successor().is_none_or(|next| start <= next) => last.1 = last.1.max(end),
             _ => merged.push((start, end)),
         }
     }
@@ -75,18 +114,13 @@ fn range_contains<T: Copy + Ord>(ranges: &[(T, T)], value: T) -> bool {
 
 /// Sweeps both range lists at once: every boundary flips membership on one side, and a stretch belongs to the
 /// difference while exactly one side is inside.
-fn symmetric_difference<T: Copy + Ord>(
-    a: &[(T, T)],
-    b: &[(T, T)],
-    successor: impl Fn(T) -> Option<T>,
-    predecessor: impl Fn(T) -> T,
-) -> Vec<(T, T)> {
+fn symmetric_difference<T: Family>(a: &[(T, T)], b: &[(T, T)]) -> Vec<(T, T)> {
     // Boundaries as (first value of the new stretch, side); a range that ends at the top of the space has no closing one.
     let mut boundaries: Vec<(T, bool)> = Vec::with_capacity(2 * (a.len() + b.len()));
     for (ranges, side) in [(a, false), (b, true)] {
         for &(start, end) in ranges {
             boundaries.push((start, side));
-            boundaries.extend(successor(end).map(|next| (next, side)));
+            boundaries.extend(end.successor().map(|next| (next, side)));
         }
     }
     boundaries.sort_unstable();
@@ -97,8 +131,9 @@ fn symmetric_difference<T: Copy + Ord>(
     for (at, side) in boundaries {
         if let Some(start) = open.take_if(|_| inside[0] != inside[1])
             && start < at
+            && let Some(end) = at.predecessor()
         {
-            out.push((start, predecessor(at)));
+            out.push((start, end));
         }
         inside[usize::from(side)] = !inside[usize::from(side)];
         open = (inside[0] != inside[1]).then_some(at);
@@ -109,13 +144,32 @@ fn symmetric_difference<T: Copy + Ord>(
     out
 }
 
-/// (address, protocol, port) triples: what a named port means on the pods that declare it.
+/// (address, protocol, port) triples: what a named port means on the pods that declare it. Pods mostly agree on the
+/// number, so addresses stand by protocol and port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PortSet(pub BTreeSet<(IpAddr, u8, u16)>);
+pub struct PortSet {
+    services: Vec<((u8, u16), AddressSet)>,
+}
 
 impl PortSet {
     pub fn contains(&self, address: IpAddr, protocol: u8, port: u16) -> bool {
-        self.0.contains(&(address, protocol, port))
+        self.services.iter().any(|(service, set)| *service == (protocol, port) && set.contains(address))
+    }
+
+    /// The protocols and ports in it.
+    pub(crate) fn services(&self) -> impl Iterator<Item = (u8, u16)> {
+        self.services.iter().map(|(service, _)| *service)
+    }
+}
+
+impl FromIterator<(IpAddr, u8, u16)> for PortSet {
+    fn from_iter<I: IntoIterator<Item = (IpAddr, u8, u16)>>(triples: I) -> Self {
+        let mut services: BTreeMap<(u8, u16), Vec<IpAddr>> = BTreeMap::new();
+        for (address, protocol, port) in triples {
+            services.entry((protocol, port)).or_default().push(address);
+        }
+        let set = |(service, addresses)| (service, AddressSet::from_addresses(addresses));
+        Self { services: services.into_iter().map(set).collect() }
     }
 }
 

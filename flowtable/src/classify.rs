@@ -1,9 +1,10 @@
 //! The verdict of a flow's first packet: the sender's egress policy, then the receiver's ingress policy.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use crate::endpoint::Endpoints;
-use crate::policy::{Action, Policy, Program, Rule};
+use crate::policy::{Action, Index, Policy, Program, Rule, Tier};
 
 /// What policy sees of a first packet, in the direction that it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +75,43 @@ pub fn classify<'a>(endpoints: &'a Endpoints, tuple: &Tuple) -> Classification<'
 }
 
 fn evaluate<'a>(program: &'a Program, tuple: &Tuple, peer: IpAddr) -> Decision<'a> {
-    for tier in &program.tiers {
-        let matched = tier.policies.iter().find_map(|policy| {
-            policy.rules.iter().find(|rule| matches(rule, tuple, peer)).map(|rule| (policy, rule))
-        });
-        let (action, policy, rule) = match matched {
-            Some((policy, rule)) => (rule.action, Some(&**policy), Some(rule.index)),
+    match program.index() {
+        Some(index) => evaluate_indexed(program, index, tuple, peer),
+        None => evaluate_linear(program, tuple, peer),
+    }
+}
+
+fn evaluate_linear<'a>(program: &'a Program, tuple: &Tuple, peer: IpAddr) -> Decision<'a> {
+    decide(program, |_, tier| {
+        tier.policies.iter().find_map(|policy| {
+            policy.rules.iter().find(|rule| matches(rule, tuple, peer)).map(|rule| (&**policy, rule))
+        })
+    })
+}
+
+fn evaluate_indexed<'a>(program: &'a Program, index: &Index, tuple: &Tuple, peer: IpAddr) -> Decision<'a> {
+    let mut candidates = index.candidates(tuple.protocol, tuple.dport, peer);
+    decide(program, |number, tier| {
+        let mut positions = index.tier(number);
+        while let Some(position) = candidates.first_in(positions.clone()) {
+            let (policy, rule) = index.rule(tier, position);
+            if matches(rule, tuple, peer) {
+                return Some((policy, rule));
+            }
+            positions.start = position + 1;
+        }
+        None
+    })
+}
+
+/// Asks the tiers in turn; `first_match` finds a tier's first rule that matches.
+fn decide<'a>(
+    program: &'a Program,
+    mut first_match: impl FnMut(usize, &'a Tier) -> Option<(&'a Policy, &'a Rule)>,
+) -> Decision<'a> {
+    for (number, tier) in program.tiers().iter().enumerate() {
+        let (action, policy, rule) = match first_match(number, tier) {
+            Some((policy, rule)) => (rule.action, Some(policy), Some(rule.index)),
             None => (tier.end, tier.policies.first().map(|policy| &**policy), None),
         };
         match action {
@@ -98,7 +130,19 @@ fn matches(rule: &Rule, tuple: &Tuple, peer: IpAddr) -> bool {
 }
 
 fn matches_port(rule: &Rule, tuple: &Tuple) -> bool {
-    (rule.ports.is_empty() && rule.named_ports.is_empty())
-        || rule.ports.iter().any(|range| range.contains(&tuple.dport))
-        || rule.named_ports.iter().any(|set| set.contains(tuple.dst, tuple.protocol, tuple.dport))
+    // Not `RangeInclusive::contains`, which asks besides whether the range was iterated to its end.
+    let in_range = |range: &RangeInclusive<u16>| *range.start() <= tuple.dport && tuple.dport <= *range.end();
+    if rule.named_ports.is_empty() {
+        return rule.ports.is_empty() || rule.ports.iter().any(in_range);
+    }
+    rule.ports.iter().any(in_range) || matches_named_port(rule, tuple)
 }
+
+/// Apart, to keep the loop over rules with plain ports small.
+#[cold]
+fn matches_named_port(rule: &Rule, tuple: &Tuple) -> bool {
+    rule.named_ports.iter().any(|set| set.contains(tuple.dst, tuple.protocol, tuple.dport))
+}
+
+#[cfg(test)]
+mod tests;

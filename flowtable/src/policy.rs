@@ -3,16 +3,54 @@
 //! A [`Program`] is what one endpoint obeys in one direction. Policies and sets are shared between programs by
 //! `Arc`; two programs are the same policy if they compare equal.
 
+mod index;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+pub(crate) use self::index::Index;
 use crate::{AddressSet, PortSet};
 
+/// Rules up to which asking each in turn costs less than an index.
+const MOST_LINEAR: usize = 64;
+
 /// The tiers that apply to an endpoint in one direction. No tier: no policy selects it, and the profiles allow.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Program {
-    pub tiers: Vec<Tier>,
+    tiers: Vec<Tier>,
+    /// Derived from the tiers where they hold many rules.
+    index: Option<Box<Index>>,
 }
+
+impl Program {
+    pub fn new(tiers: Vec<Tier>) -> Self {
+        let rules: usize =
+            tiers.iter().flat_map(|tier| &tier.policies).map(|policy| policy.rules.len()).sum();
+        let index = (rules > MOST_LINEAR).then(|| Box::new(Index::of(&tiers)));
+        Self { tiers, index }
+    }
+
+    pub fn tiers(&self) -> &[Tier] {
+        &self.tiers
+    }
+
+    pub(crate) fn index(&self) -> Option<&Index> {
+        self.index.as_deref()
+    }
+
+    /// Memory that the index of a large program takes beside its rules and their sets.
+    pub fn index_bytes(&self) -> usize {
+        self.index.as_ref().map_or(0, |index| index.bytes())
+    }
+}
+
+impl PartialEq for Program {
+    fn eq(&self, other: &Self) -> bool {
+        self.tiers == other.tiers
+    }
+}
+
+impl Eq for Program {}
 
 /// The policies of one tier that select the endpoint in this direction (at least one), in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

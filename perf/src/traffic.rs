@@ -136,6 +136,6 @@ pub fn snapshot() -> Snapshot {
         ingress: std::sync::Arc::default(),
         node_addresses: [NODE.into()].into(),
     };
-    snapshot.endpoints.by_address.insert(POD_ADDRESS.into(), endpoint.into());
+    snapshot.endpoints.insert(POD_ADDRESS.into(), endpoint.into());
     snapshot
 }

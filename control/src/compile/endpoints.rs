@@ -40,8 +40,9 @@ pub fn endpoints(cluster: &Cluster, served: impl Fn(&Name, &Pod) -> bool) -> End
                     ingress: ingress.clone(),
                     node_addresses: node.clone(),
                 });
-                let addresses = member.addresses.iter().map(|address| (*address, endpoint.clone()));
-                endpoints.by_address.extend(addresses);
+                for address in &member.addresses {
+                    endpoints.insert(*address, endpoint.clone());
+                }
             }
         }
     }
@@ -96,7 +97,7 @@ impl<'a> Programs<'a> {
             key.0.iter().filter_map(|position| self.policy(compiler, *position, direction)).collect();
         let tier = Tier { name: "default".into(), policies, end: Action::Deny };
         let tiers = if tier.policies.is_empty() { Vec::new() } else { vec![tier] };
-        self.of_positions.entry(key).or_insert(Program { tiers }.into()).clone()
+        self.of_positions.entry(key).or_insert(Program::new(tiers).into()).clone()
     }
 
     /// `None` where the policy leaves the direction alone.

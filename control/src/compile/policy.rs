@@ -151,14 +151,15 @@ impl<'a> PolicyCompiler<'a> {
                 cidr.contains(address) && !except.iter().any(|inner| inner.contains(address))
             }
         };
-        let mut set = PortSet::default();
+        let mut triples = Vec::new();
         for member in self.pods.select(scope, selector) {
             let named = member.pod.ports.iter().filter(|port| port.protocol == protocol && port.name == name);
             for port in named {
                 let addresses = member.addresses.iter().filter(|address| in_block(address));
-                set.0.extend(addresses.map(|address| (*address, protocol.0, port.port)));
+                triples.extend(addresses.map(|address| (*address, protocol.0, port.port)));
             }
         }
+        let set = PortSet::from_iter(triples);
         self.port_sets.entry(key).or_insert(set.into()).clone()
     }
 }

@@ -223,7 +223,7 @@ fn set_endpoint(snapshot: &mut Snapshot, address: [u8; 4], egress: &[Rule], ingr
     let program = |rules: &[Rule]| {
         let policy = Arc::new(Policy { name: "ns/policy".into(), rules: rules.to_vec() });
         let tier = Tier { name: "default".into(), policies: vec![policy], end: Action::Deny };
-        Arc::new(Program { tiers: if rules.is_empty() { vec![] } else { vec![tier] } })
+        Arc::new(Program::new(if rules.is_empty() { vec![] } else { vec![tier] }))
     };
     let endpoint = Endpoint {
         name: format!("ns/{}", ip(address)).into(),
@@ -231,7 +231,7 @@ fn set_endpoint(snapshot: &mut Snapshot, address: [u8; 4], egress: &[Rule], ingr
         ingress: program(ingress),
         node_addresses: [IpAddr::V4(ip(NODE_IP))].into(),
     };
-    snapshot.endpoints.by_address.insert(ip(address).into(), Arc::new(endpoint));
+    snapshot.endpoints.insert(ip(address).into(), Arc::new(endpoint));
 }
 
 pub(crate) fn udp(src: [u8; 4], dst: [u8; 4], ports: (u16, u16), payload: &[u8]) -> Vec<u8> {

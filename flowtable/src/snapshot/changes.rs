@@ -19,15 +19,15 @@ type Range = (IpAddr, IpAddr);
 const MOST_PAIRS: u128 = 4096;
 
 pub(super) fn stamp(next: &mut Snapshot, previous: &Snapshot) {
-    let (old, new) = (&previous.endpoints.by_address, &next.endpoints.by_address);
+    let (old, new) = (&previous.endpoints, &next.endpoints);
     let (epochs, generation) = (&mut next.epochs, next.generation);
-    for address in old.keys().filter(|address| !new.contains_key(*address)) {
-        epochs.stamp(*address, generation);
+    for (address, _) in old.iter().filter(|(address, _)| new.get(*address).is_none()) {
+        epochs.stamp(address, generation);
     }
     let mut members = Members::default();
     let mut pairs: Vec<(IpAddr, Arc<[Range]>)> = Vec::new();
-    for (&address, endpoint) in new {
-        match old.get(&address).and_then(|before| members.that_changed(before, endpoint)) {
+    for (address, endpoint) in new.iter() {
+        match old.get(address).and_then(|before| members.that_changed(before, endpoint)) {
             Some(ranges) if ranges.is_empty() => {}
             Some(ranges) => pairs.push((address, ranges)),
             None => epochs.stamp(address, generation),
@@ -94,7 +94,7 @@ type SetPairs<'a> = Vec<(&'a Arc<AddressSet>, &'a Arc<AddressSet>)>;
 
 /// Whether both programs ask the same in the same order, sets' members aside; `pairs` gets the sets to compare.
 fn same_shape<'a>(old: &'a Program, new: &'a Program, pairs: &mut SetPairs<'a>) -> bool {
-    same_length_and(&old.tiers, &new.tiers, |old, new| {
+    same_length_and(old.tiers(), new.tiers(), |old, new| {
         old.name == new.name
             && old.end == new.end
             && same_length_and(&old.policies, &new.policies, |old, new| {
@@ -162,11 +162,11 @@ mod tests {
         let endpoint = Endpoint {
             name: "ns/pod".into(),
             egress: Arc::default(),
-            ingress: Arc::new(Program { tiers: vec![tier] }),
+            ingress: Arc::new(Program::new(vec![tier])),
             node_addresses: [].into(),
         };
         let mut snapshot = Snapshot::default();
-        snapshot.endpoints.by_address.insert(ENDPOINT.into(), Arc::new(endpoint));
+        snapshot.endpoints.insert(ENDPOINT.into(), Arc::new(endpoint));
         snapshot
     }
 
