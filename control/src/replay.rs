@@ -139,7 +139,7 @@ impl Replay {
             steering: world.steering(),
             ports,
             pipeline: Pipeline::new(table, Arc::clone(&counters)),
-            expiry: Expiry::new(1),
+            expiry: Expiry::default(),
             counters,
             umem,
             pool,

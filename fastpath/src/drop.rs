@@ -96,8 +96,12 @@ drop_reasons! {
     TooBig = "too-big",
     /// No room before the packet for the outer headers.
     NoHeadroom = "no-headroom",
-    /// The flow table has no free entry for a new connection.
+    /// TCP in the middle of a connection that is not known, where such are not picked up (`conntrack.mid_flow`).
+    NoConnection = "no-connection",
+    /// The flow table has no entry for a new connection, free or held by one that can make room.
     FlowTableFull = "flow-table-full",
+    /// The endpoint holds its share of the flow table, and no connection of its own can make room.
+    EndpointShare = "endpoint-share",
     /// The output port's ring is full, and a burst waits for it already.
     TxFull = "tx-full",
     /// The output port is gone.

@@ -43,7 +43,7 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 8;
 
-/// The state of a connection. For protocols other than TCP only `last_seen` counts.
+/// The state of a connection. For protocols other than TCP `last_seen` counts, and which sides have spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CtState {
     /// When a packet of either direction last passed, in seconds of the caller's clock.
@@ -53,19 +53,18 @@ pub struct CtState {
 
 impl CtState {
     /// The state that a connection's first packet makes. A TCP connection whose first packet here is not the one that
-    /// opened it was open before (Margay started later, or traffic moved to it) and is taken as established.
+    /// opened it was open before (Margay started later, or traffic moved to it): a mere ACK has it taken as
+    /// established, a FIN, a RST or the answer to a SYN that passed elsewhere does not before the other side speaks.
     pub fn first(protocol: u8, tcp_flags: u8, now: u32) -> Self {
-        let seen = if protocol != protocol::TCP {
-            0
-        } else if tcp_flags & tcp::SYN == 0 {
-            both(SYN | ACK) | leg(Direction::Original, tcp_flags)
-        } else if tcp_flags & tcp::ACK != 0 {
-            // The answer to a SYN that passed elsewhere.
-            leg(Direction::Original, tcp_flags) | SYN << 4
+        let sent = leg(Direction::Original, tcp_flags);
+        let legs = if protocol != protocol::TCP || opens(tcp_flags) {
+            sent
+        } else if sent == ACK {
+            PICKED_UP
         } else {
-            leg(Direction::Original, tcp_flags)
+            sent | PICKED_UP | SYN
         };
-        Self { last_seen: now, legs: seen }
+        Self { last_seen: now, legs }
     }
 
     /// The state after one more packet. Clocks of two workers may differ by a moment: time never runs back.
@@ -75,14 +74,22 @@ impl CtState {
         Self { last_seen: self.last_seen.max(now), legs: self.legs | leg(direction, tcp_flags) }
     }
 
-    /// Both legs have sent SYN and ACK.
+    /// TCP: both legs have sent SYN and ACK, or it was met established.
     pub fn is_established(self) -> bool {
-        self.legs & both(SYN | ACK) == both(SYN | ACK)
+        self.legs & both(SYN | ACK) == both(SYN | ACK) || self.legs & (SYN | SYN << 4) == PICKED_UP & !ACK
     }
 
-    /// Both legs have sent FIN, or one has sent RST.
+    /// TCP: both legs have sent FIN, or one has sent RST.
     pub fn is_closed(self) -> bool {
         self.is_finished() || self.is_reset()
+    }
+
+    /// Whether both sides have shown that they want the connection, and neither has ended it: no other is ever taken
+    /// out to make room. (As the kernel's ASSURED. A TCP connection that was met established becomes assured with the
+    /// first packet of its other side: else a flood of ACKs would fill the table for an hour.)
+    pub fn is_assured(self, protocol: u8) -> bool {
+        let answered = self.legs & ACK << 4 != 0;
+        answered && (protocol != protocol::TCP || self.is_established() && !self.is_closed())
     }
 
     fn is_finished(self) -> bool {
@@ -94,9 +101,13 @@ impl CtState {
     }
 }
 
-/// Whether a packet with these flags asks for a new connection.
+/// TCP that was met with an ACK: its SYN is missing, which a connection that was seen from its first packet has always
+/// sent, and the other side's is taken as sent.
+const PICKED_UP: u8 = SYN << 4 | ACK;
+
+/// Whether a TCP packet with these flags asks for a new connection.
 #[inline]
-pub(crate) const fn opens(tcp_flags: u8) -> bool {
+pub const fn opens(tcp_flags: u8) -> bool {
     tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN
 }
 
@@ -104,10 +115,13 @@ const fn both(flags: u8) -> u8 {
     flags << 4 | flags
 }
 
+/// What a packet leaves in its leg. One without flags, as every packet is that is no TCP, counts as an ACK: the side
+/// has spoken.
 #[inline]
 const fn leg(direction: Direction, tcp_flags: u8) -> u8 {
     // FIN, SYN and RST stand in the header as they do here; ACK is bit 4 there and bit 3 here.
-    (tcp_flags & (FIN | SYN | RST) | tcp_flags >> 1 & ACK) << (4 * direction as u8)
+    let sent = if tcp_flags == 0 { ACK } else { tcp_flags & (FIN | SYN | RST) | tcp_flags >> 1 & ACK };
+    sent << (4 * direction as u8)
 }
 
 /// How long a connection without packets is kept, in seconds. It expires when it is strictly older.
@@ -164,5 +178,10 @@ impl Timeouts {
 
     pub fn expired(&self, protocol: u8, state: CtState, now: u32) -> bool {
         now.saturating_sub(state.last_seen) > self.of(protocol, state)
+    }
+
+    /// The first second at which the connection is expired if no packet comes.
+    pub(crate) fn deadline(&self, protocol: u8, state: CtState) -> u64 {
+        u64::from(state.last_seen) + u64::from(self.of(protocol, state)) + 1
     }
 }

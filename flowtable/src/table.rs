@@ -6,19 +6,37 @@
 //! the first packets of one connection at once, be it from both sides, meet at one place. An established packet
 //! touches two cache lines, its bucket and its half; a third where a crowded bucket has sent its connection on.
 //!
+//! When the table is full, a connection that is not assured makes room for a new one (`evict.rs`); no endpoint holds
+//! more than its share (`share.rs`). Expired connections are found by deadlines that stand apart (`deadline.rs`,
+//! `sweep.rs`).
+//!
 //! Everything is atomics in arrays, addressed by number: the table can lie in memory that outlives the process.
 //!
 //! # Memory
 //!
-//! Per connection 128 bytes of entries, both directions and conntrack together, and beside it 18.3 bytes of index
-//! (64-byte buckets of 7, filled to one half when every slot is taken): 1.46 GB at 10 million connections, all of it
-//! allocated and touched by [`FlowTable::new`].
+//! All of it is allocated and touched by [`FlowTable::new`]. Bytes a connection, and at 10 million:
+//!
+//! | part | bytes | at 10M |
+//! | --- | --- | --- |
+//! | entries: both directions and conntrack, 2 x 64 | 128 | 1,280 MB |
+//! | index: 64-byte buckets of 7 words, half of them filled when every slot is taken | 18.3 | 183 MB |
+//! | deadlines | 2 | 20 MB |
+//! | shares: 65,536 counters | - | 0.3 MB |
+//! | together | 148.3 | 1,483 MB |
+//!
+//! An entry has room left for a NAT pair (addresses and ports), a DSCP, a counter of each direction and 8 bytes of
+//! owner and version (`slot.rs`). Full counters for flow logs, packets and bytes of both directions, would stand
+//! beside the entries: 32 bytes a connection, 320 MB. IPv6 addresses take 24 bytes more a direction than a half has:
+//! two lines a direction, 256 bytes of entries, 276.3 with the rest, 2,763 MB if every connection were of that kind.
 
 mod action;
 mod burst;
+mod deadline;
+mod evict;
 mod index;
 mod memory;
 mod scan;
+mod share;
 mod slot;
 mod sweep;
 mod track;
@@ -28,9 +46,13 @@ use std::fmt;
 use action::ActionWord;
 pub use action::FlowAction;
 pub use burst::Query;
+use deadline::{Deadlines, Due};
+use evict::Clock;
 use index::{Index, Position, Word};
 pub use scan::Scan;
+use share::{ShareId, Shares};
 use slot::Slots;
+use sweep::Pass;
 pub use sweep::{SweepCursor, Swept};
 use track::Track;
 
@@ -66,8 +88,10 @@ pub enum Insert {
     New(Hit),
     /// The key already belongs to a connection, in either direction, that another worker may have put there just now.
     Exists(Hit),
-    /// No slot is free (or, at a full table, no place of the index near the key's). Nothing has changed.
+    /// No slot is free or can be made free (or, at a full table, no place of the index near the key's is).
     Full,
+    /// The owner holds its share of the table, and none of its connections can make room.
+    ShareSpent,
 }
 
 /// A connection, for display.
@@ -89,6 +113,11 @@ pub struct FlowTable {
     scan: Scan,
     index: Index,
     slots: Slots,
+    deadlines: Deadlines,
+    pass: Pass,
+    clock: Clock,
+    /// None where every endpoint may fill the table.
+    shares: Option<Shares>,
     timeouts: Timeouts,
 }
 
@@ -106,11 +135,16 @@ impl FlowTable {
     /// entropy: whoever knows it can choose keys that collide.
     pub fn new(connections: u32, seed: [u64; 4], timeouts: Timeouts) -> Self {
         let connections = connections.min(Self::MAX_CONNECTIONS);
+        let deadlines = Deadlines::new(connections);
         Self {
             hash: KeyHash::new(seed),
             scan: Scan::best(),
             index: Index::new(connections as usize),
             slots: Slots::new(connections),
+            pass: Pass::new(deadlines.lines()),
+            deadlines,
+            clock: Clock::default(),
+            shares: None,
             timeouts,
         }
     }
@@ -124,6 +158,12 @@ impl FlowTable {
     /// How its buckets are searched.
     pub fn scan(&self) -> Scan {
         self.scan
+    }
+
+    /// The same table, still empty, where no owner holds more than so many connections at once.
+    #[must_use]
+    pub fn with_share(self, connections: u32) -> Self {
+        Self { shares: Some(Shares::new(connections)), ..self }
     }
 
     /// Connections in the table; a moment's value while workers run.
@@ -168,8 +208,11 @@ impl FlowTable {
 
     /// Puts a connection into the table, unless its key or the reverse is there.
     ///
-    /// `original` and `reply` say what to do with packets of either direction, judged by one snapshot; `tcp_flags` are
-    /// the first packet's (0 if it is no TCP), `now` is in seconds.
+    /// `actions` say what to do with packets of the Original and of the Reply direction, judged by one snapshot; `owner`
+    /// is the address whose share the connection counts in; `tcp_flags` are the first packet's (0 if it is no TCP),
+    /// `now` is in seconds.
+    ///
+    /// Where no slot is free, or the owner holds its share, a connection that is not assured is evicted.
     ///
     /// Of inserts that race for one connection exactly one gets `New`; the others get `Exists` with the winner's.
     /// Lock-free: no insert waits for another, however long that one sleeps.
@@ -194,25 +237,30 @@ impl FlowTable {
         &self,
         key: &FlowKey,
         hash: u64,
-        original: FlowAction,
-        reply: FlowAction,
+        actions: [FlowAction; 2],
+        owner: u32,
         tcp_flags: u8,
         now: u32,
     ) -> Insert {
-        let generation = original.generation;
+        let generation = actions[0].generation;
         if let Some(hit) = self.find_any(key, hash, generation) {
             return Insert::Exists(hit);
         }
-        let Some(slot) = self.slots.take() else { return Insert::Full };
+        let share = self.share_of(owner);
+        let slot = match self.acquire(share, now) {
+            Ok(slot) => slot,
+            Err(refusal) => return refusal,
+        };
         let state = CtState::first(key.protocol, tcp_flags, now);
-        let flow = self.slots.fill(slot, key, [original, reply], state);
+        let flow = self.slots.fill(slot, key, actions, share, state);
+        self.deadlines.fill(slot, self.due(key.protocol, state, now));
         let word = Word::inserting(hash, slot, key.is_ascending());
         for _ in 0..ATTEMPTS {
             let Some(position) = self.index.claim(hash, word) else { break };
             fence(Ordering::SeqCst);
             if let Some(winner) = self.find_winner(key, hash, position, generation) {
                 self.index.release(hash, position, word);
-                self.slots.retire(flow);
+                self.retire(flow);
                 return Insert::Exists(winner);
             }
             // Counted before it can be removed, so that the count never falls below zero.
@@ -221,19 +269,56 @@ impl FlowTable {
                 return Insert::New(Hit {
                     flow,
                     direction: Direction::Original,
-                    action: original,
+                    action: actions[0],
                     is_current: true,
                     state,
                 });
             }
             self.slots.count(-1);
             if let Some(winner) = self.find_any(key, hash, generation) {
-                self.slots.retire(flow);
+                self.retire(flow);
                 return Insert::Exists(winner);
             }
         }
-        self.slots.retire(flow);
+        self.retire(flow);
         Insert::Full
+    }
+
+    /// A slot for a connection of this share, which is charged for it.
+    fn acquire(&self, share: ShareId, now: u32) -> Result<u32, Insert> {
+        let charge = || self.shares.as_ref().is_none_or(|shares| shares.charge(share));
+        let mut slot = None;
+        if !charge() {
+            // Room within the share. Another insert of it may be charged first.
+            slot = Some(self.evict(Some(share), now).ok_or(Insert::ShareSpent)?);
+            if !charge() {
+                slot.into_iter().for_each(|slot| self.slots.give(slot));
+                return Err(Insert::ShareSpent);
+            }
+        }
+        slot.or_else(|| self.slots.take()).or_else(|| self.evict(None, now)).ok_or_else(|| {
+            self.uncharge(share);
+            Insert::Full
+        })
+    }
+
+    fn share_of(&self, owner: u32) -> ShareId {
+        let key = FlowKey { src: owner, dst: 0, sport: 0, dport: 0, protocol: 0 };
+        self.shares.as_ref().map_or(0, |_| Shares::id(self.hash(&key)))
+    }
+
+    fn uncharge(&self, share: ShareId) {
+        self.shares.iter().for_each(|shares| shares.uncharge(share));
+    }
+
+    /// Connections that count in the owner's share; 0 where there are no shares.
+    pub fn share_held(&self, owner: u32) -> u32 {
+        self.shares.as_ref().map_or(0, |shares| shares.held(self.share_of(owner)))
+    }
+
+    /// When a connection in this state is to be looked at next.
+    fn due(&self, protocol: u8, state: CtState, now: u32) -> Due {
+        Due::at(self.timeouts.deadline(protocol, state), now, !state.is_assured(protocol))
     }
 
     /// A connection with the key that is in the table or being inserted.
@@ -268,6 +353,7 @@ impl FlowTable {
             match self.slots.end(flow, track) {
                 Ok(()) => {
                     self.bury(flow, hash, position, word);
+                    self.slots.give(flow.slot);
                     return true;
                 }
                 Err(now) => track = now,
@@ -278,12 +364,17 @@ impl FlowTable {
 
     /// Ends a connection if no packet has stepped it since `track` was read.
     fn remove_unchanged(&self, flow: FlowRef, track: Track) -> bool {
-        let Some((hash, position, word)) = self.locate(flow) else { return false };
-        let won = self.slots.end(flow, track).is_ok();
-        if won {
-            self.bury(flow, hash, position, word);
-        }
-        won
+        let ended = self.end_unchanged(flow, track);
+        ended.into_iter().for_each(|slot| self.slots.give(slot));
+        ended.is_some()
+    }
+
+    /// The same; the slot is then the caller's.
+    fn end_unchanged(&self, flow: FlowRef, track: Track) -> Option<u32> {
+        let (hash, position, word) = self.locate(flow)?;
+        self.slots.end(flow, track).ok()?;
+        self.bury(flow, hash, position, word);
+        Some(flow.slot)
     }
 
     /// The valid word that names the slot, found by the key that stands there. If `Slots::end` succeeds after this, it
@@ -301,7 +392,20 @@ impl FlowTable {
     fn bury(&self, flow: FlowRef, hash: u64, position: Position, word: Word) {
         self.index.release(hash, position, word);
         self.slots.count(-1);
-        self.slots.retire(flow);
+        self.clear(flow);
+    }
+
+    /// Gives up a connection that never was quite inserted.
+    fn retire(&self, flow: FlowRef) {
+        self.clear(flow);
+        self.slots.give(flow.slot);
+    }
+
+    /// Empties the slot of a connection whose end the caller has made: so its share is given back once.
+    fn clear(&self, flow: FlowRef) {
+        self.deadlines.clear(flow.slot);
+        self.uncharge(self.slots.share(flow.slot));
+        self.slots.clear(flow);
     }
 
     /// Gives one direction of a connection the next hop of a later snapshot. False, and nothing is changed, if the
@@ -311,10 +415,10 @@ impl FlowTable {
     }
 
     /// Gives both directions of a connection what a later snapshot decided. False if the connection is gone, or if
-    /// flags or port differ: these are fixed for a connection's life, and the caller removes it and inserts it anew.
+    /// flags differ: these are fixed for a connection's life, and the caller removes it and inserts it anew.
     pub fn renew(&self, flow: FlowRef, original: FlowAction, reply: FlowAction) -> bool {
         let actions = [(Direction::Original, original), (Direction::Reply, reply)];
-        let fits = actions.iter().all(|(way, action)| self.slots.has_attributes(flow.slot, *way, action));
+        let fits = actions.iter().all(|(way, action)| self.slots.has_flags(flow.slot, *way, action));
         if !fits || self.slots.track(flow.slot).incarnation() != flow.incarnation {
             return false;
         }

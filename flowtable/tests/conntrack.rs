@@ -14,14 +14,49 @@ const SYN_ACK: u8 = tcp::SYN | tcp::ACK;
 
 type Packet = (Direction, u8, u32);
 
+/// What the packets of each side have had together.
+fn sent(packets: &[Packet], direction: Direction, flag: u8) -> bool {
+    // A packet without flags says no less than an ACK.
+    let flags = |flags| if flags == 0 { tcp::ACK } else { flags };
+    packets.iter().any(|(way, each, _)| *way == direction && flags(*each) & flag != 0)
+}
+
+/// Whether a TCP connection of these packets is established.
+fn model_established(packets: &[Packet]) -> bool {
+    let by = |direction, flag| sent(packets, direction, flag);
+    let each = |flag| by(Direction::Original, flag) && by(Direction::Reply, flag);
+    match packets[0].1 & (SYN_ACK | tcp::FIN | tcp::RST) {
+        tcp::SYN => each(tcp::SYN) && each(tcp::ACK),
+        // Met in the middle.
+        tcp::ACK => true,
+        _ if packets[0].1 == 0 => true,
+        // Met as it began or ended.
+        _ => by(Direction::Reply, tcp::ACK),
+    }
+}
+
+fn model_closed(packets: &[Packet]) -> bool {
+    let by = |direction, flag| sent(packets, direction, flag);
+    by(Direction::Original, tcp::FIN) && by(Direction::Reply, tcp::FIN)
+        || by(Direction::Original, tcp::RST)
+        || by(Direction::Reply, tcp::RST)
+}
+
+fn model_assured(protocol: u8, packets: &[Packet]) -> bool {
+    let answered = packets.iter().any(|packet| packet.0 == Direction::Reply);
+    match protocol {
+        TCP => {
+            model_established(packets) && sent(packets, Direction::Reply, tcp::ACK) && !model_closed(packets)
+        }
+        _ => answered,
+    }
+}
+
 /// Seconds that a connection of these packets is kept after the last, told from all of them at once.
 fn model_timeout(protocol: u8, packets: &[Packet]) -> u32 {
-    let sent = |direction, flag| packets.iter().any(|(way, flags, _)| *way == direction && flags & flag != 0);
+    let sent = |direction, flag| sent(packets, direction, flag);
     let each = |flag| sent(Direction::Original, flag) && sent(Direction::Reply, flag);
-    let first = packets[0].1;
-    let picked_up = first & tcp::SYN == 0;
-    let syns = each(tcp::SYN) || (sent(Direction::Original, tcp::SYN) && first & SYN_ACK == SYN_ACK);
-    let established = picked_up || (syns && each(tcp::ACK));
+    let established = model_established(packets);
     match protocol {
         TCP => {
             let mut limits = vec![if established { 3600 } else { 20 }];
@@ -67,6 +102,7 @@ proptest! {
         let limit = model_timeout(protocol, &packets);
         prop_assert_eq!(state.last_seen, now);
         prop_assert_eq!(Timeouts::default().of(protocol, state), limit);
+        prop_assert_eq!(state.is_assured(protocol), model_assured(protocol, &packets));
         prop_assert!(!Timeouts::default().expired(protocol, state, now + limit));
         prop_assert!(Timeouts::default().expired(protocol, state, now + limit + 1));
     }
@@ -97,15 +133,39 @@ fn first_packets() {
     for (flags, established, closed, what) in [
         (tcp::SYN, false, false, "opens"),
         (tcp::ACK, true, false, "met in the middle"),
-        (tcp::FIN | tcp::ACK, true, false, "met at the end"),
-        (tcp::RST, true, true, "met as it was reset"),
+        (tcp::FIN | tcp::ACK, false, false, "met at the end"),
+        (tcp::RST, false, true, "met as it was reset"),
         (SYN_ACK, false, false, "answers a SYN that went another way"),
     ] {
         let state = CtState::first(TCP, flags, 0);
         assert_eq!((state.is_established(), state.is_closed()), (established, closed), "{what}");
+        assert!(!state.is_assured(TCP), "{what}: nobody has answered");
     }
     let answered = CtState::first(TCP, SYN_ACK, 0).step(Direction::Reply, tcp::ACK, 0);
     assert!(answered.is_established());
+}
+
+/// Both sides send a SYN before either has the other's.
+#[test]
+fn simultaneous_open() {
+    use Direction::{Original, Reply};
+    let mut state = CtState::first(TCP, tcp::SYN, 0);
+    for (direction, flags, established) in
+        [(Reply, tcp::SYN, false), (Original, SYN_ACK, false), (Reply, SYN_ACK, true)]
+    {
+        state = state.step(direction, flags, 0);
+        assert_eq!((state.is_established(), state.is_assured(TCP)), (established, established));
+    }
+}
+
+/// Only the first packet of the other side assures a connection of another protocol, and one that was met established.
+#[test]
+fn an_answer_assures() {
+    for (protocol, flags) in [(UDP, 0), (ICMP, 0), (132, 0), (TCP, tcp::ACK)] {
+        let spoken = CtState::first(protocol, flags, 0).step(Direction::Original, flags, 0);
+        assert!(!spoken.is_assured(protocol));
+        assert!(spoken.step(Direction::Reply, flags, 0).is_assured(protocol));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use loom::thread;
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, SweepCursor};
-use margay_flowtable::{CtStatus, FlowKey, PortId, Timeouts};
+use margay_flowtable::{CtStatus, FlowKey, Timeouts};
 
 /// Explores every schedule with at most so many switches away from a thread that could have gone on.
 fn model(preemptions: usize, test: impl Fn() + Sync + Send + 'static) {
@@ -33,11 +33,11 @@ fn key(table: &FlowTable, n: usize) -> FlowKey {
 
 /// An action that tells which key and which direction it was made for.
 fn action(key: &FlowKey) -> FlowAction {
-    FlowAction { next_hop: u32::from(key.sport), generation: 1, flags: key.sport, in_port: PortId(key.dport) }
+    FlowAction { next_hop: u32::from(key.sport), generation: 1, flags: key.sport }
 }
 
 fn insert(table: &FlowTable, key: &FlowKey) -> Insert {
-    table.insert(key, table.hash(key), action(key), action(&key.reversed()), 0, 0)
+    table.insert(key, table.hash(key), [action(key), action(&key.reversed())], key.src, 0, 0)
 }
 
 fn lookup(table: &FlowTable, key: &FlowKey) -> Option<Hit> {
@@ -62,8 +62,12 @@ fn check_holds(table: &FlowTable, keys: &[FlowKey]) {
     for (key, flow) in keys.iter().zip(&flows) {
         assert_eq!(lookup(table, &key.reversed()).expect("present").flow, *flow);
     }
-    for n in 0..table.capacity() - keys.len() {
-        flows.push(new(insert(table, &FlowKey { src: 9, ..key(table, n) })).flow);
+    let more: Vec<_> = (keys.len()..table.capacity()).map(|n| FlowKey { src: 9, ..key(table, n) }).collect();
+    flows.extend(more.iter().map(|key| new(insert(table, key)).flow));
+    // Packets of both directions assure each, so that none makes room.
+    for key in keys.iter().chain(&more).flat_map(|key| [*key, key.reversed()]) {
+        let hit = lookup(table, &key).expect("present");
+        assert_eq!(table.observe(&hit, 0, 0), CtStatus::Tracked);
     }
     assert_eq!(insert(table, &FlowKey { src: 10, ..key(table, 0) }), Insert::Full, "no slot was made");
     for flow in &flows {
@@ -159,11 +163,176 @@ fn inserts_for_the_last_slot() {
             let table = Arc::clone(&table);
             move || insert(&table, &l)
         });
-        match (insert(&table, &k), other.join().unwrap()) {
-            (Insert::New(_), Insert::Full) => check_holds(&table, &[k]),
-            (Insert::Full, Insert::New(_)) => check_holds(&table, &[l]),
+        let results = (insert(&table, &k), other.join().unwrap());
+        let holds_k = lookup(&table, &k).is_some();
+        match results {
+            (Insert::New(_), Insert::Full) => assert!(holds_k),
+            (Insert::Full, Insert::New(_)) => assert!(!holds_k),
+            // The later one has evicted the other.
+            (Insert::New(_), Insert::New(_)) => assert_eq!(table.evicted(), 1),
             other => panic!("{other:?}"),
         }
+        check_holds(&table, &[if holds_k { k } else { l }]);
+    });
+}
+
+/// Two full tables' worth of inserts come to one connection that may go: one has its slot.
+#[test]
+fn evictions_of_one_connection() {
+    model(3, || {
+        let table = table(1);
+        let keys: Vec<_> = (0..3).map(|n| key(&table, n)).collect();
+        new(insert(&table, &keys[0]));
+        let other = thread::spawn({
+            let (table, l) = (Arc::clone(&table), keys[1]);
+            move || insert(&table, &l)
+        });
+        let results = [insert(&table, &keys[2]), other.join().unwrap()];
+        let made = results.iter().filter(|result| matches!(result, Insert::New(_))).count();
+        assert_eq!((made as u64, lookup(&table, &keys[0])), (table.evicted(), None), "{results:?}");
+        let held = keys.into_iter().find(|key| lookup(&table, key).is_some()).expect("one of the new ones");
+        check_holds(&table, &[held]);
+    });
+}
+
+/// A connection that a packet has assured is not evicted; one that was evicted first is told so.
+#[test]
+fn eviction_against_becoming_assured() {
+    model(3, || {
+        let table = table(1);
+        let (k, l) = (key(&table, 0), key(&table, 1));
+        new(insert(&table, &k));
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || insert(&table, &l)
+        });
+        let seen = lookup(&table, &k.reversed()).map(|hit| table.observe(&hit, 0, 1));
+        let result = other.join().unwrap();
+        if seen == Some(CtStatus::Tracked) {
+            assert_eq!(result, Insert::Full);
+            check_holds(&table, &[k]);
+        } else {
+            new(result);
+            check_holds(&table, &[l]);
+        }
+    });
+}
+
+/// A sweeper moves a connection's deadline to what it has read while a packet shortens the connection's life: the next
+/// pass that may remove it does.
+#[test]
+fn deadline_moved_against_life_shortened() {
+    model(3, || {
+        let table = table(1);
+        let k = FlowKey { protocol: 6, ..key(&table, 0) };
+        let (fin, rst, ack) = (1, 4, 16);
+        // Met established, and so kept for an hour, but its deadline is that of a handshake.
+        table.insert(&k, table.hash(&k), [action(&k), action(&k.reversed())], k.src, fin | ack, 0);
+        let hit = lookup(&table, &k.reversed()).expect("present");
+        table.observe(&hit, ack, 10);
+        let sweeper = thread::spawn({
+            let table = Arc::clone(&table);
+            move || table.sweep(&mut SweepCursor::default(), 21_000, 1, 100).expired
+        });
+        let hit = lookup(&table, &k.reversed()).expect("present");
+        assert_eq!(table.observe(&hit, rst, 21), CtStatus::Tracked);
+        assert_eq!(sweeper.join().unwrap(), 0);
+        // Reset at 21: kept to 61.
+        assert_eq!(table.sweep(&mut SweepCursor::default(), 61_000, 1, 100).expired, 0);
+        assert_eq!(table.sweep(&mut SweepCursor::default(), 62_000, 1, 100).expired, 1);
+        assert!(table.is_empty());
+    });
+}
+
+/// A sweeper moves the deadline of a connection that ends meanwhile, and whose slot another takes: the other's deadline
+/// is its own.
+#[test]
+fn deadline_moved_against_remove_and_reuse() {
+    model(3, || {
+        let table = table(1);
+        let (k, l) = (key(&table, 0), key(&table, 1));
+        let hit = new(insert(&table, &k));
+        // The packet has the sweep at 61 move the deadline to 111.
+        assert_eq!(table.observe(&hit, 0, 50), CtStatus::Tracked);
+        let sweeper = thread::spawn({
+            let table = Arc::clone(&table);
+            move || table.sweep(&mut SweepCursor::default(), 61_000, 1, 100).expired
+        });
+        assert!(table.remove(hit.flow));
+        // Its first deadline is 61, the same word as its predecessor's.
+        let made = insert(&table, &l);
+        let expired = sweeper.join().unwrap();
+        let removed = table.sweep(&mut SweepCursor::default(), 62_000, 1, 100).expired;
+        assert_eq!(expired + removed, 1, "made {made:?}");
+        assert!(table.is_empty());
+    });
+}
+
+/// Two sweepers share one pass: what has expired is removed once, and nothing is left out.
+#[test]
+fn sweepers_of_one_pass() {
+    model(3, || {
+        let table = table(2);
+        let (k, l) = (key(&table, 0), key(&table, 1));
+        new(insert(&table, &k));
+        new(insert(&table, &l));
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || table.sweep(&mut SweepCursor::default(), 61_000, 1, 100).expired
+        });
+        let mine = table.sweep(&mut SweepCursor::default(), 61_000, 1, 100).expired;
+        assert_eq!(mine + other.join().unwrap(), 2);
+        check_holds(&table, &[]);
+    });
+}
+
+/// Of two inserts for the last connection of a share one is made (or evicts the other); a connection that ends in two
+/// places at once is given back once.
+#[test]
+fn shares_count_each_connection_once() {
+    model(3, || {
+        let table = FlowTable::new(3, [1, 2, 3, 4], Timeouts::default()).with_share(2);
+        let table = Arc::new(table);
+        let keys: Vec<_> = (0..3).map(|n| key(&table, n)).collect();
+        let first = new(insert(&table, &keys[0])).flow;
+        let other = thread::spawn({
+            let (table, l) = (Arc::clone(&table), keys[1]);
+            move || {
+                table.remove(first);
+                insert(&table, &l)
+            }
+        });
+        let mine = table.remove(first);
+        let result = insert(&table, &keys[2]);
+        let made = [result, other.join().unwrap()];
+        assert!(made.iter().all(|insert| matches!(insert, Insert::New(_))), "{mine} {made:?}");
+        assert_eq!((table.share_held(1), table.len()), (2, 2));
+        for flow in table.flows().collect::<Vec<_>>() {
+            assert!(table.remove(flow.flow));
+        }
+        assert_eq!(table.share_held(1), 0);
+    });
+}
+
+/// Inserts that race for one place of a share, at a table with room.
+#[test]
+fn inserts_for_the_last_of_a_share() {
+    model(3, || {
+        let table = Arc::new(FlowTable::new(2, [1, 2, 3, 4], Timeouts::default()).with_share(1));
+        let (k, l) = (key(&table, 0), key(&table, 1));
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || insert(&table, &l)
+        });
+        let results = [insert(&table, &k), other.join().unwrap()];
+        let made = results.iter().filter(|result| matches!(result, Insert::New(_))).count();
+        assert!(results.iter().all(|result| matches!(result, Insert::New(_) | Insert::ShareSpent)));
+        assert_eq!(made as u64 - table.evicted(), 1, "{results:?}");
+        assert_eq!((table.share_held(1), table.len()), (1, 1));
+        for flow in table.flows().collect::<Vec<_>>() {
+            assert!(table.remove(flow.flow));
+        }
+        assert_eq!(table.share_held(1), 0);
     });
 }
 
@@ -205,7 +374,7 @@ fn update_against_expiry(from_reply: bool) {
         new(insert(&table, &k));
         let sweeper = thread::spawn({
             let table = Arc::clone(&table);
-            move || table.sweep(&mut SweepCursor::default(), 61, 1, 1).expired
+            move || table.sweep(&mut SweepCursor::default(), 61_000, 1, 100).expired
         });
         let mine = if from_reply { k.reversed() } else { k };
         let seen = lookup(&table, &mine).map(|hit| table.observe(&hit, 0, 50));
@@ -236,7 +405,7 @@ fn updates_from_both_sides() {
         let table = table(1);
         let k = FlowKey { protocol: 6, ..key(&table, 0) };
         let (syn, ack) = (2, 16);
-        table.insert(&k, table.hash(&k), action(&k), action(&k.reversed()), syn, 0);
+        table.insert(&k, table.hash(&k), [action(&k), action(&k.reversed())], k.src, syn, 0);
         let replier = thread::spawn({
             let table = Arc::clone(&table);
             move || {
@@ -296,7 +465,7 @@ fn insert_against_remove() {
                 assert_eq!(hit.flow, flow);
                 check_holds(&table, &[]);
             }
-            Insert::Full => panic!("there is a second slot"),
+            Insert::Full | Insert::ShareSpent => panic!("there is a second slot"),
         }
     });
 }

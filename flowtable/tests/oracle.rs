@@ -5,7 +5,7 @@
 use hashbrown::HashMap;
 use margay_flowtable::table::Insert;
 use margay_flowtable::{
-    CtState, CtStatus, Direction, FlowAction, FlowKey, FlowRef, FlowTable, PortId, SweepCursor, Timeouts,
+    CtState, CtStatus, Direction, FlowAction, FlowKey, FlowRef, FlowTable, SweepCursor, Timeouts,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -59,15 +59,18 @@ struct Entry {
 struct Pair {
     table: FlowTable,
     oracle: HashMap<FlowKey, Entry>,
+    /// Connections of one source at most.
+    share: u32,
     cursor: SweepCursor,
     now: u32,
     generation: u32,
 }
 
 impl Pair {
-    fn new(connections: u32) -> Self {
+    fn new(connections: u32, share: u32) -> Self {
         Self {
-            table: FlowTable::new(connections, [7, 8, 9, 10], Timeouts::default()),
+            table: FlowTable::new(connections, [7, 8, 9, 10], Timeouts::default()).with_share(share),
+            share,
             oracle: HashMap::new(),
             cursor: SweepCursor::default(),
             now: 1000,
@@ -89,7 +92,6 @@ impl Pair {
             next_hop: self.generation.wrapping_mul(31).wrapping_add(key.src) % FlowAction::NEXT_HOPS,
             generation: self.generation,
             flags: direction as u16,
-            in_port: PortId(key.sport),
         }
     }
 
@@ -114,7 +116,7 @@ impl Pair {
     fn apply(&mut self, op: &Op) {
         match op {
             Op::Insert(key, flags) => self.insert(key, *flags),
-            Op::Lookup(key) => drop(self.lookup(key)),
+            Op::Lookup(key) => _ = self.lookup(key),
             Op::Remove(key) => {
                 if let Some(hit) = self.lookup(key) {
                     let (original, _) = self.find(key).expect("the lookup found it");
@@ -126,7 +128,8 @@ impl Pair {
             Op::Renew(key) => self.renew(key),
             Op::Wait(seconds) => self.now += seconds,
             Op::Sweep => {
-                while !self.table.sweep(&mut self.cursor, self.now, self.generation, 3).wrapped {}
+                let now = u64::from(self.now) * 1000 + 999;
+                while !self.table.sweep(&mut self.cursor, now, self.generation, 3).done {}
                 let now = self.now;
                 self.oracle.retain(|key, entry| !Timeouts::default().expired(key.protocol, entry.state, now));
             }
@@ -135,18 +138,51 @@ impl Pair {
     }
 
     fn insert(&mut self, key: &FlowKey, flags: u8) {
-        let actions @ [original, reply] = self.actions(key);
+        let actions = self.actions(key);
         let flags = if key.protocol == TCP { flags } else { 0 };
-        match self.table.insert(key, self.table.hash(key), original, reply, flags, self.now) {
+        let evicted = self.table.evicted();
+        match self.table.insert(key, self.table.hash(key), actions, key.src, flags, self.now) {
             Insert::New(hit) => {
                 assert!(self.find(key).is_none());
+                self.make_room(key.src, self.table.evicted() - evicted);
                 let state = CtState::first(key.protocol, flags, self.now);
-                assert_eq!((hit.action, hit.state), (original, state));
+                assert_eq!((hit.action, hit.state), (actions[0], state));
                 self.oracle.insert(*key, Entry { flow: hit.flow, actions, state });
             }
             Insert::Exists(hit) => assert_eq!(self.lookup(key), Some(hit)),
-            Insert::Full => assert_eq!(self.oracle.len(), self.table.capacity()),
+            Insert::Full => {
+                assert!(self.oracle.len() == self.table.capacity() && self.held(key.src) < self.share);
+                assert!(self.may_go(None).is_empty());
+            }
+            Insert::ShareSpent => {
+                assert_eq!(self.held(key.src), self.share);
+                assert!(self.may_go(Some(key.src)).is_empty());
+            }
         }
+    }
+
+    fn held(&self, owner: u32) -> u32 {
+        self.oracle.keys().filter(|key| key.src == owner).count() as u32
+    }
+
+    /// Connections that are not assured, of this owner if one is given.
+    fn may_go(&self, owner: Option<u32>) -> Vec<FlowKey> {
+        let may_go = |(key, entry): (&FlowKey, &Entry)| {
+            let may_go = owner.is_none_or(|owner| key.src == owner) && !entry.state.is_assured(key.protocol);
+            may_go.then_some(*key)
+        };
+        self.oracle.iter().filter_map(may_go).collect()
+    }
+
+    /// An insert of this owner has evicted so many: one that may go, where there was no room.
+    fn make_room(&mut self, owner: u32, evicted: u64) {
+        let share_spent = self.held(owner) == self.share;
+        assert_eq!(evicted, u64::from(share_spent || self.oracle.len() == self.table.capacity()));
+        let may_go = self.may_go(share_spent.then_some(owner));
+        let is_gone = |key: &FlowKey| self.table.lookup(key, self.table.hash(key), 0).is_none();
+        let gone: Vec<FlowKey> = may_go.into_iter().filter(is_gone).collect();
+        assert_eq!(gone.len() as u64, evicted);
+        gone.iter().for_each(|key| _ = self.oracle.remove(key));
     }
 
     fn observe(&mut self, key: &FlowKey, flags: u8) {
@@ -191,6 +227,7 @@ impl Pair {
             flows += 1;
         }
         assert_eq!(flows, self.oracle.len());
+        assert!((0..3).all(|owner| self.table.share_held(owner) == self.held(owner)));
         for key in self.oracle.keys() {
             assert!(self.lookup(key).is_some() && self.lookup(&key.reversed()).is_some());
         }
@@ -201,8 +238,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn equals_the_map(connections in 1..40u32, ops in vec(op(), 1..300)) {
-        let mut pair = Pair::new(connections);
+    fn equals_the_map(connections in 1..40u32, share in 1..40u32, ops in vec(op(), 1..300)) {
+        let mut pair = Pair::new(connections, share);
         for op in &ops {
             pair.apply(op);
         }
@@ -217,9 +254,15 @@ fn a_full_table_refuses() {
     const CONNECTIONS: u32 = 20_000;
     let table = FlowTable::new(CONNECTIONS, [1, 2, 3, 4], Timeouts::default());
     let key = |n: u32| FlowKey { src: n, dst: 0x0a00_0001, sport: 1, dport: 80, protocol: TCP };
-    let action = FlowAction { next_hop: 0, generation: 0, flags: 0, in_port: PortId(0) };
-    let insert = |n| table.insert(&key(n), table.hash(&key(n)), action, action, 2, 0);
+    let action = FlowAction { next_hop: 0, generation: 0, flags: 0 };
+    let insert = |n| table.insert(&key(n), table.hash(&key(n)), [action; 2], n, 16, 0);
     let lookup = |n| table.lookup(&key(n), table.hash(&key(n)), 0);
+    let assure = |n: u32| {
+        let key = key(n).reversed();
+        table
+            .lookup(&key, table.hash(&key), 0)
+            .is_some_and(|hit| table.observe(&hit, 16, 0) == CtStatus::Tracked)
+    };
     for turn in 0..3 {
         let flows: Vec<FlowRef> = (0..CONNECTIONS)
             .map(|n| match insert(n) {
@@ -227,11 +270,12 @@ fn a_full_table_refuses() {
                 other => panic!("turn {turn}, connection {n}: {other:?}"),
             })
             .collect();
-        assert_eq!(table.len(), table.capacity());
-        assert_eq!(insert(CONNECTIONS), Insert::Full);
+        assert!((0..CONNECTIONS).all(assure) && table.len() == table.capacity());
+        // Each refusal has the eviction examine the next deadlines, and find that all are assured.
+        assert!((0..40).all(|_| insert(CONNECTIONS) == Insert::Full));
         assert!(lookup(CONNECTIONS).is_none());
         assert!(table.remove(flows[17]));
-        assert!(matches!(insert(CONNECTIONS), Insert::New(_)));
+        assert!(matches!(insert(CONNECTIONS), Insert::New(_)) && assure(CONNECTIONS));
         assert!(lookup(17).is_none() && lookup(CONNECTIONS).is_some());
         assert_eq!(insert(17), Insert::Full);
         for n in (0..=CONNECTIONS).filter(|n| *n != 17) {
@@ -245,20 +289,20 @@ fn a_full_table_refuses() {
 fn a_table_of_none_is_full() {
     let table = FlowTable::new(0, [0; 4], Timeouts::default());
     let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, protocol: TCP };
-    let action = FlowAction { next_hop: 0, generation: 0, flags: 0, in_port: PortId(0) };
-    assert_eq!(table.insert(&key, table.hash(&key), action, action, 0, 0), Insert::Full);
-    assert!(table.sweep(&mut SweepCursor::default(), 0, 0, 10).wrapped);
+    let action = FlowAction { next_hop: 0, generation: 0, flags: 0 };
+    assert_eq!(table.insert(&key, table.hash(&key), [action; 2], 1, 0, 0), Insert::Full);
+    assert!(table.sweep(&mut SweepCursor::default(), 5000, 0, 10).done);
 }
 
-/// What decides policy or the port that packets must come by cannot change under a connection.
+/// What decides policy cannot change under a connection.
 #[test]
-fn renew_refuses_another_port() {
+fn renew_refuses_other_flags() {
     let table = FlowTable::new(1, [0; 4], Timeouts::default());
     let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, protocol: TCP };
-    let action = FlowAction { next_hop: 5, generation: 1, flags: FlowAction::SRC_LOCAL, in_port: PortId(3) };
-    let Insert::New(hit) = table.insert(&key, table.hash(&key), action, action, 0, 0) else { panic!("full") };
+    let action = FlowAction { next_hop: 5, generation: 1, flags: FlowAction::SRC_LOCAL };
+    let Insert::New(hit) = table.insert(&key, table.hash(&key), [action; 2], 1, 0, 0) else { panic!("full") };
     let later = FlowAction { next_hop: 6, generation: 2, ..action };
-    assert!(!table.renew(hit.flow, later, FlowAction { in_port: PortId(4), ..later }));
+    assert!(!table.renew(hit.flow, later, FlowAction { flags: 0, ..later }));
     assert_eq!(table.lookup(&key, table.hash(&key), 2).expect("present").action, action);
     assert!(table.renew(hit.flow, later, later));
     assert_eq!(table.lookup(&key, table.hash(&key), 2).expect("present").action, later);
@@ -267,15 +311,16 @@ fn renew_refuses_another_port() {
 /// A direction that is silent for ever so many snapshots never looks as if it had been confirmed lately.
 #[test]
 fn sweeps_keep_old_stamps_old() {
-    let table = FlowTable::new(1, [0; 4], Timeouts::default());
+    let timeouts = Timeouts { tcp_established: u32::MAX, ..Timeouts::default() };
+    let table = FlowTable::new(1, [0; 4], timeouts);
     let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, protocol: TCP };
-    let action = FlowAction { next_hop: 5, generation: 7, flags: 0, in_port: PortId(0) };
-    assert!(matches!(table.insert(&key, table.hash(&key), action, action, 0, 0), Insert::New(_)));
+    let action = FlowAction { next_hop: 5, generation: 7, flags: 0 };
+    assert!(matches!(table.insert(&key, table.hash(&key), [action; 2], 1, 16, 0), Insert::New(_)));
     let mut cursor = SweepCursor::default();
     let mut generation: u32 = 7;
-    for _ in 0..100_000 {
+    for second in 1..100_000 {
         generation = generation.wrapping_add(10_007);
-        table.sweep(&mut cursor, 0, generation, 4);
+        while !table.sweep(&mut cursor, second * 1000, generation, 100).done {}
         for key in [key, key.reversed()] {
             let hit = table.lookup(&key, table.hash(&key), generation).expect("present");
             let age = generation.wrapping_sub(hit.action.generation);

@@ -7,14 +7,12 @@ use std::collections::HashSet;
 use std::thread;
 
 use margay_flowtable::table::Insert;
-use margay_flowtable::{
-    CtStatus, Direction, FlowAction, FlowKey, FlowTable, Hit, PortId, SweepCursor, Timeouts,
-};
+use margay_flowtable::{CtStatus, Direction, FlowAction, FlowKey, FlowTable, Hit, SweepCursor, Timeouts};
 
 const THREADS: u32 = 3;
 const CONNECTIONS: u32 = 48;
 const KEYS: u32 = 64;
-/// The first keys are inserted at the start, kept awake, and removed by nobody.
+/// The first keys are inserted and assured at the start, kept awake, and removed by nobody.
 const PINNED: u32 = 8;
 /// From here on, connections are too old when they are inserted, and left to the sweeps.
 const STALE: u32 = 48;
@@ -43,7 +41,7 @@ fn key(id: u32) -> FlowKey {
 /// One direction's action: tells the connection and the direction apart in every field that stays.
 fn action(id: u32, direction: Direction, generation: u32) -> FlowAction {
     let flags = direction as u16;
-    FlowAction { next_hop: 2 * id + u32::from(flags), generation, flags, in_port: PortId(id as u16) }
+    FlowAction { next_hop: 2 * id + u32::from(flags), generation, flags }
 }
 
 struct World {
@@ -68,9 +66,8 @@ impl World {
 
     fn insert(&self, id: u32, generation: u32, now: u32) -> Insert {
         let key = key(id);
-        let [original, reply] =
-            [Direction::Original, Direction::Reply].map(|way| action(id, way, generation));
-        self.table.insert(&key, self.table.hash(&key), original, reply, 0, now)
+        let actions = [Direction::Original, Direction::Reply].map(|way| action(id, way, generation));
+        self.table.insert(&key, self.table.hash(&key), actions, id, 0, now)
     }
 
     /// One thread's part of a round.
@@ -84,7 +81,8 @@ impl World {
             let generation = clock + turn / 100;
             let way = if random.below(2) == 0 { Direction::Original } else { Direction::Reply };
             if random.below(8) == 0 {
-                book.removed += self.table.sweep(&mut cursor, now, generation, 8).expired;
+                book.removed +=
+                    self.table.sweep(&mut cursor, u64::from(now) * 1000 + 999, generation, 8).expired;
             }
             let Some(hit) = self.lookup(id, way, generation) else {
                 assert!(id >= PINNED, "a connection that nobody removed is gone");
@@ -111,7 +109,7 @@ impl World {
     }
 
     fn check(&self, live: usize) {
-        assert_eq!(self.table.len(), live, "made less removed");
+        assert_eq!(self.table.len(), live, "made less removed and evicted");
         let flows: Vec<_> = self.table.flows().collect();
         assert_eq!(flows.len(), self.table.len());
         let keys: HashSet<_> = flows.iter().map(|flow| flow.key).collect();
@@ -135,8 +133,11 @@ fn churn_from_many_threads() {
     let start = 1000;
     for id in 0..PINNED {
         assert!(matches!(world.insert(id, start, start), Insert::New(_)));
+        let answer = world.lookup(id, Direction::Reply, start).expect("present");
+        assert_eq!(world.table.observe(&answer, 0, start), CtStatus::Tracked);
     }
     let mut live = PINNED as usize;
+    let mut evicted = 0;
     for round in 0..ROUNDS {
         // Between two rounds less time passes than a connection lives: only the stale ones expire.
         let clock = start + 10 * round;
@@ -148,13 +149,15 @@ fn churn_from_many_threads() {
         });
         live += books.iter().map(|book| book.made).sum::<usize>();
         live -= books.iter().map(|book| book.removed).sum::<usize>();
+        live -=
+            std::mem::replace(&mut evicted, world.table.evicted()).abs_diff(world.table.evicted()) as usize;
         world.check(live);
     }
     // Every slot is still there.
     for id in (KEYS..).take(world.table.capacity() - live) {
         assert!(matches!(world.insert(id, start, start), Insert::New(_)));
     }
-    assert_eq!(world.insert(9999, start, start), Insert::Full);
+    assert_eq!((world.table.len(), world.table.evicted()), (world.table.capacity(), evicted));
 }
 
 /// Two threads insert the same connections from both sides at once, over and over: each is made once.
@@ -162,11 +165,11 @@ fn churn_from_many_threads() {
 fn first_packets_from_both_sides() {
     let table = FlowTable::new(CONNECTIONS, [3, 1, 4, 1], Timeouts::default());
     let made = |id, key: FlowKey| {
-        let [original, reply] = [Direction::Original, Direction::Reply].map(|way| action(id, way, 0));
-        match table.insert(&key, table.hash(&key), original, reply, 0, 0) {
+        let actions = [Direction::Original, Direction::Reply].map(|way| action(id, way, 0));
+        match table.insert(&key, table.hash(&key), actions, id, 0, 0) {
             Insert::New(_) => 1,
             Insert::Exists(_) => 0,
-            Insert::Full => panic!("there is room"),
+            Insert::Full | Insert::ShareSpent => panic!("there is room"),
         }
     };
     for _ in 0..500 {

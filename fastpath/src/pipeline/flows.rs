@@ -10,10 +10,11 @@ use margay_encap::Headers;
 use margay_encap::tcp::flags::{ACK, SYN};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::key::FlowKey;
-use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Query, SweepCursor};
-use margay_flowtable::{NextHopId, PortId, Snapshot, Tuple, Verdict, classify};
+use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Query};
+use margay_flowtable::{NextHopId, Snapshot, Tuple, Verdict, classify};
 
 use super::ingress::{Input, own_key};
+use super::mid_flow::{Admission, MidFlow};
 use super::rewrite::why_not;
 use super::{Lane, Turn};
 use crate::counters::Counters;
@@ -23,18 +24,17 @@ use crate::drop::DropReason;
 const NO_ROUTE: u32 = FlowAction::NEXT_HOPS - 1;
 /// Next hop of both halves of a connection that a change of policy has ended. What is below it is a next hop.
 const DENIED: u32 = FlowAction::NEXT_HOPS - 2;
-/// Entries do not bind a direction to one port: a pod's packets are checked against its port's addresses.
-const ANY_PORT: PortId = PortId(u16::MAX);
 
 #[derive(Debug)]
 pub(super) struct Flows {
     table: Arc<FlowTable>,
     counters: Arc<Counters>,
+    pub(super) mid_flow: MidFlow,
 }
 
 impl Flows {
     pub(super) fn new(table: Arc<FlowTable>, counters: Arc<Counters>) -> Self {
-        Self { table, counters }
+        Self { table, counters, mid_flow: MidFlow::default() }
     }
 
     pub(super) fn table(&self) -> &FlowTable {
@@ -116,7 +116,7 @@ impl Flows {
         if !self.table.renew(hit.flow, out, back) {
             // An end has moved to or from this node, which is fixed in an entry: it is made anew, the way it was.
             self.table.remove(hit.flow);
-            self.enter(&original, query.hash(), [out, back], ACK, turn.now)?;
+            self.enter(snapshot, &original, query.hash(), [out, back], ACK, turn.now)?;
         }
         Ok(if verdict.is_ok() { route_word(snapshot, key.dst) } else { DENIED })
     }
@@ -154,15 +154,19 @@ impl Flows {
         check_destination(lane.headers.dst())?;
         // An ICMP error without its flow is a packet of its own to policy, and no connection.
         let key = own_key(&lane.headers);
+        let admission = self.mid_flow.admit(key.protocol, lane.headers.tcp_flags(), turn.now);
+        if admission == Admission::Refuse {
+            return Err(DropReason::NoConnection);
+        }
         judge(snapshot, &key)?;
         let out = route(snapshot, lane.headers.dst())?;
         if snapshot.next_hops.rewrite(out.0).is_none() {
             // A connection that cannot leave is not entered into the table.
             return Err(why_not(snapshot, out));
         }
-        if !lane.related {
+        if !lane.related && admission == Admission::Enter {
             let actions = [action(snapshot, &key), action(snapshot, &key.reversed())];
-            self.enter(&key, hash, actions, lane.headers.tcp_flags(), turn.now)?;
+            self.enter(snapshot, &key, hash, actions, lane.headers.tcp_flags(), turn.now)?;
         }
         Ok(out)
     }
@@ -170,20 +174,29 @@ impl Flows {
     /// Puts a connection into the table, as its first packet with these flags makes it.
     fn enter(
         &self,
+        snapshot: &Snapshot,
         key: &FlowKey,
         hash: u64,
-        [original, reply]: [FlowAction; 2],
+        actions: [FlowAction; 2],
         tcp_flags: u8,
         now: u64,
     ) -> Result<(), DropReason> {
-        match self.table.insert(key, hash, original, reply, tcp_flags, seconds(now)) {
+        match self.table.insert(key, hash, actions, owner(snapshot, key), tcp_flags, seconds(now)) {
             Insert::New(_) => self.counters.flows_inserted.add(1),
             // Another worker entered it since the lookup, from the same snapshot or a neighbour of it.
             Insert::Exists(_) => {}
             Insert::Full => return Err(DropReason::FlowTableFull),
+            Insert::ShareSpent => return Err(DropReason::EndpointShare),
         }
         Ok(())
     }
+}
+
+/// Whose share of the table a connection counts in: that of the pod that opens it, else of the one that it leads to.
+/// (A flood from outside comes from sources without number: what it spends is the share of the pod that it is for.)
+fn owner(snapshot: &Snapshot, key: &FlowKey) -> u32 {
+    let is_served = snapshot.endpoints.get(Ipv4Addr::from_bits(key.src).into()).is_some();
+    if is_served { key.src } else { key.dst }
 }
 
 pub(super) fn seconds(now: u64) -> u32 {
@@ -251,7 +264,6 @@ fn action(snapshot: &Snapshot, key: &FlowKey) -> FlowAction {
         } else {
             0
         },
-        in_port: ANY_PORT,
     }
 }
 
@@ -261,42 +273,4 @@ fn route(snapshot: &Snapshot, dst: u32) -> Result<NextHopId, DropReason> {
 
 fn route_word(snapshot: &Snapshot, dst: u32) -> u32 {
     snapshot.fib.lookup4(dst).map_or(NO_ROUTE, |id| id.0)
-}
-
-/// A worker's share of the sweep that takes expired connections out of the table.
-#[derive(Debug)]
-pub struct Expiry {
-    cursor: SweepCursor,
-    workers: u64,
-    last: u64,
-    /// Connections that should have been looked at by now, times `PASS`.
-    owed: u64,
-}
-
-/// A whole pass over the table takes this long, in milliseconds.
-const PASS: u64 = 2000;
-/// Connections looked at in one turn at most: bounds the pause.
-const BUDGET: u64 = 256;
-
-impl Expiry {
-    /// The share of one of so many workers.
-    pub fn new(workers: usize) -> Self {
-        Self { cursor: SweepCursor::default(), workers: workers as u64, last: 0, owed: 0 }
-    }
-
-    /// Looks at as many connections as the time since the last call asks for, up to a bound. True if more are due.
-    pub fn run(&mut self, pipeline: &super::Pipeline, now: u64, generation: u32) -> bool {
-        let table = pipeline.flows.table();
-        let share = table.capacity() as u64 / self.workers + 1;
-        // More than one pass is never owed: after a long pause, one pass sees every connection.
-        self.owed = (self.owed + now.saturating_sub(self.last) * share).min(share * PASS);
-        self.last = now;
-        let due = (self.owed / PASS).min(BUDGET);
-        if due > 0 {
-            self.owed -= due * PASS;
-            let swept = table.sweep(&mut self.cursor, seconds(now), generation, due as usize);
-            pipeline.counters.flows_expired.add(swept.expired as u64);
-        }
-        self.owed >= PASS
-    }
 }

@@ -5,8 +5,10 @@
 //! of the flow, or makes one; `rewrite` changes the frame and queues it for its output port.
 
 mod answer;
+mod expiry;
 mod flows;
 mod ingress;
+mod mid_flow;
 mod rewrite;
 
 #[cfg(test)]
@@ -19,7 +21,8 @@ use margay_encap::Headers;
 use margay_flowtable::table::{FlowTable, Query};
 use margay_flowtable::{NextHopId, PortId, Snapshot};
 
-pub use flows::Expiry;
+pub use expiry::Expiry;
+pub use mid_flow::MidFlow;
 
 use crate::counters::Counters;
 use crate::drop::DropReason;
@@ -119,6 +122,13 @@ impl Pipeline {
             lanes: Box::new([lane; BURST]),
             unresolved: None,
         }
+    }
+
+    /// The same pipeline, which treats TCP packets in the middle of unknown connections so.
+    #[must_use]
+    pub fn with_mid_flow(mut self, mid_flow: MidFlow) -> Self {
+        self.flows.mid_flow = mid_flow;
+        self
     }
 
     /// Empties `burst`, whose frames came in by one port: each frame goes to `egress`, or is counted with its reason

@@ -18,7 +18,7 @@ use margay_flowtable::{
     Program, Rule, Snapshot, Tier, Tunnel,
 };
 
-use super::{Expiry, Pipeline, Turn};
+use super::{Expiry, MidFlow, Pipeline, Turn};
 use crate::counters::Counters;
 use crate::drop::DropReason;
 use crate::egress::Egress;
@@ -94,7 +94,7 @@ impl Gateway {
             umem,
             pool,
             egress,
-            expiry: Expiry::new(1),
+            expiry: Expiry::default(),
             now: 1_000_000,
         }
     }

@@ -24,7 +24,7 @@ pub use thread::{Idle, WorkerHandle, spawn};
 use crate::counters::{Counters, MAX_PORTS};
 use crate::egress::Egress;
 use crate::frame::{BURST, Burst};
-use crate::pipeline::{Expiry, Pipeline, Turn};
+use crate::pipeline::{Expiry, MidFlow, Pipeline, Turn};
 use crate::port::{Census, Port};
 use crate::umem::FramePool;
 
@@ -70,19 +70,19 @@ pub struct Parts {
     pub exchange: Arc<Exchange>,
     pub table: Arc<FlowTable>,
     pub reader: Reader<Snapshot>,
+    pub mid_flow: MidFlow,
 }
 
 impl Worker {
     pub fn new(parts: Parts) -> Self {
         let counters = Arc::new(Counters::default());
-        let expiry = Expiry::new(parts.exchange.workers());
         Self {
             index: parts.index,
             pool: FramePool::with_capacity(parts.exchange.umem.layout().chunks as usize),
             exchange: parts.exchange,
             mailbox: Arc::new(Mailbox::default()),
-            pipeline: Pipeline::new(parts.table, Arc::clone(&counters)),
-            expiry,
+            pipeline: Pipeline::new(parts.table, Arc::clone(&counters)).with_mid_flow(parts.mid_flow),
+            expiry: Expiry::default(),
             counters,
             reader: parts.reader,
             burst: Box::default(),

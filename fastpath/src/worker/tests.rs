@@ -10,6 +10,7 @@ use margay_flowtable::{PortId, Snapshot};
 
 use super::{Command, Exchange, Idle, Parts, Worker, spawn};
 use crate::drop::DropReason;
+use crate::pipeline::MidFlow;
 use crate::pipeline::tests::{OPEN, OPEN_IP, PEER_IP, UPLINK, snapshot, udp};
 use crate::port::memory::{MemoryPort, Wire};
 use crate::umem::{Layout, Umem};
@@ -32,7 +33,13 @@ impl Plane {
         let workers = (0..workers)
             .map(|index| {
                 let (exchange, table) = (Arc::clone(&exchange), Arc::clone(&table));
-                Worker::new(Parts { index, exchange, table, reader: publisher.reader() })
+                Worker::new(Parts {
+                    index,
+                    exchange,
+                    table,
+                    reader: publisher.reader(),
+                    mid_flow: MidFlow::Pickup,
+                })
             })
             .collect();
         Self { exchange, workers, publisher, now: 0 }

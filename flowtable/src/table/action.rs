@@ -1,7 +1,5 @@
 //! What a flow entry says to do with a packet, and the word in which its changing half is stored.
 
-use crate::PortId;
-
 /// What becomes of the packets that go one way in a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowAction {
@@ -12,14 +10,12 @@ pub struct FlowAction {
     pub generation: u32,
     /// [`FlowAction::SRC_LOCAL`]; other bits are the caller's.
     pub flags: u16,
-    /// The port that such packets come in by.
-    pub in_port: PortId,
 }
 
 impl FlowAction {
     /// Next hops that an entry can name: the index has 20 bits.
     pub const NEXT_HOPS: u32 = 1 << NEXT_HOP_BITS;
-    /// Packets come from a pod here: one that came in by another port than `in_port` is forged.
+    /// Packets come from a pod here: one that came in by an uplink is forged.
     pub const SRC_LOCAL: u16 = 1;
 }
 
@@ -31,8 +27,9 @@ const AHEAD: u32 = 1 << 12;
 /// A stamp older than this is set to this age before it could turn round.
 const OLD: u32 = 1 << (STAMP_BITS - 1);
 
-/// How many generations may pass between two looks at every entry that keep stamps from turning round.
-pub(super) const AGING_INTERVAL: u32 = 1 << (STAMP_BITS - 2);
+/// How many generations may pass between two looks at every entry that keep stamps from turning round. A quarter of
+/// what is left then, so that an entry may miss a look.
+pub(super) const AGING_INTERVAL: u32 = 1 << (STAMP_BITS - 3);
 
 /// Next hop (20 bits), stamp (the low 20 bits of the generation) and incarnation of the entry (24 bits) in one word:
 /// the next hop and the generation that it belongs to change together, and not at all once the entry is another's.

@@ -10,7 +10,7 @@
 //! have to sleep between its load and its swap until that one slot has been reused exactly a multiple of 2^23 times.
 //!
 //! Readers take no lock. `ports` is the version word of a seqlock: the owner of a slot writes it odd before
-//! (`retire`), and even after (`fill`), it writes the rest. Each of these stores is a release and each load but the
+//! (`clear`), and even after (`fill`), it writes the rest. Each of these stores is a release and each load but the
 //! last an acquire: a reader that saw any word of a later life then sees, in its second look at `ports`, that life's
 //! or its predecessor's end, and reports a miss.
 
@@ -18,11 +18,11 @@ use crossbeam::utils::CachePadded;
 
 use super::action::{ActionWord, FlowAction};
 use super::memory::Array;
+use super::share::ShareId;
 use super::track::Track;
 use super::{FlowRef, Hit};
 use crate::conntrack::{CtState, Direction};
 use crate::key::{FlowKey, KeyWords};
-use crate::next_hop::PortId;
 use crate::sync::{AtomicU64, Ordering};
 
 const INCARNATION: u32 = (1 << 24) - 1;
@@ -38,18 +38,29 @@ pub(super) struct Half {
     /// A [`Track`]. The Original half's is the connection's; the Reply half's is what its packets last saw of it, so
     /// that they need look at that other line only when they have something to write there.
     pub(super) track: AtomicU64,
-    /// Flags (16 bits), port (16 bits), and room for the ports of a NAT pair. Fixed for the life of a connection.
+    /// Flags (16 bits, room for a DSCP among them), the share that the connection is charged to (16 bits), and room for
+    /// the ports that its packets get by NAT (32 bits). Fixed for the life of a connection.
     attributes: AtomicU64,
-    /// Room for the addresses of a NAT pair.
+    /// Room for the addresses that its packets get by NAT, both: DNAT, SNAT, or the two together.
     _nat: AtomicU64,
     /// Room for the gateway that owns the flow, and its version there.
     _owner: AtomicU64,
-    /// Original half of a free slot: the next free slot, plus one.
+    /// Original half of a free slot: the next free slot, plus one. While a connection lives, and in the Reply half,
+    /// room for a counter of the direction's packets.
     link: AtomicU64,
 }
 
+/// The layout that a later version can count on finding in shared memory.
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Half>() == 64);
+const _: () = {
+    use std::mem::offset_of;
+    const NAT_PORT_BITS: u32 = 2 * u16::BITS;
+    assert!(size_of::<Half>() == 64);
+    assert!(offset_of!(Half, attributes) == 32 && FLAG_BITS + ShareId::BITS + NAT_PORT_BITS == u64::BITS);
+    assert!(offset_of!(Half, _nat) == 40 && offset_of!(Half, _owner) == 48 && offset_of!(Half, link) == 56);
+};
+
+const FLAG_BITS: u32 = u16::BITS;
 
 impl Half {
     fn free(link: u64) -> Self {
@@ -136,7 +147,7 @@ impl Slots {
     }
 
     /// Gives a slot that the caller owns back. The release of the swap hands on everything written to it.
-    fn give(&self, slot: u32) {
+    pub(super) fn give(&self, slot: u32) {
         let link = &self.half(slot, Direction::Original).link;
         let mut head = self.free.load(Ordering::Relaxed);
         loop {
@@ -150,7 +161,14 @@ impl Slots {
     }
 
     /// Writes a connection into a slot that the caller owns.
-    pub(super) fn fill(&self, slot: u32, key: &FlowKey, actions: [FlowAction; 2], state: CtState) -> FlowRef {
+    pub(super) fn fill(
+        &self,
+        slot: u32,
+        key: &FlowKey,
+        actions: [FlowAction; 2],
+        share: ShareId,
+        state: CtState,
+    ) -> FlowRef {
         let incarnation = next(self.track(slot).incarnation());
         let keys = [*key, key.reversed()];
         for ((direction, action), key) in DIRECTIONS.into_iter().zip(actions).zip(keys) {
@@ -159,15 +177,15 @@ impl Slots {
             half.addresses.store(key.addresses(), Ordering::Release);
             half.action.store(word.0, Ordering::Release);
             half.track.store(Track::new(state, incarnation).0, Ordering::Release);
-            half.attributes.store(attributes(&action), Ordering::Release);
+            half.attributes.store(attributes(&action, share), Ordering::Release);
             half.ports.store(key.ports() << 24 | u64::from(incarnation), Ordering::Release);
         }
         FlowRef { slot, incarnation }
     }
 
-    /// Clears the slot of a connection that has ended, and gives it back. The caller owns it: it has moved `track` on,
-    /// or it filled the slot and no valid word ever named it.
-    pub(super) fn retire(&self, flow: FlowRef) {
+    /// Clears the slot of a connection that has ended. The caller owns it: it has moved `track` on, or it filled the
+    /// slot and no valid word ever named it.
+    pub(super) fn clear(&self, flow: FlowRef) {
         let odd = u64::from(next(flow.incarnation));
         for direction in DIRECTIONS {
             let half = self.half(flow.slot, direction);
@@ -177,7 +195,6 @@ impl Slots {
             half.action.swap(odd, Ordering::AcqRel);
             half.ports.store(odd, Ordering::Release);
         }
-        self.give(flow.slot);
     }
 
     /// Ends the connection, if its track is still what it was. The one who succeeds owns the slot.
@@ -222,7 +239,6 @@ impl Slots {
                 next_hop: action.next_hop(),
                 generation: action.generation(generation),
                 flags: attributes as u16,
-                in_port: PortId((attributes >> 16) as u16),
             },
             is_current: action.is_of(generation),
             state: track.state(),
@@ -238,21 +254,28 @@ impl Slots {
         whole.then(|| FlowKey::from_words(addresses, ports >> 24))
     }
 
-    /// The protocol in the slot now: its connection's, for a caller that has `track` of that incarnation.
+    /// The connection's protocol. `None` if it is gone, or if its slot is being filled: `fill` writes the track first.
     #[inline]
-    pub(super) fn protocol(&self, slot: u32) -> u8 {
-        FlowKey::protocol_of(self.half(slot, Direction::Original).ports.load(Ordering::Acquire) >> 24)
+    pub(super) fn protocol(&self, flow: FlowRef) -> Option<u8> {
+        let ports = self.half(flow.slot, Direction::Original).ports.load(Ordering::Acquire);
+        (incarnation(ports) == flow.incarnation).then(|| FlowKey::protocol_of(ports >> 24))
     }
 
-    pub(super) fn has_attributes(&self, slot: u32, direction: Direction, action: &FlowAction) -> bool {
-        self.half(slot, direction).attributes.load(Ordering::Acquire) == attributes(action)
+    pub(super) fn has_flags(&self, slot: u32, direction: Direction, action: &FlowAction) -> bool {
+        self.half(slot, direction).attributes.load(Ordering::Acquire) as u16 == action.flags
+    }
+
+    /// The share that the slot's connection is charged to.
+    pub(super) fn share(&self, slot: u32) -> ShareId {
+        let attributes = self.half(slot, Direction::Original).attributes.load(Ordering::Acquire);
+        (attributes >> FLAG_BITS) as ShareId
     }
 }
 
 pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Original, Direction::Reply];
 
-fn attributes(action: &FlowAction) -> u64 {
-    u64::from(action.in_port.0) << 16 | u64::from(action.flags)
+fn attributes(action: &FlowAction, share: ShareId) -> u64 {
+    u64::from(share) << FLAG_BITS | u64::from(action.flags)
 }
 
 /// The head's count, one higher, beside an empty slot number.

@@ -3,7 +3,7 @@
 use super::slot::incarnation;
 use super::{FlowRef, FlowTable, Hit};
 use crate::conntrack::{CtState, CtStatus, Direction, opens};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 /// Conntrack state as a word: seconds (32 bits), flags of both legs (8 bits), incarnation (24 bits).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,7 @@ impl FlowTable {
     fn step(&self, hit: &Hit, tcp_flags: u8, now: u32) -> CtStatus {
         let Hit { flow, direction, .. } = *hit;
         let shared = &self.slots.half(flow.slot, Direction::Original).track;
+        let Some(protocol) = self.slots.protocol(flow) else { return CtStatus::Gone };
         let mut track = self.slots.track(flow.slot);
         // Lock-free, and bounded: others change the word once for each flag and each second at most.
         let stepped = loop {
@@ -47,7 +48,7 @@ impl FlowTable {
                 return CtStatus::Gone;
             }
             let state = track.state();
-            if self.timeouts.expired(self.slots.protocol(flow.slot), state, now) {
+            if self.timeouts.expired(protocol, state, now) {
                 let removed = self.remove_unchanged(flow, track);
                 let current = self.slots.track(flow.slot);
                 // Unchanged and not removed: too old before its insert was quite done.
@@ -65,7 +66,10 @@ impl FlowTable {
                 break next;
             }
             match shared.compare_exchange(track.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => break next,
+                Ok(_) => {
+                    self.note_end(flow.slot, protocol, [state, next.state()], now);
+                    break next;
+                }
                 Err(current) => track = Track(current),
             }
         };
@@ -73,6 +77,19 @@ impl FlowTable {
             self.note_reply(flow, stepped);
         }
         CtStatus::Tracked
+    }
+
+    /// Sees to it that a connection whose life a packet has shortened is looked at in time. (How that meets a sweep that
+    /// moves the deadline just now: `deadline.rs`.)
+    fn note_end(&self, slot: u32, protocol: u8, [before, after]: [CtState; 2], now: u32) {
+        if before.legs == after.legs {
+            return;
+        }
+        let shortened = self.timeouts.of(protocol, after) < self.timeouts.of(protocol, before);
+        if shortened || before.is_assured(protocol) && !after.is_assured(protocol) {
+            fence(Ordering::SeqCst);
+            self.deadlines.hasten(slot, self.due(protocol, after, now), now);
+        }
     }
 
     /// Tells the Reply half what the connection is. One try: a copy that stays behind costs its next packet a step.

@@ -91,16 +91,53 @@ fn spoofed_packet_of_a_live_flow_is_refused() {
 }
 
 #[test]
-fn full_table_refuses_new_flows_and_serves_old_ones() {
+fn unanswered_flows_make_room_in_a_full_table_and_answered_ones_do_not() {
     let mut gateway = Gateway::new();
-    let first = udp(OPEN_IP, PEER_IP, (1, 53), b"q");
-    gateway.run(OPEN, &first).only();
-    let refused = (0..4096u16)
-        .filter(|&i| {
-            gateway.run(OPEN, &udp(OPEN_IP, OTHER_IP, (i, 53), b"q")).dropped
-                == Some(DropReason::FlowTableFull)
-        })
-        .count();
-    assert!(refused > 2048, "{refused}");
-    gateway.run(OPEN, &first).only();
+    let query = |port| udp(OPEN_IP, PEER_IP, (port, 53), b"q");
+    let answer = |port| vxlan_from(REMOTE_NODE_IP, 4096, &udp(PEER_IP, OPEN_IP, (53, port), b"a"));
+    gateway.run(OPEN, &query(1)).only();
+    gateway.run(UPLINK, &answer(1)).only();
+    for port in 0..4096 {
+        gateway.run(OPEN, &udp(OPEN_IP, OTHER_IP, (port, 53), b"q")).only();
+    }
+    assert!(gateway.pipeline.flows.table().evicted() > 3000);
+    gateway.run(UPLINK, &answer(1)).only();
+    for port in 2..=1024 {
+        gateway.run(OPEN, &query(port)).only();
+        gateway.run(UPLINK, &answer(port)).only();
+    }
+    assert_eq!(gateway.run(OPEN, &query(1025)).dropped, Some(DropReason::FlowTableFull));
+    gateway.run(OPEN, &query(1)).only();
+}
+
+#[test]
+fn an_endpoint_that_holds_its_share_is_refused_alone() {
+    let mut gateway = Gateway::new();
+    let table = FlowTable::new(1024, [1, 2, 3, 4], Timeouts::default()).with_share(2);
+    gateway.pipeline = Pipeline::new(Arc::new(table), Arc::clone(&gateway.counters));
+    for port in 1..=2 {
+        gateway.run(OPEN, &udp(OPEN_IP, PEER_IP, (port, 53), b"q")).only();
+        gateway
+            .run(UPLINK, &vxlan_from(REMOTE_NODE_IP, 4096, &udp(PEER_IP, OPEN_IP, (53, port), b"a")))
+            .only();
+    }
+    let third = gateway.run(OPEN, &udp(OPEN_IP, PEER_IP, (3, 53), b"q"));
+    assert_eq!(third.dropped, Some(DropReason::EndpointShare));
+    let from_outside = udp(PEER_IP, OPEN_IP, (4, 53), b"q");
+    let fourth = gateway.run(UPLINK, &vxlan_from(REMOTE_NODE_IP, 4096, &from_outside));
+    assert_eq!(fourth.dropped, Some(DropReason::EndpointShare), "counts in the share of whom it is for");
+    gateway.run(OPEN, &udp(OPEN_IP, PEER_IP, (1, 53), b"q")).only();
+    gateway.run(UPLINK, &vxlan_from(REMOTE_NODE_IP, 4096, &tcp(PEER_IP, WEB_IP, (5, 80), SYN))).only();
+}
+
+#[test]
+fn mid_flow_packets_are_dropped_where_they_are_not_picked_up() {
+    let mut gateway = Gateway::new();
+    let table = Arc::new(FlowTable::new(1024, [1, 2, 3, 4], Timeouts::default()));
+    gateway.pipeline = Pipeline::new(table, Arc::clone(&gateway.counters)).with_mid_flow(MidFlow::Drop);
+    let from_open = |flags| tcp(OPEN_IP, PEER_IP, (1000, 80), flags);
+    assert_eq!(gateway.run(OPEN, &from_open(ACK)).dropped, Some(DropReason::NoConnection));
+    assert!(gateway.pipeline.flows.table().is_empty());
+    gateway.run(OPEN, &from_open(SYN)).only();
+    gateway.run(OPEN, &from_open(ACK)).only();
 }

@@ -1,0 +1,76 @@
+//! Eviction: room in a full table, at the cost of a connection that is not assured.
+//!
+//! A hand goes round the deadlines, as on a clock, and takes the first connection that may go: a handshake that is not
+//! complete, a packet that nobody has answered, a connection that is closed. So a new one has a whole round of the hand
+//! to become assured. An assured connection is never evicted: the eviction swaps the track that it has judged, and a
+//! packet that assures the connection before that has changed it.
+
+use crossbeam::utils::CachePadded;
+
+use super::share::ShareId;
+use super::slot::is_live;
+use super::{FlowRef, FlowTable};
+use crate::sync::{AtomicU64, Ordering};
+
+/// Deadlines that an eviction examines at most: 32 cache lines, in a row.
+#[cfg(not(loom))]
+const SCAN: u32 = 1024;
+#[cfg(loom)]
+const SCAN: u32 = 2;
+/// Entries that it looks at at most. A deadline's word may still call a connection evictable that no longer is.
+const LOOKS: u32 = 64;
+
+/// Where the hand stands, and how often it has taken something.
+#[derive(Default)]
+pub(super) struct Clock {
+    /// Slots passed since the start.
+    hand: CachePadded<AtomicU64>,
+    evicted: CachePadded<AtomicU64>,
+}
+
+impl FlowTable {
+    /// Connections that have been evicted since the start.
+    pub fn evicted(&self) -> u64 {
+        self.clock.evicted.load(Ordering::Relaxed)
+    }
+
+    /// Ends a connection that may go, of this share if one is given, and hands its slot to the caller. Bounded, and
+    /// waits for nobody: several hands may come to one connection, and the first one has it.
+    pub(super) fn evict(&self, share: Option<ShareId>, now: u32) -> Option<u32> {
+        let capacity = self.slots.capacity();
+        let start = self.clock.hand.load(Ordering::Relaxed);
+        let mut looks = 0;
+        let mut passed = 0;
+        let mut evicted = None;
+        while evicted.is_none() && passed < SCAN.min(capacity) && looks < LOOKS {
+            let slot = (start.wrapping_add(u64::from(passed)) % u64::from(capacity)) as u32;
+            passed += 1;
+            if self.deadlines.get(slot).is_evictable() {
+                looks += 1;
+                evicted = self.evict_slot(slot, share, now);
+            }
+        }
+        // If another has moved the hand, it stays where that one left it.
+        let moved = start.wrapping_add(u64::from(passed));
+        let _ = self.clock.hand.compare_exchange(start, moved, Ordering::Relaxed, Ordering::Relaxed);
+        if evicted.is_some() {
+            self.clock.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        evicted
+    }
+
+    fn evict_slot(&self, slot: u32, share: Option<ShareId>, now: u32) -> Option<u32> {
+        let track = self.slots.track(slot);
+        let flow = FlowRef { slot, incarnation: track.incarnation() };
+        let protocol = self.slots.protocol(flow).filter(|_| is_live(flow.incarnation))?;
+        if track.state().is_assured(protocol) {
+            self.settle(slot, now);
+            return None;
+        }
+        // The slot may have changed hands since: then the swap of the track fails.
+        if share.is_some_and(|share| self.slots.share(slot) != share) {
+            return None;
+        }
+        self.end_unchanged(flow, track)
+    }
+}
