@@ -209,8 +209,9 @@ impl Default for FlowTable {
     }
 }
 
-/// `[conntrack]`: when a connection without packets is forgotten, as `"20s"` or `"1h"`. Defaults are Calico's.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// `[conntrack]`: when a connection without packets is forgotten, as `"20s"` or `"1h"`, where defaults are Calico's; and
+/// which connections are taken.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Conntrack {
     /// TCP before the handshake is complete. Default 20s.
@@ -234,6 +235,38 @@ pub struct Conntrack {
     /// Every other protocol. Default 10m.
     #[serde(deserialize_with = "read::timeout")]
     pub other: Duration,
+    /// TCP packets in the middle of a connection that is not known: `"pickup"` judges them as first packets in the
+    /// direction that they go and takes their connection up, `"drop"` drops them, and a time as `"10m"` picks up for so
+    /// long after the start, then drops. Default 10m.
+    pub mid_flow: MidFlow,
+    /// Connections that one pod may hold at once, those included that others have opened to it and not completed: a
+    /// fraction of `flow_table.connections`, above 0 up to 1, or with 2 and more a number. Default 0.5.
+    pub endpoint_share: Share,
+}
+
+/// What is done with TCP packets in the middle of unknown connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MidFlow {
+    Pickup,
+    PickupFor(Duration),
+    Drop,
+}
+
+/// A part of the flow table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Share {
+    Fraction(f64),
+    Connections(u32),
+}
+
+impl Share {
+    /// Connections, of a table that holds so many.
+    pub fn of(self, connections: u32) -> u32 {
+        match self {
+            Self::Fraction(fraction) => ((f64::from(connections) * fraction) as u32).max(1),
+            Self::Connections(number) => number.min(connections),
+        }
+    }
 }
 
 impl Default for Conntrack {
@@ -246,6 +279,8 @@ impl Default for Conntrack {
             udp: Duration::from_secs(60),
             icmp: Duration::from_secs(5),
             other: Duration::from_secs(600),
+            mid_flow: MidFlow::PickupFor(Duration::from_secs(600)),
+            endpoint_share: Share::Fraction(0.5),
         }
     }
 }

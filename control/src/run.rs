@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use margay_fastpath::Layout;
+use margay_fastpath::pipeline::MidFlow;
 use margay_fastpath::steer::Routes;
 use margay_fastpath::worker::Exchange;
 use margay_fastpath::xdp::{SetupError, Xdp};
@@ -172,8 +173,10 @@ impl Dataplane {
         let layout = Layout { chunk_size: config.umem.frame_size, chunks: config.umem.frames };
         let (xdp, frames) = Xdp::load(layout, config.tunnel.vxlan_port)?;
         let exchange = Arc::new(Exchange::new(Arc::clone(xdp.umem()), frames, cores.len()));
-        let table =
-            Arc::new(FlowTable::new(config.flow_table.connections, seed()?, timeouts(&config.conntrack)));
+        let connections = config.flow_table.connections;
+        let table = FlowTable::new(connections, seed()?, timeouts(&config.conntrack))
+            .with_share(config.conntrack.endpoint_share.of(connections));
+        let table = Arc::new(table);
         let mut publisher = Publisher::new(Snapshot::default());
         tracing::info!(
             node,
@@ -188,7 +191,8 @@ impl Dataplane {
             "starting"
         );
         let mut shared = Shared { exchange: &exchange, table: &table, publisher: &mut publisher };
-        let workers = Workers::start(cores, config.workers.idle, &mut shared)?;
+        let mid_flow = mid_flow(config.conntrack.mid_flow);
+        let workers = Workers::start(cores, config.workers.idle, mid_flow, &mut shared)?;
         Ok(Self {
             identity: Identity { node, vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port },
             started: Instant::now(),
@@ -391,5 +395,13 @@ fn timeouts(config: &config::Conntrack) -> Timeouts {
         udp: seconds(config.udp),
         icmp: seconds(config.icmp),
         other: seconds(config.other),
+    }
+}
+
+fn mid_flow(config: config::MidFlow) -> MidFlow {
+    match config {
+        config::MidFlow::Pickup => MidFlow::Pickup,
+        config::MidFlow::PickupFor(time) => MidFlow::PickupFor(time),
+        config::MidFlow::Drop => MidFlow::Drop,
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use margay_control::config::{Config, Idle, OnFailure, XdpMode, ZeroCopy};
+use margay_control::config::{Config, Idle, MidFlow, OnFailure, Share, XdpMode, ZeroCopy};
 
 const WHOLE: &str = r#"
 [node]
@@ -39,6 +39,8 @@ connections = 1000
 [conntrack]
 tcp_established = "2h"
 udp = "90s"
+mid_flow = "90s"
+endpoint_share = 0.25
 [tunnel]
 vni = 7
 vxlan_port = 8472
@@ -66,6 +68,9 @@ fn every_key_is_read() {
     assert_eq!(config.flow_table.connections, 1000);
     assert_eq!(config.conntrack.tcp_established, Duration::from_secs(7200));
     assert_eq!(config.conntrack.udp, Duration::from_secs(90));
+    assert_eq!(config.conntrack.mid_flow, MidFlow::PickupFor(Duration::from_secs(90)));
+    assert_eq!(config.conntrack.endpoint_share, Share::Fraction(0.25));
+    assert_eq!(config.conntrack.endpoint_share.of(config.flow_table.connections), 250);
     assert_eq!(config.conntrack.icmp, Duration::from_secs(5));
     assert_eq!((config.tunnel.vni, config.tunnel.vxlan_port), (7, 8472));
     assert_eq!(config.admin.socket, Path::new("/run/a.sock"));
@@ -92,6 +97,12 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
         ("[tunnel]\nvxlan_port = -1", "2:14: -1 cannot be"),
         ("[[uplink]]\ndevice = \"a\"\nmtu = 200", "3:7: 200 cannot be: it must be from 1280"),
         ("[conntrack]\nudp = \"1 fortnight\"", "2:7: "),
+        (
+            "[conntrack]\nmid_flow = \"dorp\"",
+            "2:12: \"dorp\" cannot be: it must be \"pickup\", \"drop\", or how long",
+        ),
+        ("[conntrack]\nendpoint_share = 0.0", "2:18: 0 cannot be: it must be a fraction above 0 up to 1"),
+        ("[conntrack]\nendpoint_share = 2.5", "2:18: 2.5 cannot be: it must be a fraction above 0 up to 1"),
         ("[conntrack]\nudp = \"10ms\"", "2:7: 10ms cannot be: it must be a second or more"),
         ("[pods]\ninterface_prefix = \"calico\"", "2:20: \"calico\" cannot be: it must be 1 to 4 letters"),
         ("[workers]\ncores = [1, 1]", "2:9: [1, 1] cannot be: it must be a list of different cores"),

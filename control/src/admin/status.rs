@@ -103,6 +103,8 @@ pub struct Worker {
 pub struct FlowTable {
     pub connections: usize,
     pub capacity: usize,
+    /// Connections that were not assured and made room for others.
+    pub evicted: u64,
 }
 
 /// Where the frames of the UMEM are. Those that stand in no line are in the ports' rings.

@@ -92,7 +92,10 @@ fn text(report: &Report) -> String {
         lines.extend(traffic_lines(&worker.traffic));
     }
     let table = &report.flow_table;
-    lines.push(format!("flow table: {} of {} connections", table.connections, table.capacity));
+    lines.push(format!(
+        "flow table: {} of {} connections, {} evicted",
+        table.connections, table.capacity, table.evicted
+    ));
     let umem = &report.umem;
     lines.push(format!(
         "umem: {} frames of {} bytes{}; FILL rings up to {}, pools {}, handed over {}, spare {}",

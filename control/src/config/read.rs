@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use super::{Config, Uplink};
+use super::{Config, MidFlow, Share, Uplink};
 
 /// Why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +115,36 @@ pub(super) fn timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D:
         return Err(refused::<D>(format!("{duration:?}"), "a second or more"));
     }
     Ok(duration)
+}
+
+impl<'de> Deserialize<'de> for MidFlow {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        match text.as_str() {
+            "pickup" => Ok(Self::Pickup),
+            "drop" => Ok(Self::Drop),
+            time => match time.parse::<jiff::SignedDuration>().ok().and_then(|time| time.try_into().ok()) {
+                Some(time) => Ok(Self::PickupFor(time)),
+                None => Err(refused::<D>(
+                    format!("{text:?}"),
+                    "\"pickup\", \"drop\", or how long after the start to pick up, as \"10m\"",
+                )),
+            },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = f64::deserialize(from)?;
+        if value > 0.0 && value <= 1.0 {
+            Ok(Self::Fraction(value))
+        } else if value >= 2.0 && value <= f64::from(u32::MAX) && value.fract() == 0.0 {
+            Ok(Self::Connections(value as u32))
+        } else {
+            Err(refused::<D>(value, "a fraction above 0 up to 1, or a number of connections from 2 on"))
+        }
+    }
 }
 
 /// Linux names a device in 15 bytes, and 11 of them are the hash.

@@ -98,7 +98,11 @@ impl Dataplane {
                 age_seconds: at.elapsed().as_secs(),
             }),
             source: self.source.clone(),
-            flow_table: admin::FlowTable { connections: self.table.len(), capacity: self.table.capacity() },
+            flow_table: admin::FlowTable {
+                connections: self.table.len(),
+                capacity: self.table.capacity(),
+                evicted: self.table.evicted(),
+            },
             umem: admin::Umem {
                 frames: layout.chunks,
                 frame_size: layout.chunk_size,

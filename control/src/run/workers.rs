@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use margay_fastpath::pipeline::MidFlow;
 use margay_fastpath::port::Port;
 use margay_fastpath::port::queues::Queues;
 use margay_fastpath::worker::{self, Command, Exchange, Parts, Returned, Worker, WorkerHandle};
@@ -70,6 +71,7 @@ impl Workers {
     pub(super) fn start(
         cores: Vec<usize>,
         idle: config::Idle,
+        mid_flow: MidFlow,
         shared: &mut Shared<'_>,
     ) -> Result<Self, Error> {
         let idle = match idle {
@@ -83,6 +85,7 @@ impl Workers {
                 exchange: Arc::clone(shared.exchange),
                 table: Arc::clone(shared.table),
                 reader: shared.publisher.reader(),
+                mid_flow,
             });
             let handle = worker::spawn(worker, Some(*core), idle);
             handles.push(handle.map_err(|error| Error::Spawn { index, error })?);
