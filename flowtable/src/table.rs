@@ -287,16 +287,17 @@ impl FlowTable {
     /// A slot for a connection of this share, which is charged for it.
     fn acquire(&self, share: ShareId, now: u32) -> Result<u32, Insert> {
         let charge = || self.shares.as_ref().is_none_or(|shares| shares.charge(share));
-        let mut slot = None;
         if !charge() {
-            // Room within the share. Another insert of it may be charged first.
-            slot = Some(self.evict(Some(share), now).ok_or(Insert::ShareSpent)?);
-            if !charge() {
-                slot.into_iter().for_each(|slot| self.slots.give(slot));
-                return Err(Insert::ShareSpent);
+            // Room within the share.
+            let slot = self.evict(Some(share), now).ok_or(Insert::ShareSpent)?;
+            if charge() {
+                return Ok(slot);
             }
+            // Another insert of the share was charged first.
+            self.slots.give(slot);
+            return Err(Insert::ShareSpent);
         }
-        slot.or_else(|| self.slots.take()).or_else(|| self.evict(None, now)).ok_or_else(|| {
+        self.slots.take().or_else(|| self.evict(None, now)).ok_or_else(|| {
             self.uncharge(share);
             Insert::Full
         })
@@ -364,9 +365,9 @@ impl FlowTable {
 
     /// Ends a connection if no packet has stepped it since `track` was read.
     fn remove_unchanged(&self, flow: FlowRef, track: Track) -> bool {
-        let ended = self.end_unchanged(flow, track);
-        ended.into_iter().for_each(|slot| self.slots.give(slot));
-        ended.is_some()
+        let Some(slot) = self.end_unchanged(flow, track) else { return false };
+        self.slots.give(slot);
+        true
     }
 
     /// The same; the slot is then the caller's.

@@ -182,7 +182,7 @@ impl Pair {
         let is_gone = |key: &FlowKey| self.table.lookup(key, self.table.hash(key), 0).is_none();
         let gone: Vec<FlowKey> = may_go.into_iter().filter(is_gone).collect();
         assert_eq!(gone.len() as u64, evicted);
-        gone.iter().for_each(|key| _ = self.oracle.remove(key));
+        self.oracle.retain(|key, _| !gone.contains(key));
     }
 
     fn observe(&mut self, key: &FlowKey, flags: u8) {

@@ -116,6 +116,12 @@ impl Deadlines {
         words.iter().fold(false, |any, word| any | Due(word.load(Ordering::Relaxed)).has_come(now))
     }
 
+    #[inline]
+    pub(super) fn any_evictable(&self, line: u32) -> bool {
+        let words = &self.lines[line as usize].0;
+        words.iter().fold(0, |all, word| all | word.load(Ordering::Relaxed)) & 1 != 0
+    }
+
     /// By the owner of the slot, after it has stored the track.
     pub(super) fn fill(&self, slot: u32, due: Due) {
         self.word(slot).store(due.0, Ordering::Release);

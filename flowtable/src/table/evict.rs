@@ -7,14 +7,15 @@
 
 use crossbeam::utils::CachePadded;
 
+use super::deadline::LINE;
 use super::share::ShareId;
 use super::slot::is_live;
 use super::{FlowRef, FlowTable};
 use crate::sync::{AtomicU64, Ordering};
 
-/// Deadlines that an eviction examines at most: 32 cache lines, in a row.
+/// Deadlines that an eviction passes at most: 128 cache lines, in a row.
 #[cfg(not(loom))]
-const SCAN: u32 = 1024;
+const SCAN: u32 = 4096;
 #[cfg(loom)]
 const SCAN: u32 = 2;
 /// Entries that it looks at at most. A deadline's word may still call a connection evictable that no longer is.
@@ -44,6 +45,10 @@ impl FlowTable {
         let mut evicted = None;
         while evicted.is_none() && passed < SCAN.min(capacity) && looks < LOOKS {
             let slot = (start.wrapping_add(u64::from(passed)) % u64::from(capacity)) as u32;
+            if slot.is_multiple_of(LINE) && !self.deadlines.any_evictable(slot / LINE) {
+                passed += LINE.min(capacity - slot);
+                continue;
+            }
             passed += 1;
             if self.deadlines.get(slot).is_evictable() {
                 looks += 1;
