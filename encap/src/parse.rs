@@ -39,10 +39,8 @@ pub struct Headers {
     tcp_flags: u8,
     icmp_type: u8,
     icmp_code: u8,
-    /// The transport's checksum is left to the device that sends: [`rewrite::complete_checksum`] has work to do.
-    ///
-    /// [`rewrite::complete_checksum`]: crate::rewrite::complete_checksum
-    pub checksum_partial: bool,
+    /// 1 or 0, and no `bool`: an `Option` of headers that hides its tag in one costs a hot loop dear.
+    checksum_partial: u8,
 }
 
 impl Headers {
@@ -164,6 +162,14 @@ impl Headers {
         self.icmp_code
     }
 
+    /// Whether the transport's checksum is left to the device that sends: [`rewrite::complete_checksum`] has work to do.
+    ///
+    /// [`rewrite::complete_checksum`]: crate::rewrite::complete_checksum
+    #[inline]
+    pub const fn checksum_partial(&self) -> bool {
+        self.checksum_partial != 0
+    }
+
     /// Whether this is an ICMP error, which belongs to the flow of the packet that it quotes: see [`parse_quoted`].
     #[inline]
     pub const fn is_icmp_error(&self) -> bool {
@@ -261,7 +267,7 @@ pub fn parse_plain(frame: &[u8]) -> Option<Headers> {
     };
     headers.ports = ne32(bytes, L4);
     let pseudo_header = addresses.and(headers.third & PROTOCOL).add_u16(len);
-    headers.checksum_partial = checksum::is_partial(checksum, pseudo_header);
+    headers.checksum_partial = checksum::is_partial(checksum, pseudo_header).into();
     Some(headers)
 }
 
@@ -357,7 +363,7 @@ fn parse_transport(segment: &[u8], headers: &mut Headers) -> Option<()> {
             }
             headers.tcp_flags = tcp.flags();
             *headers = headers.with_ports(tcp.src_port(), tcp.dst_port());
-            headers.checksum_partial = is_partial(tcp.checksum(), headers, segment.len() as u16);
+            headers.checksum_partial = is_partial(tcp.checksum(), headers, segment.len() as u16).into();
         }
         protocol::UDP => {
             let udp = Udp::new(segment)?;
@@ -365,7 +371,7 @@ fn parse_transport(segment: &[u8], headers: &mut Headers) -> Option<()> {
                 return None;
             }
             *headers = headers.with_ports(udp.src_port(), udp.dst_port());
-            headers.checksum_partial = is_partial(udp.checksum(), headers, udp.datagram_len());
+            headers.checksum_partial = is_partial(udp.checksum(), headers, udp.datagram_len()).into();
         }
         protocol::ICMP => {
             let icmp = Icmp::new(segment)?;
@@ -377,7 +383,7 @@ fn parse_transport(segment: &[u8], headers: &mut Headers) -> Option<()> {
         protocol::SCTP => {
             let (sport, dport) = ports_of(segment, sctp::HEADER_LEN)?;
             *headers = headers.with_ports(sport, dport);
-            headers.checksum_partial = sctp::is_partial(segment);
+            headers.checksum_partial = sctp::is_partial(segment).into();
         }
         protocol::DCCP | protocol::UDP_LITE => {
             let len = if headers.protocol() == protocol::DCCP { DCCP_HEADER_LEN } else { udp::HEADER_LEN };

@@ -97,7 +97,7 @@ impl Template {
     /// [`vxlan::source_port`] of the flow. Of `inner`, only what does not depend on offsets is used.
     ///
     /// Panics if the frame is shorter than the headers.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, frame: &mut [u8], inner: &Headers, source_port: u16, ident: u16) {
         let total_len = (frame.len() - IP) as u16;
         match self.kind {

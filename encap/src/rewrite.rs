@@ -1,6 +1,6 @@
 //! What forwarding changes in a packet, in place.
 
-use crate::bytes::{be16, put16};
+use crate::bytes::put16;
 use crate::checksum::{self, Sum};
 use crate::ipv4;
 use crate::parse::Headers;
@@ -9,32 +9,28 @@ use crate::sctp;
 use crate::tcp;
 use crate::udp;
 
-/// Takes one from the TTL and mends the header checksum by the difference (RFC 1812 5.3.1, RFC 1624).
+/// Takes one from the TTL of an IPv4 header and mends its checksum by the difference (RFC 1812 5.3.1, RFC 1624).
 ///
-/// `headers` are those parsed from `frame`. The caller has seen that the TTL is above 1.
-///
-/// Panics if the frame ends before the header does.
+/// `headers` are those parsed from it. The caller has seen that the TTL is above 1.
 #[inline]
-pub fn decrement_ttl(frame: &mut [u8], headers: &Headers) {
+pub fn decrement_ttl(header: &mut [u8; ipv4::HEADER_LEN], headers: &Headers) {
     debug_assert!(headers.ttl() > 1);
-    let header: &mut [u8; ipv4::HEADER_LEN] =
-        frame[usize::from(headers.l3())..].first_chunk_mut().expect("the header was parsed");
     // RFC 1624, equation 3, for a difference of one in the high byte: 0x0100 more, and the carry. Of the two forms of
     // zero the sum never has 0xffff.
-    let checksum = u32::from(be16(header, 10)) + 0x0100;
+    let checksum = u32::from(headers.checksum()) + 0x0100;
     header[8] = headers.ttl().wrapping_sub(1);
     put16(header, 10, (checksum + u32::from(checksum >= 0xffff)) as u16);
 }
 
 /// Computes the transport checksum that a local sender left to its device. `headers` are those parsed from `frame`,
-/// whose `checksum_partial` says that this is called for.
+/// whose `checksum_partial()` says that this is called for.
 ///
 /// TCP and UDP: the field holds the pseudo header's sum (see [`checksum::is_partial`]); a UDP checksum of 0 means
 /// that there is none, and stays (RFC 768). SCTP: the field is 0, as Linux leaves it; filling in the `CRC32c` is
 /// right also where the ends agreed to do without (RFC 9653).
 #[cold]
 pub fn complete_checksum(frame: &mut [u8], headers: &Headers) {
-    debug_assert!(headers.checksum_partial);
+    debug_assert!(headers.checksum_partial());
     let segment = &mut frame[usize::from(headers.l4())..headers.end() as usize];
     match headers.protocol() {
         protocol::TCP => complete_internet_checksum(segment, headers, tcp::CHECKSUM_OFFSET),

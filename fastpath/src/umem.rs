@@ -141,17 +141,17 @@ impl Umem {
         (frame.addr & u64::from(self.layout.chunk_size - 1)) as u32
     }
 
-    /// Moves the start of the packet `count` bytes toward the start of the chunk. False, and nothing done, where the
-    /// headroom is too small.
+    /// Moves the start of the packet `count` bytes toward the start of the chunk, and returns its bytes. `None`, and
+    /// nothing done, where the headroom is too small.
     #[inline]
     #[must_use]
-    pub fn push(&self, frame: &mut Frame, count: u32) -> bool {
+    pub fn push<'a>(&self, frame: &'a mut Frame, count: u32) -> Option<&'a mut [u8]> {
         if self.headroom(frame) < count {
-            return false;
+            return None;
         }
         frame.addr -= u64::from(count);
         frame.len += count;
-        true
+        Some(self.bytes_mut(frame))
     }
 
     /// Cuts `count` bytes off the start of the packet; the caller has seen that it is that long.

@@ -39,11 +39,11 @@ fn forward(mut frame: Vec<u8>, headers: Headers) {
         let len = IcmpError::FragmentationNeeded { mtu: 1400 }.write(&mut packet, 1, 2, &frame, &headers);
         assert!(parse_ip(&packet[..len], 0).is_ok_and(|error| error.is_icmp_error()));
     }
-    if headers.checksum_partial {
+    if headers.checksum_partial() {
         complete_checksum(&mut frame, &headers);
     }
     if headers.ttl() > 1 {
-        decrement_ttl(&mut frame, &headers);
+        decrement_ttl(frame[usize::from(headers.l3())..].first_chunk_mut().expect("parsed"), &headers);
         let after = parse(&frame).expect("as sound as before");
         assert_eq!((after.src(), after.dst(), after.ttl()), (headers.src(), headers.dst(), headers.ttl() - 1));
     }

@@ -22,7 +22,13 @@ fn all(headers: &Headers, l3: u16) -> impl PartialEq + Copy + std::fmt::Debug + 
     let l3 = u32::from(l3);
     (
         (headers.src(), headers.dst(), headers.sport(), headers.dport(), headers.protocol()),
-        (headers.tos(), headers.ttl(), headers.checksum(), headers.dont_fragment(), headers.checksum_partial),
+        (
+            headers.tos(),
+            headers.ttl(),
+            headers.checksum(),
+            headers.dont_fragment(),
+            headers.checksum_partial(),
+        ),
         (headers.tcp_flags(), headers.icmp_type(), headers.icmp_code()),
         (u32::from(headers.l4()) - l3, headers.end() - l3, headers.total_len()),
     )

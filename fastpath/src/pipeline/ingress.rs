@@ -10,7 +10,7 @@ use margay_flowtable::table::{FlowAction, FlowTable};
 use margay_flowtable::{PortId, PortKind, Snapshot};
 
 use super::flows::seconds;
-use super::{Lane, Turn, UNDECIDED};
+use super::{Lane, Turn, Way};
 use crate::drop::DropReason;
 use crate::frame::Frame;
 use crate::umem::Umem;
@@ -68,7 +68,7 @@ impl<'a> Input<'a> {
             lane.query = table.query(own_words(&headers));
             lane.headers = headers;
             lane.related = false;
-            lane.fate = UNDECIDED;
+            lane.next_hop = Way::UNDECIDED;
         } else {
             self.receive_any(turn, table, frame, lane);
         }
@@ -83,9 +83,9 @@ impl<'a> Input<'a> {
                 lane.query = table.query(key.words());
                 lane.headers = headers;
                 lane.related = related;
-                lane.fate = UNDECIDED;
+                lane.next_hop = Way::UNDECIDED;
             }
-            Err(reason) => lane.decided(Err(reason)),
+            Err(reason) => lane.end(reason),
         }
     }
 

@@ -42,30 +42,58 @@ pub struct Turn<'a> {
     pub now: u64,
 }
 
-/// Of a packet that nothing has stopped yet.
-const UNDECIDED: Result<NextHopId, DropReason> = Ok(NextHopId(u32::MAX));
+/// Where a packet goes, by number, or why it ends here: a `Result` in one word, which is written and read as one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Way(u32);
+
+impl Way {
+    const END: u32 = 1 << 31;
+    /// Of a packet that nothing has stopped yet.
+    const UNDECIDED: Self = Self(Self::END - 1);
+    /// That of no packet.
+    const NONE: Self = Self(u32::MAX);
+
+    #[inline]
+    fn to(number: u32) -> Self {
+        debug_assert!(number < Self::END);
+        Self(number)
+    }
+
+    #[inline]
+    fn end(reason: DropReason) -> Self {
+        Self(Self::END | reason as u32)
+    }
+
+    #[inline]
+    fn get(self) -> Result<u32, DropReason> {
+        if self.0 < Self::END { Ok(self.0) } else { Err(DropReason::ALL[(self.0 & !Self::END) as usize]) }
+    }
+}
+
+impl std::fmt::Debug for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
 
 /// What is known of a packet on its way through the passes.
 #[derive(Clone, Copy, Debug)]
 struct Lane {
     query: Query,
     headers: Headers,
-    /// Where it goes, once that is known, or why it ends here.
-    fate: Result<NextHopId, DropReason>,
-    /// The port by which it leaves, or why it does not.
-    out: Result<PortId, DropReason>,
+    /// The next hop, once that is known.
+    next_hop: Way,
+    /// The port by which it leaves.
+    port: Way,
     /// The key of its query is that of the flow that an ICMP error quotes.
     related: bool,
 }
 
 impl Lane {
-    /// The packet ends here, if it is an error.
-    #[inline]
-    fn decided(&mut self, fate: Result<NextHopId, DropReason>) {
-        self.fate = fate;
-        if let Err(reason) = fate {
-            self.out = Err(reason);
-        }
+    /// The packet ends here.
+    #[cold]
+    fn end(&mut self, reason: DropReason) {
+        (self.next_hop, self.port) = (Way::end(reason), Way::end(reason));
     }
 }
 
@@ -111,8 +139,8 @@ impl Pipeline {
         let lane = Lane {
             query: Query::default(),
             headers: Headers::default(),
-            fate: Err(DropReason::Runt),
-            out: Err(DropReason::Runt),
+            next_hop: Way::UNDECIDED,
+            port: Way::UNDECIDED,
             related: false,
         };
         Self {
@@ -162,8 +190,11 @@ impl Pipeline {
         self.flows.table().search(self.lanes[..count].iter_mut().map(|lane| &mut lane.query));
         probe.mark(Stage::Search);
         for lane in &mut self.lanes[..count] {
-            if lane.fate.is_ok() {
-                lane.decided(self.flows.decide(turn, &input, lane));
+            if lane.next_hop == Way::UNDECIDED {
+                match self.flows.decide(turn, &input, lane) {
+                    Ok(NextHopId(id)) => lane.next_hop = Way::to(id),
+                    Err(reason) => lane.end(reason),
+                }
             }
         }
         probe.mark(Stage::Flow);
@@ -198,20 +229,24 @@ impl Pipeline {
     ) {
         let count = burst.len();
         let mut ident = self.answers.next_idents(count);
-        let mut bytes = 0;
+        let (mut bytes, mut way, mut ways) = (0, Way::NONE, 0);
         for (frame, lane) in burst.as_mut_slice().iter_mut().zip(self.lanes.iter_mut()) {
             ident = ident.wrapping_add(1);
-            if let Ok(to) = lane.fate {
-                lane.out = rewrite::rewrite(turn, frame, lane, to, ident);
+            if let Ok(to) = lane.next_hop.get() {
+                lane.port = match rewrite::rewrite(turn, frame, lane, NextHopId(to), ident) {
+                    Ok(PortId(port)) => Way::to(u32::from(port)),
+                    Err(reason) => Way::end(reason),
+                };
             }
             bytes += frame.len() as u64;
+            ways += usize::from(lane.port != way);
+            way = lane.port;
         }
-        let out = self.lanes[0].out;
-        let together = self.lanes[1..count].iter().all(|lane| lane.out == out);
-        match out {
-            // One way for all of them, as from a pod to the uplink.
-            Ok(port) if together && egress.hand_over(port, burst) => {
-                Tally { port: Some(port), frames: count as u64, bytes }.settle(&self.counters, input.port);
+        match way.get() {
+            // All of them go one way, as from a pod to the uplink.
+            Ok(port) if ways == 1 && egress.hand_over(PortId(port as u16), burst) => {
+                let tally = Tally { port: Some(PortId(port as u16)), frames: count as u64, bytes };
+                tally.settle(&self.counters, input.port);
             }
             _ => self.part(turn, input, burst, pool, egress),
         }
@@ -230,9 +265,9 @@ impl Pipeline {
         let mut tally = Tally::default();
         for (slot, frame) in burst.drain_front(burst.len()).enumerate() {
             let bytes = frame.len() as u64;
-            match self.lanes[slot].out {
-                Ok(port) => match egress.push(port, frame) {
-                    Ok(()) => tally.count(&self.counters, input.port, port, bytes),
+            match self.lanes[slot].port.get() {
+                Ok(port) => match egress.push(PortId(port as u16), frame) {
+                    Ok(()) => tally.count(&self.counters, input.port, PortId(port as u16), bytes),
                     Err((frame, refusal)) => self.end(frame, refusal.into(), pool),
                 },
                 Err(reason) => self.refuse(turn, frame, slot, reason, pool, egress),
@@ -266,8 +301,9 @@ impl Pipeline {
         egress: &mut Egress,
     ) {
         let lane = self.lanes[slot];
-        if let Ok(next_hop) = lane.fate
-            && let Some(error) = self.answers.to(turn, &frame, &lane.headers, reason, next_hop, pool)
+        if let Ok(next_hop) = lane.next_hop.get()
+            && let Some(error) =
+                self.answers.to(turn, &frame, &lane.headers, reason, NextHopId(next_hop), pool)
         {
             self.send_answer(turn, error, frame.port, pool, egress);
         }

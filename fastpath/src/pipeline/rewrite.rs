@@ -1,6 +1,6 @@
 //! The last pass: a frame becomes what leaves: TTL, checksums, outer headers, Ethernet header, all in place.
 
-use margay_encap::{Headers, rewrite, vxlan};
+use margay_encap::{Headers, ethernet, rewrite, vxlan};
 use margay_flowtable::{NextHop, NextHopId, PortId, Rewrite, Snapshot};
 
 use super::{Lane, Turn};
@@ -26,10 +26,11 @@ pub(super) fn rewrite(
         return Err(undeliverable(headers));
     }
     let packet = push(turn.umem, frame, headers, rewrite, lane.query.hash(), ident)?;
-    if headers.checksum_partial {
+    if headers.checksum_partial() {
         rewrite::complete_checksum(packet, headers);
     }
-    rewrite::decrement_ttl(packet, headers);
+    let header = packet[ethernet::HEADER_LEN..].first_chunk_mut().expect("the packet was parsed");
+    rewrite::decrement_ttl(header, headers);
     Ok(rewrite.port)
 }
 
@@ -45,10 +46,7 @@ pub(super) fn push<'f>(
     ident: u16,
 ) -> Result<&'f mut [u8], DropReason> {
     let overhead = rewrite.template.overhead();
-    if !umem.push(frame, u32::from(overhead)) {
-        return Err(DropReason::NoHeadroom);
-    }
-    let bytes = umem.bytes_mut(frame);
+    let bytes = umem.push(frame, u32::from(overhead)).ok_or(DropReason::NoHeadroom)?;
     rewrite.template.write(bytes, headers, vxlan::source_port(hash), ident);
     Ok(&mut bytes[usize::from(overhead)..])
 }

@@ -31,14 +31,13 @@ impl FlowTable {
     #[inline]
     pub fn observe(&self, hit: &Hit, tcp_flags: u8, now: u32) -> CtStatus {
         let settled = hit.state.step(hit.direction, tcp_flags, now) == hit.state && !opens(tcp_flags);
-        if settled { CtStatus::Tracked } else { self.step(hit, tcp_flags, now) }
+        if settled { CtStatus::Tracked } else { self.step(hit.flow, hit.direction, tcp_flags, now) }
     }
 
     /// One word decides, the Original half's track: this step against any other, and against expiry, which ends a
     /// connection by a swap of that same word. So no connection expires in spite of a packet that was tracked.
     #[inline(never)]
-    fn step(&self, hit: &Hit, tcp_flags: u8, now: u32) -> CtStatus {
-        let Hit { flow, direction, .. } = *hit;
+    fn step(&self, flow: FlowRef, direction: Direction, tcp_flags: u8, now: u32) -> CtStatus {
         let shared = &self.slots.half(flow.slot, Direction::Original).track;
         let Some(protocol) = self.slots.protocol(flow) else { return CtStatus::Gone };
         let mut track = self.slots.track(flow.slot);
