@@ -1,0 +1,206 @@
+//! IPv4 routes: the pages that lookups read, and beside each page the routes that it was compiled from.
+//!
+//! The first 12 bits of an address choose a page by way of two small arrays that stay in the first cache levels; in the
+//! page a lookup reads an entry and a leaf, two lines, and for prefixes longer than /24 two to four more. A burst asks
+//! for all its entries, then for all its leaves, so that the waits for memory overlap.
+//!
+//! Pages are shared between clones. A change compiles the /18 that it is in and copies the rest of the page (a few KB);
+//! for a prefix shorter than /18 it compiles the page, for one shorter than /13 every page inside it.
+
+use std::sync::{Arc, LazyLock};
+
+use hashbrown::HashSet;
+
+use super::page::{self, ENTRY_BITS, PAGE_BITS, Route, Word, mask};
+use crate::NextHopId;
+use crate::prefetch::prefetch;
+
+const SECTIONS: usize = 64;
+const SECTION_PAGES: usize = (1 << PAGE_BITS) / SECTIONS;
+/// Lookups that run in step: enough to cover a miss, few enough for what they keep to stay in registers and L1.
+const LANES: usize = 32;
+/// What an `Arc` puts before its value.
+const COUNTS: usize = 2 * size_of::<usize>();
+
+/// Pages side by side, so that a clone of the table copies 64 references and not 4,096.
+#[derive(Clone, Debug)]
+struct Section {
+    pages: [Arc<[Word]>; SECTION_PAGES],
+    /// What each page was compiled from: the routes longer than /12.
+    routes: [Arc<[Route]>; SECTION_PAGES],
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Fib4 {
+    sections: [Arc<Section>; SECTIONS],
+    /// The routes no longer than /12, in order.
+    short: Arc<[Route]>,
+}
+
+static EMPTY: LazyLock<Fib4> = LazyLock::new(|| {
+    let page = page::build(0, &[]);
+    let section = Section { pages: [(); _].map(|()| page.clone()), routes: [(); _].map(|()| Arc::default()) };
+    let section = Arc::new(section);
+    Fib4 { sections: [(); _].map(|()| section.clone()), short: Arc::default() }
+});
+
+impl Default for Fib4 {
+    fn default() -> Self {
+        EMPTY.clone()
+    }
+}
+
+impl Fib4 {
+    /// `routes` in order, and no prefix twice.
+    pub(super) fn build(routes: &[Route]) -> Self {
+        let mut fib = Self::default();
+        let (short, long): (Vec<Route>, Vec<Route>) =
+            routes.iter().partition(|route| route.length <= PAGE_BITS);
+        fib.short = short.into();
+        for routes in long.chunk_by(|a, b| number(a.network) == number(b.network)) {
+            let (section, page) = place(number(routes[0].network));
+            Arc::make_mut(&mut fib.sections[section]).routes[page] = routes.into();
+        }
+        fib.compile(0, 0);
+        fib
+    }
+
+    #[inline]
+    fn page(&self, address: u32) -> &[Word] {
+        let (section, page) = place(number(address));
+        &self.sections[section].pages[page]
+    }
+
+    #[inline]
+    pub(super) fn lookup(&self, address: u32) -> Option<NextHopId> {
+        let page = self.page(address);
+        page::resolve(page, address, page[page::leaf_at(page, address)])
+    }
+
+    #[inline]
+    pub(super) fn lookup_burst(&self, addresses: &[u32], out: &mut [Option<NextHopId>]) {
+        for (addresses, out) in addresses.chunks(LANES).zip(out.chunks_mut(LANES)) {
+            let mut pages: [&[Word]; LANES] = [&[]; LANES];
+            for (page, &address) in pages.iter_mut().zip(addresses) {
+                *page = self.page(address);
+                prefetch(&page[page::entry_at(address)]);
+            }
+            let mut leaves = [0; LANES];
+            for ((leaf, page), &address) in leaves.iter_mut().zip(pages).zip(addresses) {
+                *leaf = page::leaf_at(page, address);
+                prefetch(&page[*leaf]);
+            }
+            for (((out, leaf), page), &address) in out.iter_mut().zip(leaves).zip(pages).zip(addresses) {
+                *out = page::resolve(page, address, page[leaf]);
+            }
+        }
+    }
+
+    pub(super) fn insert(&mut self, route: Route) -> Option<NextHopId> {
+        let (routes, at) = self.find(&route);
+        let old = at.ok().map(|at| routes[at].next_hop());
+        let kept = at.map_or_else(|at| at, |at| at + 1);
+        let before = &routes[..at.unwrap_or_else(|at| at)];
+        let after = &routes[kept..];
+        let routes = before.iter().chain([&route]).chain(after).copied().collect();
+        self.change(&route, routes);
+        old
+    }
+
+    pub(super) fn remove(&mut self, network: u32, length: u8) -> Option<NextHopId> {
+        let route = Route::new(network, length, NextHopId(0));
+        let (routes, at) = self.find(&route);
+        let at = at.ok()?;
+        let old = routes[at].next_hop();
+        let routes = routes[..at].iter().chain(&routes[at + 1..]).copied().collect();
+        self.change(&route, routes);
+        Some(old)
+    }
+
+    /// The list that a route belongs to, and where it is or would be there.
+    fn find(&self, route: &Route) -> (&[Route], Result<usize, usize>) {
+        let routes = if route.length <= PAGE_BITS {
+            &self.short
+        } else {
+            let (section, page) = place(number(route.network));
+            &self.sections[section].routes[page]
+        };
+        (routes, routes.binary_search_by_key(&route.key(), Route::key))
+    }
+
+    /// Puts `routes` in the place of the list that the changed route belongs to, and compiles what depends on it.
+    fn change(&mut self, changed: &Route, routes: Arc<[Route]>) {
+        let &Route { network, length, .. } = changed;
+        if length <= PAGE_BITS {
+            self.short = routes;
+            return self.compile(network, length);
+        }
+        let cover = cover(&self.short, network, PAGE_BITS).unwrap_or(0);
+        let (section, page) = place(number(network));
+        let section = Arc::make_mut(&mut self.sections[section]);
+        section.pages[page] = if length < ENTRY_BITS {
+            page::build(cover, &routes)
+        } else {
+            let cover = self::cover(&routes, network, ENTRY_BITS).unwrap_or(cover);
+            let entry = network & mask(ENTRY_BITS);
+            let start = routes.partition_point(|route| route.key() <= (entry, ENTRY_BITS));
+            let end = routes.partition_point(|route| route.network <= entry | !mask(ENTRY_BITS));
+            page::replace(&section.pages[page], network, cover, &routes[start..end])
+        };
+        section.routes[page] = routes;
+    }
+
+    /// Compiles the pages inside a prefix no longer than /12.
+    fn compile(&mut self, network: u32, length: u8) {
+        let mut bare = (0, EMPTY.sections[0].pages[0].clone());
+        let first = number(network);
+        for number in first..first + (1 << (PAGE_BITS - length)) {
+            let (section, page) = place(number);
+            let cover = cover(&self.short, (number as u32) << (32 - PAGE_BITS), PAGE_BITS).unwrap_or(0);
+            let routes = &self.sections[section].routes[page];
+            let new = if !routes.is_empty() {
+                page::build(cover, routes)
+            } else {
+                // Pages of one next hop are one page.
+                if bare.0 != cover {
+                    bare = (cover, page::build(cover, &[]));
+                }
+                bare.1.clone()
+            };
+            if !Arc::ptr_eq(&new, &self.sections[section].pages[page]) {
+                Arc::make_mut(&mut self.sections[section]).pages[page] = new;
+            }
+        }
+    }
+
+    /// Bytes of what lookups read, and of the routes beside it.
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        let mut seen = HashSet::new();
+        let pages = self.sections.iter().flat_map(|section| &section.pages);
+        let pages = pages.filter(|page| seen.insert(page.as_ptr()));
+        let lists = self.sections.iter().flat_map(|section| &section.routes).chain([&self.short]);
+        let references = SECTIONS * SECTION_PAGES * size_of::<Arc<[Word]>>();
+        (
+            references + pages.map(|page| COUNTS + size_of_val(&**page)).sum::<usize>(),
+            references
+                + lists.filter(|l| !l.is_empty()).map(|list| COUNTS + size_of_val(&**list)).sum::<usize>(),
+        )
+    }
+}
+
+/// The next hop of the longest route no longer than `length` that the network is inside of.
+fn cover(routes: &[Route], network: u32, length: u8) -> Option<Word> {
+    let of_length = |length: u8| routes.binary_search_by_key(&(network & mask(length), length), Route::key);
+    (0..=length).rev().find_map(|length| of_length(length).ok()).map(|at| routes[at].word())
+}
+
+/// The number of the page of an address.
+#[inline]
+fn number(address: u32) -> usize {
+    (address >> (32 - PAGE_BITS)) as usize
+}
+
+#[inline]
+fn place(number: usize) -> (usize, usize) {
+    (number / SECTION_PAGES, number % SECTION_PAGES)
+}
