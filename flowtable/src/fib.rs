@@ -53,7 +53,7 @@ impl Fib {
                 IpAddr::V6(network) => v6.push(block::Route::new(network.to_bits(), length, next_hop)),
             }
         }
-        order(&mut v4, page::Route::key);
+        order(&mut v4, |route| route.key());
         order(&mut v6, block::Route::key);
         Self { v4: Fib4::build(&v4), v6: Fib6::build(&v6) }
     }

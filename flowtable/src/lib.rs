@@ -1,7 +1,7 @@
 //! Everything a packet looks up: the flow table and its connection tracking, routes and next hops, endpoints,
 //! address sets and policy, and the [`Snapshot`] that binds what the control thread publishes.
 //!
-//! The crate does no I/O and reads no clock: time is an argument. All `unsafe` is in `table.rs`.
+//! The crate does no I/O and reads no clock: time is an argument. All `unsafe` is in `prefetch.rs`.
 
 #![deny(unsafe_code)]
 

@@ -43,16 +43,16 @@ impl Route {
         Self { network: network & mask(length), length, next_hop: [a, b, c] }
     }
 
-    pub(super) fn key(&self) -> (u32, u8) {
+    pub(super) fn key(self) -> (u32, u8) {
         (self.network, self.length)
     }
 
-    pub(super) fn next_hop(&self) -> NextHopId {
+    pub(super) fn next_hop(self) -> NextHopId {
         let [a, b, c] = self.next_hop;
         NextHopId(u32::from_le_bytes([a, b, c, 0]))
     }
 
-    pub(super) fn word(&self) -> Word {
+    pub(super) fn word(self) -> Word {
         self.next_hop().0 + 1
     }
 }
@@ -136,17 +136,15 @@ pub(super) fn replace(page: &[Word], network: u32, cover: Word, routes: &[Route]
     let mut words = Vec::new();
     let (vector, only) = region(&mut words, cover, routes);
     let grown = words.len() as Word;
-    let words = page[..start].iter().chain(&words).chain(&page[end..]);
-    let mut new: Arc<[Word]> = words.copied().collect();
-    let words = Arc::get_mut(&mut new).expect("nobody else has it yet");
+    let mut new = [&page[..start], &words, &page[end..]].concat();
     for later in changed + 1..SLOTS {
         let at = later * ENTRY;
-        if words[at] | words[at + 1] != 0 {
-            words[at + 2] = words[at + 2] - (end - start) as Word + grown;
+        if new[at] | new[at + 1] != 0 {
+            new[at + 2] = new[at + 2] - (end - start) as Word + grown;
         }
     }
-    set_entry(words, changed, vector, start, only);
-    new
+    set_entry(&mut new, changed, vector, start, only);
+    new.into()
 }
 
 /// Where the region of an entry is, or would be.

@@ -103,9 +103,11 @@ fn change() -> impl Strategy<Value = ((IpAddr, u8, NextHopId), bool)> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn built_equals_scan(
-        routes in prop::collection::vec(route(), 0..200),
+        routes in prop::collection::vec(route(), 0..120),
         probes in prop::collection::vec(prop_oneof![address4(), address6()], 64),
     ) {
         let mut oracle = Oracle::default();
@@ -119,7 +121,7 @@ proptest! {
 
     #[test]
     fn changed_equals_scan_and_leaves_clones_alone(
-        routes in prop::collection::vec(route(), 0..200),
+        routes in prop::collection::vec(route(), 0..120),
         changes in prop::collection::vec((change(), any::<prop::sample::Index>()), 1..60),
         probes in prop::collection::vec(prop_oneof![address4(), address6()], 64),
     ) {

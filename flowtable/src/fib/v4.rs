@@ -15,7 +15,8 @@ use super::page::{self, ENTRY_BITS, PAGE_BITS, Route, Word, mask};
 use crate::NextHopId;
 use crate::prefetch::prefetch;
 
-const SECTIONS: usize = 64;
+const SECTION_BITS: u8 = 6;
+const SECTIONS: usize = 1 << SECTION_BITS;
 const SECTION_PAGES: usize = (1 << PAGE_BITS) / SECTIONS;
 /// Lookups that run in step: enough to cover a miss, few enough for what they keep to stay in registers and L1.
 const LANES: usize = 32;
@@ -37,10 +38,17 @@ pub(super) struct Fib4 {
     short: Arc<[Route]>,
 }
 
+impl Section {
+    /// A section without routes, inside of one.
+    fn bare(cover: Word) -> Arc<Self> {
+        let page = page::build(cover, &[]);
+        let none = Arc::<[Route]>::default();
+        Arc::new(Self { pages: [(); _].map(|()| page.clone()), routes: [(); _].map(|()| none.clone()) })
+    }
+}
+
 static EMPTY: LazyLock<Fib4> = LazyLock::new(|| {
-    let page = page::build(0, &[]);
-    let section = Section { pages: [(); _].map(|()| page.clone()), routes: [(); _].map(|()| Arc::default()) };
-    let section = Arc::new(section);
+    let section = Section::bare(0);
     Fib4 { sections: [(); _].map(|()| section.clone()), short: Arc::default() }
 });
 
@@ -97,40 +105,38 @@ impl Fib4 {
     }
 
     pub(super) fn insert(&mut self, route: Route) -> Option<NextHopId> {
-        let (routes, at) = self.find(&route);
+        let (routes, at) = self.find(route);
         let old = at.ok().map(|at| routes[at].next_hop());
-        let kept = at.map_or_else(|at| at, |at| at + 1);
-        let before = &routes[..at.unwrap_or_else(|at| at)];
-        let after = &routes[kept..];
-        let routes = before.iter().chain([&route]).chain(after).copied().collect();
-        self.change(&route, routes);
+        let (before, after) = routes.split_at(at.unwrap_or_else(|at| at));
+        let routes = [before, &[route], &after[usize::from(old.is_some())..]].concat();
+        self.change(route, routes.into());
         old
     }
 
     pub(super) fn remove(&mut self, network: u32, length: u8) -> Option<NextHopId> {
         let route = Route::new(network, length, NextHopId(0));
-        let (routes, at) = self.find(&route);
+        let (routes, at) = self.find(route);
         let at = at.ok()?;
         let old = routes[at].next_hop();
-        let routes = routes[..at].iter().chain(&routes[at + 1..]).copied().collect();
-        self.change(&route, routes);
+        let routes = [&routes[..at], &routes[at + 1..]].concat();
+        self.change(route, routes.into());
         Some(old)
     }
 
     /// The list that a route belongs to, and where it is or would be there.
-    fn find(&self, route: &Route) -> (&[Route], Result<usize, usize>) {
+    fn find(&self, route: Route) -> (&[Route], Result<usize, usize>) {
         let routes = if route.length <= PAGE_BITS {
             &self.short
         } else {
             let (section, page) = place(number(route.network));
             &self.sections[section].routes[page]
         };
-        (routes, routes.binary_search_by_key(&route.key(), Route::key))
+        (routes, routes.binary_search_by_key(&route.key(), |route| route.key()))
     }
 
     /// Puts `routes` in the place of the list that the changed route belongs to, and compiles what depends on it.
-    fn change(&mut self, changed: &Route, routes: Arc<[Route]>) {
-        let &Route { network, length, .. } = changed;
+    fn change(&mut self, changed: Route, routes: Arc<[Route]>) {
+        let Route { network, length, .. } = changed;
         if length <= PAGE_BITS {
             self.short = routes;
             return self.compile(network, length);
@@ -152,25 +158,37 @@ impl Fib4 {
 
     /// Compiles the pages inside a prefix no longer than /12.
     fn compile(&mut self, network: u32, length: u8) {
-        let mut bare = (0, EMPTY.sections[0].pages[0].clone());
-        let first = number(network);
-        for number in first..first + (1 << (PAGE_BITS - length)) {
-            let (section, page) = place(number);
-            let cover = cover(&self.short, (number as u32) << (32 - PAGE_BITS), PAGE_BITS).unwrap_or(0);
+        // What has one next hop throughout is one page, and one section: the one last asked for.
+        let mut bare = (0, EMPTY.sections[0].clone());
+        let mut next = number(network);
+        let end = next + (1 << (PAGE_BITS - length));
+        while next < end {
+            let (section, page) = place(next);
             let routes = &self.sections[section].routes[page];
-            let new = if !routes.is_empty() {
-                page::build(cover, routes)
-            } else {
-                // Pages of one next hop are one page.
-                if bare.0 != cover {
-                    bare = (cover, page::build(cover, &[]));
-                }
-                bare.1.clone()
-            };
+            let cover = cover(&self.short, (next as u32) << (32 - PAGE_BITS), PAGE_BITS).unwrap_or(0);
+            if bare.0 != cover && routes.is_empty() {
+                bare = (cover, Section::bare(cover));
+            }
+            if page == 0 && next + SECTION_PAGES <= end && self.is_bare(section) {
+                self.sections[section] = bare.1.clone();
+                next += SECTION_PAGES;
+                continue;
+            }
+            let new = if routes.is_empty() { bare.1.pages[0].clone() } else { page::build(cover, routes) };
             if !Arc::ptr_eq(&new, &self.sections[section].pages[page]) {
                 Arc::make_mut(&mut self.sections[section]).pages[page] = new;
             }
+            next += 1;
         }
+    }
+
+    /// Whether all of a section has the same next hop: no route ends inside it.
+    fn is_bare(&self, section: usize) -> bool {
+        let first = (section as u32) << (32 - SECTION_BITS);
+        let inside = self.short.partition_point(|route| route.key() <= (first, SECTION_BITS));
+        let route = self.short.get(inside);
+        route.is_none_or(|route| route.network & mask(SECTION_BITS) != first)
+            && self.sections[section].routes.iter().all(|routes| routes.is_empty())
     }
 
     /// Bytes of what lookups read, and of the routes beside it.
@@ -190,7 +208,8 @@ impl Fib4 {
 
 /// The next hop of the longest route no longer than `length` that the network is inside of.
 fn cover(routes: &[Route], network: u32, length: u8) -> Option<Word> {
-    let of_length = |length: u8| routes.binary_search_by_key(&(network & mask(length), length), Route::key);
+    let of_length =
+        |length: u8| routes.binary_search_by_key(&(network & mask(length), length), |route| route.key());
     (0..=length).rev().find_map(|length| of_length(length).ok()).map(|at| routes[at].word())
 }
 
