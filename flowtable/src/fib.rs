@@ -17,10 +17,7 @@ use std::net::IpAddr;
 
 use self::v4::Fib4;
 use self::v6::Fib6;
-use crate::NextHopId;
-
-/// Next hops are numbered below this.
-pub const MAX_NEXT_HOPS: u32 = 1 << 20;
+use crate::{FlowAction, NextHopId};
 
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
@@ -43,7 +40,7 @@ impl Fib {
     /// Builds the table. Host bits of a prefix are ignored; of two routes to one prefix the later stands.
     ///
     /// # Panics
-    /// Where a prefix is longer than its address, or a next hop not below [`MAX_NEXT_HOPS`]; so do the others.
+    /// Where a prefix is longer than its address, or a next hop not below [`FlowAction::NEXT_HOPS`]; changes do the same.
     pub fn build(routes: impl IntoIterator<Item = (IpAddr, u8, NextHopId)>) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (network, length, next_hop) in routes {
@@ -114,7 +111,7 @@ impl Fib {
 fn check(network: IpAddr, length: u8, next_hop: NextHopId) {
     let longest = if network.is_ipv4() { 32 } else { 128 };
     assert!(length <= longest, "prefix {network}/{length}");
-    assert!(next_hop.0 < MAX_NEXT_HOPS, "next hop {}", next_hop.0);
+    assert!(next_hop.0 < FlowAction::NEXT_HOPS, "next hop {}", next_hop.0);
 }
 
 /// Puts routes in order, and of those to one prefix keeps the last.

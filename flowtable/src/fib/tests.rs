@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::{Fib, MAX_NEXT_HOPS};
-use crate::NextHopId;
+use super::Fib;
+use crate::{FlowAction, NextHopId};
 
 /// The routes as a list, scanned for every question.
 #[derive(Clone, Default)]
@@ -55,6 +55,10 @@ impl Oracle {
     }
 }
 
+fn build(oracle: &Oracle) -> Fib {
+    Fib::build(oracle.0.iter().map(|(&(network, length), &next_hop)| (network, length, next_hop)))
+}
+
 /// Asks for the addresses one by one and in a burst.
 fn assert_same(fib: &Fib, oracle: &Oracle, probes: &[IpAddr]) -> Result<(), TestCaseError> {
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -93,7 +97,7 @@ fn route() -> impl Strategy<Value = (IpAddr, u8, NextHopId)> {
     let length6 = prop_oneof![0u8..=128, 40u8..=64, Just(48), Just(128)];
     let prefix = prop_oneof![(address4(), length4), (address6(), length6)];
     // Few next hops, so that neighbours have the same; and the largest.
-    let next_hop = prop_oneof![0u32..4, Just(MAX_NEXT_HOPS - 1)];
+    let next_hop = prop_oneof![0u32..4, Just(FlowAction::NEXT_HOPS - 1)];
     (prefix, next_hop).prop_map(|((network, length), next_hop)| (network, length, NextHopId(next_hop)))
 }
 
@@ -103,7 +107,7 @@ fn change() -> impl Strategy<Value = ((IpAddr, u8, NextHopId), bool)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn built_equals_scan(
@@ -143,31 +147,71 @@ proptest! {
         }
         assert_same(&fib, &oracle, &probes)?;
         assert_same(&fib, &oracle, &oracle.edges())?;
-        let rebuilt = Fib::build(oracle.0.iter().map(|(&(network, length), &next_hop)| (network, length, next_hop)));
-        assert_same(&rebuilt, &oracle, &oracle.edges())?;
+        assert_same(&build(&oracle), &oracle, &oracle.edges())?;
         assert_same(&before.0, &before.1, &probes)?;
         assert_same(&before.0, &before.1, &before.1.edges())?;
     }
 }
 
-/// Every route taken out again, in another order, leaves nothing.
+/// Enough routes, nested and of every length, that IPv6 blocks split, cover one another and join again.
 #[test]
-fn emptied_is_empty() {
-    let hosts = (0..2000u32).map(|n| (n.wrapping_mul(0x9e37_79b9), (n % 33) as u8));
-    let routes: Vec<(IpAddr, u8)> = hosts
-        .flat_map(|(bits, length)| {
-            let wide = u128::from(bits) << 96 | u128::from(bits);
-            [(IpAddr::V4(bits.into()), length), (IpAddr::V6(wide.into()), length * 4)]
-        })
-        .collect();
+fn filled_and_emptied_equals_scan() {
+    let prefix = |n: u32| {
+        let bits = n.wrapping_mul(0x9e37_79b9);
+        let wide = u128::from(bits >> 28) << 124 | u128::from(bits & 0xffff) << 60;
+        [(IpAddr::V4(bits.into()), (n % 33) as u8), (IpAddr::V6(wide.into()), (n % 129) as u8)]
+    };
+    let prefixes: Vec<(IpAddr, u8)> = (0..1500).flat_map(prefix).collect();
     let mut oracle = Oracle::default();
     let mut fib = Fib::default();
-    for &(network, length) in &routes {
+    let check = |fib: &Fib, oracle: &Oracle, step: usize| {
+        if step.is_multiple_of(500) {
+            let probes: Vec<_> = oracle.edges().into_iter().skip(step / 500).step_by(31).collect();
+            assert_same(fib, oracle, &probes).unwrap();
+        }
+    };
+    for (step, &(network, length)) in prefixes.iter().enumerate() {
         let next_hop = NextHopId(u32::from(length));
         assert_eq!(fib.insert(network, length, next_hop), oracle.insert(network, length, next_hop));
+        check(&fib, &oracle, step);
     }
-    for &(network, length) in routes.iter().step_by(2).chain(routes.iter().skip(1).step_by(2)) {
+    let every_other = prefixes.iter().step_by(2).chain(prefixes.iter().skip(1).step_by(2));
+    for (step, &(network, length)) in every_other.enumerate() {
         assert_eq!(fib.remove(network, length), oracle.remove(network, length), "{network}/{length}");
+        check(&fib, &oracle, step);
     }
-    assert!(routes.iter().all(|(address, _)| fib.lookup(*address).is_none()));
+    assert!(prefixes.iter().all(|(address, _)| fib.lookup(*address).is_none()));
+}
+
+/// The lengths of a full table at the density of a full table: 62,500 IPv4 routes in a sixteenth of the address space.
+#[test]
+fn full_table_takes_at_most_16_bytes_a_route() {
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as usize % below
+    };
+    let lengths4 = [24; 60].into_iter().chain([23; 10]).chain([22; 11]).chain([21, 20].repeat(4));
+    let lengths4: Vec<u8> = lengths4.chain([32, 32, 19, 19, 18, 18, 17, 16, 16, 13, 12]).collect();
+    let lengths6 = [48; 50].into_iter().chain([32; 12]).chain([44, 40].repeat(10)).chain([36; 8]);
+    let lengths6: Vec<u8> = lengths6.chain([29, 46, 56, 64].repeat(2)).collect();
+    let mut oracle = Oracle::default();
+    while oracle.0.len() < 62_500 {
+        let (length, bits) = (lengths4[random(lengths4.len())], 0x4000_0000 | random(0x1000_0000) as u32);
+        oracle.insert(IpAddr::V4(bits.into()), length, NextHopId(random(300) as u32));
+    }
+    let empty = Fib::default().bytes().v4;
+    let v4 = build(&oracle).bytes().v4 - empty;
+    assert!(v4 <= 16 * 62_500, "{v4}");
+    oracle.0.clear();
+    while oracle.0.len() < 20_000 {
+        let bits = 0x2000 << 112 | (random(1 << 29) as u128) << 96 | (random(1 << 32) as u128) << 64;
+        oracle.insert(
+            IpAddr::V6(bits.into()),
+            lengths6[random(lengths6.len())],
+            NextHopId(random(300) as u32),
+        );
+    }
+    let v6 = build(&oracle).bytes().v6;
+    assert!(v6 <= 16 * 20_000, "{v6}");
 }
