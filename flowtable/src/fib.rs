@@ -73,6 +73,25 @@ impl Fib {
         }
     }
 
+    /// Makes many changes, and compiles once what several of them touch: routes to [insert](Self::insert) and, without
+    /// a next hop, prefixes to [remove](Self::remove). Of two for one prefix the later stands.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = (IpAddr, u8, Option<NextHopId>)>) {
+        let mut v4 = Vec::new();
+        for (network, length, new) in changes {
+            let next_hop = new.unwrap_or(NextHopId(0));
+            match network {
+                IpAddr::V4(network) => {
+                    check(network.into(), length, next_hop);
+                    v4.push((page::Route::new(network.to_bits(), length, next_hop), new.is_some()));
+                }
+                IpAddr::V6(_) if new.is_some() => drop(self.insert(network, length, next_hop)),
+                IpAddr::V6(_) => drop(self.remove(network, length)),
+            }
+        }
+        order(&mut v4, |(route, _)| route.key());
+        self.v4.apply(&v4);
+    }
+
     #[inline]
     pub fn lookup4(&self, address: u32) -> Option<NextHopId> {
         self.v4.lookup(address)
@@ -114,7 +133,7 @@ fn check(network: IpAddr, length: u8, next_hop: NextHopId) {
     assert!(next_hop.0 < FlowAction::NEXT_HOPS, "next hop {}", next_hop.0);
 }
 
-/// Puts routes in order, and of those to one prefix keeps the last.
+/// Puts routes, or changes of them, in order, and of those for one prefix keeps the last.
 fn order<R: Copy, K: Ord>(routes: &mut Vec<R>, key: impl Fn(&R) -> K) {
     // The sort is stable.
     routes.sort_by_key(&key);

@@ -135,18 +135,24 @@ proptest! {
         }
         let mut fib = Fib::build(routes);
         let before = (fib.clone(), oracle.clone());
+        let mut applied = Vec::new();
         for (((network, length, next_hop), is_insert), index) in changes {
             if is_insert {
                 prop_assert_eq!(fib.insert(network, length, next_hop), oracle.insert(network, length, next_hop));
-            } else if length % 2 == 0 && !oracle.0.is_empty() {
-                let (network, length) = *oracle.0.keys().nth(index.index(oracle.0.len())).unwrap();
-                prop_assert_eq!(fib.remove(network, length), oracle.remove(network, length));
-            } else {
-                prop_assert_eq!(fib.remove(network, length), oracle.remove(network, length));
+                applied.push((network, length, Some(next_hop)));
+                continue;
             }
+            // A prefix that is there, or one that may not be.
+            let there = oracle.0.keys().nth(index.index(oracle.0.len() * 2 + 1)).copied();
+            let (network, length) = there.unwrap_or((network, length));
+            prop_assert_eq!(fib.remove(network, length), oracle.remove(network, length));
+            applied.push((network, length, None));
         }
+        let mut at_once = before.0.clone();
+        at_once.apply(applied);
         assert_same(&fib, &oracle, &probes)?;
         assert_same(&fib, &oracle, &oracle.edges())?;
+        assert_same(&at_once, &oracle, &oracle.edges())?;
         assert_same(&build(&oracle), &oracle, &oracle.edges())?;
         assert_same(&before.0, &before.1, &probes)?;
         assert_same(&before.0, &before.1, &before.1.edges())?;
