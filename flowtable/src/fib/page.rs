@@ -194,29 +194,18 @@ fn node(words: &mut Vec<Word>, region: usize, cover: Word, routes: &[Route], dep
     let end = (depth + STRIDE).min(32);
     let covers = fill(cover, routes, depth);
     let below = || {
-        let longer = routes.iter().position(|route| route.length > end);
-        let rest = longer.map_or(&routes[..0], |at| &routes[at..]);
-        // Between those of two slots may stand some that end here: they begin the later group.
-        rest.chunk_by(move |a, b| slot(a.network, depth) == slot(b.network, depth))
-            .map(move |group| &group[group.partition_point(|route| route.length <= end)..])
-            .filter(|group| !group.is_empty())
+        let by_slot = routes.chunk_by(|a, b| slot(a.network, depth) == slot(b.network, depth));
+        // Routes that end in this node stand before those inside the slot that they begin with.
+        let longer = by_slot.map(|group| &group[group.partition_point(|route| route.length <= end)..]);
+        longer.filter(|group| !group.is_empty())
     };
     let mut slots = covers;
     for group in below() {
         let slot = slot(group[0].network, depth);
         slots[slot] = NODE | slot as Word;
     }
-    let mut vector = 0;
-    for slot in 1..1 << (end - depth) {
-        vector |= u64::from(slots[slot] != slots[slot - 1]) << slot;
-    }
     let first = words.len();
-    words.push(slots[0]);
-    let mut ends = vector;
-    while ends != 0 {
-        words.push(slots[ends.trailing_zeros() as usize]);
-        ends &= ends - 1;
-    }
+    let vector = compress(words, &slots[..1 << (end - depth)]);
     for group in below() {
         let slot = slot(group[0].network, depth);
         let header = words.len();
@@ -228,6 +217,19 @@ fn node(words: &mut Vec<Word>, region: usize, cover: Word, routes: &[Route], dep
             (below >> 32) as Word,
             (header + HEADER - region) as Word,
         ]);
+    }
+    vector
+}
+
+/// Appends a leaf for each run of equal slots. Returns the vector: where runs begin, but for the first.
+fn compress(words: &mut Vec<Word>, slots: &[Word]) -> u64 {
+    words.push(slots[0]);
+    let mut vector = 0;
+    for (slot, pair) in slots.windows(2).enumerate() {
+        if pair[0] != pair[1] {
+            vector |= 2 << slot;
+            words.push(pair[1]);
+        }
     }
     vector
 }
