@@ -1,162 +1,150 @@
-//! Longest-prefix match from destination address to [`NextHopId`].
+//! Longest-prefix match from destination address to [`NextHopId`], for a full table of both families.
 //!
-//! IPv4 is a multibit trie of strides 16, 8 and 8: a lookup reads one to three words. IPv6 tries the prefix lengths
-//! that exist, longest first. A `Fib` is built once per snapshot and never changes.
+//! IPv4 (`v4.rs`) is a Poptrie (Asai and Ohara, SIGCOMM 2015) with a direct root of 18 bits: at a million routes 13 bytes
+//! a route for lookups, and 8 beside them for the writer. IPv6 (`v6.rs`) is a search among ordered prefixes (after DXR:
+//! Zec, Rizzo and Mikuc, CCR 2012): at 200,000 routes 14.2 to 14.6 bytes a route, and no list beside it.
+//!
+//! A `Fib` is a value: a clone shares everything, and [`Fib::insert`] and [`Fib::remove`] copy what they change. So a
+//! writer clones the table of the snapshot in force, makes a batch of changes and publishes; readers of the old one
+//! never see them.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod block;
+mod page;
+mod v4;
+mod v6;
 
-use hashbrown::HashMap;
+use std::net::IpAddr;
 
-use crate::NextHopId;
+use self::v4::Fib4;
+use self::v6::Fib6;
+use crate::{FlowAction, NextHopId};
 
-/// A trie word: 0 = no route; top bit set = index of a 256-word node; else next hop + 1.
-type Word = u32;
-const NODE: Word = 1 << 31;
-const NODE_WORDS: usize = 256;
-
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Fib {
-    root: Box<[Word]>,
-    nodes: Vec<[Word; NODE_WORDS]>,
-    /// (prefix length, network -> next hop), longest first.
-    v6: Vec<(u8, HashMap<u128, NextHopId>)>,
+    v4: Fib4,
+    v6: Fib6,
 }
 
-impl Default for Fib {
-    fn default() -> Self {
-        Self::build([])
-    }
+/// Memory of a [`Fib`] in bytes, what it shares with clones included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FibBytes {
+    /// What IPv4 lookups read.
+    pub v4: usize,
+    /// What IPv6 lookups read. Changes read it too.
+    pub v6: usize,
+    /// IPv4 routes as [`Fib::insert`] and [`Fib::remove`] read them.
+    pub routes: usize,
 }
 
 impl Fib {
     /// Builds the table. Host bits of a prefix are ignored; of two routes to one prefix the later stands.
+    ///
+    /// # Panics
+    /// Where a prefix is longer than its address, or a next hop not below [`FlowAction::NEXT_HOPS`]; changes do the same.
     pub fn build(routes: impl IntoIterator<Item = (IpAddr, u8, NextHopId)>) -> Self {
-        let mut v4: Vec<(u8, u32, NextHopId)> = Vec::new();
-        let mut v6: BTreeMap<u8, HashMap<u128, NextHopId>> = BTreeMap::new();
-        for (address, length, next_hop) in routes {
-            match address {
-                IpAddr::V4(a) => v4.push((length, u32::from(a) & mask4(length), next_hop)),
-                IpAddr::V6(a) => {
-                    v6.entry(length).or_default().insert(u128::from(a) & mask6(length), next_hop);
-                }
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (network, length, next_hop) in routes {
+            check(network, length, next_hop);
+            match network {
+                IpAddr::V4(network) => v4.push(page::Route::new(network.to_bits(), length, next_hop)),
+                IpAddr::V6(network) => v6.push(block::Route::new(network.to_bits(), length, next_hop)),
             }
         }
-        // Shorter prefixes first: a longer one then overwrites its part of them. The sort is stable.
-        v4.sort_by_key(|&(length, ..)| length);
-        let mut fib = Self {
-            root: vec![0; 1 << 16].into_boxed_slice(),
-            nodes: Vec::new(),
-            v6: v6.into_iter().rev().collect(),
-        };
-        for (length, network, next_hop) in v4 {
-            fib.insert4(network, length, next_hop.0 + 1);
-        }
-        fib
+        order(&mut v4, |route| route.key());
+        order(&mut v6, block::Route::key);
+        Self { v4: Fib4::build(&v4), v6: Fib6::build(&v6) }
     }
 
-    fn insert4(&mut self, network: u32, length: u8, word: Word) {
-        let slot = (network >> 16) as usize;
-        if length <= 16 {
-            self.root[slot..slot + (1 << (16 - length))].fill(word);
-            return;
+    /// Adds a route, or gives the one to this prefix another next hop; returns the one it had.
+    pub fn insert(&mut self, network: IpAddr, length: u8, next_hop: NextHopId) -> Option<NextHopId> {
+        check(network, length, next_hop);
+        match network {
+            IpAddr::V4(network) => self.v4.insert(page::Route::new(network.to_bits(), length, next_hop)),
+            IpAddr::V6(network) => self.v6.insert(block::Route::new(network.to_bits(), length, next_hop)),
         }
-        let second = self.root[slot];
-        let second = self.node_of(second);
-        self.root[slot] = NODE | second;
-        let slot = (network >> 8 & 0xff) as usize;
-        if length <= 24 {
-            self.nodes[second as usize][slot..slot + (1 << (24 - length))].fill(word);
-            return;
-        }
-        let third = self.nodes[second as usize][slot];
-        let third = self.node_of(third);
-        self.nodes[second as usize][slot] = NODE | third;
-        let slot = (network & 0xff) as usize;
-        self.nodes[third as usize][slot..slot + (1 << (32 - length))].fill(word);
     }
 
-    /// The node that `word` points to, or a new one that repeats what `word` said for all of its range.
-    fn node_of(&mut self, word: Word) -> u32 {
-        if word & NODE != 0 {
-            return word & !NODE;
+    /// Takes the route to this prefix out, if there is one; returns its next hop.
+    pub fn remove(&mut self, network: IpAddr, length: u8) -> Option<NextHopId> {
+        check(network, length, NextHopId(0));
+        match network {
+            IpAddr::V4(network) => self.v4.remove(network.to_bits(), length),
+            IpAddr::V6(network) => self.v6.remove(network.to_bits(), length),
         }
-        self.nodes.push([word; NODE_WORDS]);
-        (self.nodes.len() - 1) as u32
+    }
+
+    /// Makes many changes, and compiles once what several of them touch: routes to [insert](Self::insert) and, without
+    /// a next hop, prefixes to [remove](Self::remove). Of two for one prefix the later stands.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = (IpAddr, u8, Option<NextHopId>)>) {
+        let mut v4 = Vec::new();
+        for (network, length, new) in changes {
+            let next_hop = new.unwrap_or(NextHopId(0));
+            match network {
+                IpAddr::V4(network) => {
+                    check(network.into(), length, next_hop);
+                    v4.push((page::Route::new(network.to_bits(), length, next_hop), new.is_some()));
+                }
+                IpAddr::V6(_) if new.is_some() => drop(self.insert(network, length, next_hop)),
+                IpAddr::V6(_) => drop(self.remove(network, length)),
+            }
+        }
+        order(&mut v4, |(route, _)| route.key());
+        self.v4.apply(&v4);
     }
 
     #[inline]
     pub fn lookup4(&self, address: u32) -> Option<NextHopId> {
-        let mut word = self.root[(address >> 16) as usize];
-        if word & NODE != 0 {
-            word = self.nodes[(word & !NODE) as usize][(address >> 8 & 0xff) as usize];
-            if word & NODE != 0 {
-                word = self.nodes[(word & !NODE) as usize][(address & 0xff) as usize];
-            }
-        }
-        word.checked_sub(1).map(NextHopId)
+        self.v4.lookup(address)
     }
 
+    #[inline]
     pub fn lookup6(&self, address: u128) -> Option<NextHopId> {
-        self.v6.iter().find_map(|(length, networks)| networks.get(&(address & mask6(*length))).copied())
+        self.v6.lookup(address)
     }
 
     pub fn lookup(&self, address: IpAddr) -> Option<NextHopId> {
         match address {
-            IpAddr::V4(a) => self.lookup4(Ipv4Addr::to_bits(a)),
-            IpAddr::V6(a) => self.lookup6(Ipv6Addr::to_bits(a)),
+            IpAddr::V4(address) => self.lookup4(address.to_bits()),
+            IpAddr::V6(address) => self.lookup6(address.to_bits()),
         }
+    }
+
+    /// Looks all addresses up in step, so that the waits for memory overlap. `out` is as long as `addresses`.
+    pub fn lookup4_burst(&self, addresses: &[u32], out: &mut [Option<NextHopId>]) {
+        assert_eq!(addresses.len(), out.len());
+        self.v4.lookup_burst(addresses, out);
+    }
+
+    /// As [`Fib::lookup4_burst`].
+    pub fn lookup6_burst(&self, addresses: &[u128], out: &mut [Option<NextHopId>]) {
+        assert_eq!(addresses.len(), out.len());
+        self.v6.lookup_burst(addresses, out);
+    }
+
+    pub fn bytes(&self) -> FibBytes {
+        let (v4, routes) = self.v4.bytes();
+        FibBytes { v4, v6: self.v6.bytes(), routes }
     }
 }
 
-fn mask4(length: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
+fn check(network: IpAddr, length: u8, next_hop: NextHopId) {
+    let longest = if network.is_ipv4() { 32 } else { 128 };
+    assert!(length <= longest, "prefix {network}/{length}");
+    assert!(next_hop.0 < FlowAction::NEXT_HOPS, "next hop {}", next_hop.0);
 }
 
-fn mask6(length: u8) -> u128 {
-    u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
+/// Puts routes, or changes of them, in order, and of those for one prefix keeps the last.
+fn order<R: Copy, K: Ord>(routes: &mut Vec<R>, key: impl Fn(&R) -> K) {
+    // The sort is stable.
+    routes.sort_by_key(&key);
+    routes.dedup_by(|later, kept| {
+        let same = key(later) == key(kept);
+        if same {
+            *kept = *later;
+        }
+        same
+    });
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn linear(routes: &[(IpAddr, u8, NextHopId)], address: IpAddr) -> Option<NextHopId> {
-        let covers = |net: IpAddr, length: u8| match (net, address) {
-            (IpAddr::V4(n), IpAddr::V4(a)) => (n.to_bits() ^ a.to_bits()) & mask4(length) == 0,
-            (IpAddr::V6(n), IpAddr::V6(a)) => (n.to_bits() ^ a.to_bits()) & mask6(length) == 0,
-            _ => false,
-        };
-        let matching = routes.iter().filter(|(net, length, _)| covers(*net, *length));
-        // max_by_key returns the last of equals: the later of two routes to one prefix.
-        matching.max_by_key(|(_, length, _)| *length).map(|r| r.2)
-    }
-
-    /// Routes and addresses crowd into few bits, so that prefixes nest and addresses hit.
-    fn address4() -> impl Strategy<Value = IpAddr> {
-        (0u32..4, 0u32..4, 0u32..256, 0u32..256)
-            .prop_map(|(a, b, c, d)| IpAddr::V4(Ipv4Addr::from_bits(a << 30 | b << 16 | c << 8 | d)))
-    }
-
-    fn address6() -> impl Strategy<Value = IpAddr> {
-        (0u128..4, 0u128..16).prop_map(|(a, b)| IpAddr::V6(Ipv6Addr::from_bits(a << 126 | b << 62 | b)))
-    }
-
-    proptest! {
-        #[test]
-        fn equals_linear_scan(
-            routes4 in prop::collection::vec((address4(), 0u8..=32), 0..40),
-            routes6 in prop::collection::vec((address6(), 0u8..=128), 0..20),
-            probes in prop::collection::vec(prop_oneof![address4(), address6()], 64),
-        ) {
-            let routes: Vec<_> = routes4.into_iter().chain(routes6).enumerate()
-                .map(|(i, (net, length))| (net, length, NextHopId(i as u32))).collect();
-            let fib = Fib::build(routes.iter().copied());
-            for probe in probes.into_iter().chain(routes.iter().map(|r| r.0)) {
-                prop_assert_eq!(fib.lookup(probe), linear(&routes, probe), "{}", probe);
-            }
-        }
-    }
-}
+mod tests;

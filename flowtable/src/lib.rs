@@ -1,7 +1,8 @@
 //! Everything a packet looks up: the flow table and its connection tracking, routes and next hops, endpoints,
 //! address sets and policy, and the [`Snapshot`] that binds what the control thread publishes.
 //!
-//! The crate does no I/O and reads no clock: time is an argument. All `unsafe` is in `table.rs` and `table/`.
+//! The crate does no I/O and reads no clock: time is an argument. `unsafe` is in
+//! `prefetch.rs` and in `table/` (`memory.rs`, `index.rs`, `scan.rs`).
 
 #![deny(unsafe_code)]
 
@@ -13,6 +14,7 @@ pub mod fib;
 pub mod key;
 pub mod next_hop;
 pub mod policy;
+mod prefetch;
 pub mod publish;
 pub mod snapshot;
 mod sync;
@@ -22,7 +24,7 @@ pub use address_set::{AddressSet, PortSet};
 pub use classify::{Decision, Tuple, Verdict, classify};
 pub use conntrack::{CtState, CtStatus, Direction, Timeouts};
 pub use endpoint::{Endpoint, Endpoints};
-pub use fib::Fib;
+pub use fib::{Fib, FibBytes};
 pub use key::{FlowKey, KeyWords};
 pub use next_hop::{Adjacency, NextHop, NextHopId, NextHops, PortId, Rewrite, Tunnel};
 pub use policy::{Action, Policy, Program, Rule, Tier};

@@ -58,6 +58,7 @@ use track::Track;
 
 use crate::conntrack::{CtState, Direction, Timeouts};
 use crate::key::{FlowKey, KeyHash};
+use crate::prefetch::prefetch;
 use crate::sync::{Ordering, fence};
 
 /// A connection in the table. Stays harmless when the connection is gone: calls that take it do nothing then.
@@ -461,17 +462,4 @@ impl FlowTable {
 #[inline]
 fn direction(is_ascending: bool, word: Word) -> Direction {
     if is_ascending == word.is_ascending() { Direction::Original } else { Direction::Reply }
-}
-
-#[inline]
-#[allow(unsafe_code)]
-fn prefetch<T>(line: &T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch reads nothing the program can see and faults on no address; SSE is part of x86-64.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = line;
 }

@@ -43,7 +43,7 @@ fn frames_come_in_whole_and_in_order() {
 /// Puts `count` bytes before each frame.
 fn push(bench: &Bench, frames: &mut [Frame], count: u32) {
     for frame in frames {
-        assert!(bench.umem.push(frame, count));
+        assert!(bench.umem.push(frame, count).is_some());
         bench.umem.bytes_mut(frame)[..count as usize].fill(0xee);
     }
 }
