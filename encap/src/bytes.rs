@@ -12,7 +12,7 @@ pub(crate) fn be32<const N: usize>(header: &[u8; N], at: usize) -> u32 {
 
 #[inline]
 pub(crate) fn mac<const N: usize>(header: &[u8; N], at: usize) -> [u8; 6] {
-    core::array::from_fn(|i| header[at + i])
+    *header[at..].first_chunk().expect("a field lies in its header")
 }
 
 #[inline]

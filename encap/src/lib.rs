@@ -24,4 +24,4 @@ pub mod tcp;
 pub mod udp;
 pub mod vxlan;
 
-pub use parse::{Headers, ParseError, Quoted, parse, parse_ip, parse_plain, parse_quoted};
+pub use parse::{Headers, ParseError, Quoted, parse, parse_ip, parse_outer, parse_plain, parse_quoted};

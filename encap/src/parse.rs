@@ -32,10 +32,10 @@ pub struct Headers {
     first: u32,
     /// TTL, protocol, header checksum.
     third: u32,
-    /// Flags and fragment offset.
-    fragment: u16,
-    /// Offset of the IP header in the frame.
-    l3: u16,
+    /// Identification, flags and fragment offset.
+    second: u32,
+    /// Offset of the IP header in the frame. (Of 32 bits, so that there is no padding to carry along.)
+    l3: u32,
     tcp_flags: u8,
     icmp_type: u8,
     icmp_code: u8,
@@ -93,19 +93,19 @@ impl Headers {
     /// Offset of the IP header.
     #[inline]
     pub const fn l3(&self) -> u16 {
-        self.l3
+        self.l3 as u16
     }
 
     /// Offset of the transport header.
     #[inline]
     pub const fn l4(&self) -> u16 {
-        self.l3 + ipv4::HEADER_LEN as u16
+        self.l3 as u16 + ipv4::HEADER_LEN as u16
     }
 
     /// Offset one past the IP packet. What lies behind it in the frame is Ethernet padding or trailer.
     #[inline]
     pub const fn end(&self) -> u32 {
-        self.l3 as u32 + self.total_len() as u32
+        self.l3 + self.total_len() as u32
     }
 
     #[inline]
@@ -141,7 +141,7 @@ impl Headers {
 
     #[inline]
     pub const fn dont_fragment(&self) -> bool {
-        u16::from_be(self.fragment) & ipv4::DONT_FRAGMENT != 0
+        u32::from_be(self.second) & ipv4::DONT_FRAGMENT as u32 != 0
     }
 
     /// Control bits of TCP, else 0.
@@ -231,19 +231,10 @@ pub fn parse_ip(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
 /// header without options, whole, and TCP or UDP. `None`: something else, or something wrong; [`parse_ip`] tells.
 #[inline(always)]
 pub fn parse_plain(frame: &[u8]) -> Option<Headers> {
-    const L3: usize = ethernet::HEADER_LEN;
-    const L4: usize = L3 + ipv4::HEADER_LEN;
     // The shortest that there is: UDP without data. With so many bytes there, no field needs a check of its own.
     let bytes: &[u8; L4 + udp::HEADER_LEN] = frame.first_chunk()?;
-    let mut headers = Headers::load(bytes, L3);
-    // The addresses' sum is the pseudo header's too.
-    let addresses = Sum::of_words(headers.addresses as u32).and((headers.addresses >> 32) as u32);
-    let header = addresses.and(headers.first).and(ne32(bytes, L3 + 4)).and(headers.third);
+    let (mut headers, addresses) = header(bytes, frame.len())?;
     let total_len = be16(bytes, L3 + 2);
-    let unusual = bytes[L3] != 0x45 || headers.fragment & ipv4::FRAGMENT.to_be() != 0;
-    if unusual || L3 + usize::from(total_len) > frame.len() || !header.is_ones() {
-        return None;
-    }
     let (len, checksum) = match headers.protocol() {
         protocol::UDP => {
             let len = be16(bytes, L4 + 4);
@@ -271,6 +262,29 @@ pub fn parse_plain(frame: &[u8]) -> Option<Headers> {
     Some(headers)
 }
 
+/// Parses behind 14 bytes, whatever these are, an IPv4 header without options of a whole packet, and nothing that
+/// follows: the outer header of a tunnel packet. `None`: something else, or something wrong; [`parse_ip`] tells.
+#[inline(always)]
+pub fn parse_outer(frame: &[u8]) -> Option<Headers> {
+    let bytes: &[u8; L4] = frame.first_chunk()?;
+    let (headers, _) = header(bytes, frame.len())?;
+    (usize::from(headers.total_len()) >= ipv4::HEADER_LEN).then_some(headers)
+}
+
+const L3: usize = ethernet::HEADER_LEN;
+const L4: usize = L3 + ipv4::HEADER_LEN;
+
+/// A sound header without options, and the sum of its addresses, which the pseudo header has too. `len`: the frame's.
+#[inline(always)]
+fn header<const N: usize>(bytes: &[u8; N], len: usize) -> Option<(Headers, Sum)> {
+    let headers = Headers::load(bytes, L3);
+    let addresses = Sum::of_words(headers.addresses as u32).and((headers.addresses >> 32) as u32);
+    let sum = addresses.and(headers.first).and(headers.second).and(headers.third);
+    let end = L3 + usize::from(be16(bytes, L3 + 2));
+    let usual = bytes[L3] == 0x45 && headers.second & u32::from(ipv4::FRAGMENT).to_be() == 0;
+    (usual && end <= len && sum.is_ones()).then_some((headers, addresses))
+}
+
 /// The protocol in the header's third word: a 16-bit word of its own, as in the pseudo header.
 const PROTOCOL: u32 = u32::from_ne_bytes([0, 0xff, 0, 0]);
 
@@ -282,8 +296,8 @@ impl Headers {
             addresses: ne64(bytes, l3 + 12),
             first: ne32(bytes, l3),
             third: ne32(bytes, l3 + 8),
-            fragment: u16::from_ne_bytes([bytes[l3 + 6], bytes[l3 + 7]]),
-            l3: l3 as u16,
+            second: ne32(bytes, l3 + 4),
+            l3: l3 as u32,
             ..Self::default()
         }
     }
@@ -330,7 +344,7 @@ fn parse_any(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
     }
     l3.checked_add(header_len as u16).ok_or(ParseError::BadHeaderLength)?;
     let header: &[u8; ipv4::HEADER_LEN] = packet.first_chunk().ok_or(ParseError::BadHeaderLength)?;
-    let mut headers = Headers { l3, ..Headers::load(header, 0) };
+    let mut headers = Headers { l3: l3.into(), ..Headers::load(header, 0) };
     parse_transport(segment, &mut headers).ok_or(ParseError::TruncatedL4)?;
     Ok(headers)
 }

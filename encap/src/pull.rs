@@ -74,17 +74,24 @@ pub fn ipip(outer: &Headers) -> Inner {
 /// The inner packet of a VXLAN packet (RFC 7348 5). Reserved bits are ignored. An outer UDP checksum is not
 /// verified: RFC 7348 4.1 leaves that to the receiver, and the inner packet has its own.
 ///
-/// `outer` is of protocol UDP, parsed from `frame`.
+/// `outer` is of protocol UDP, parsed from `frame`; of the UDP header nothing is taken as seen.
 #[inline]
 pub fn vxlan(frame: &[u8], outer: &Headers) -> Result<VxlanInner, PullError> {
     debug_assert_eq!(outer.protocol(), crate::protocol::UDP);
     let datagram = frame.get(usize::from(outer.l4())..).ok_or(PullError::Truncated)?;
-    let udp = Udp::new(datagram).ok_or(PullError::Truncated)?;
-    let payload =
-        datagram.get(udp::HEADER_LEN..usize::from(udp.datagram_len())).ok_or(PullError::Truncated)?;
+    let datagram_len = Udp::new(datagram).ok_or(PullError::Truncated)?.datagram_len();
+    let end = u32::from(outer.l4()) + u32::from(datagram_len);
+    // Before anything behind it is looked at: the frame may go on where the datagram does not.
+    if usize::from(datagram_len) < udp::HEADER_LEN + vxlan::HEADER_LEN || end > outer.end() {
+        return Err(PullError::Truncated);
+    }
+    let payload = &datagram[udp::HEADER_LEN..];
     let vxlan = Vxlan::new(payload).ok_or(PullError::Truncated)?;
     if !vxlan.has_vni() {
         return Err(PullError::NoVni);
+    }
+    if usize::from(datagram_len) < udp::HEADER_LEN + vxlan::HEADER_LEN + ethernet::HEADER_LEN {
+        return Err(PullError::Truncated);
     }
     let ethernet = Ethernet::new(&payload[vxlan::HEADER_LEN..]).ok_or(PullError::Truncated)?;
     match ethernet.ethertype() {
@@ -99,7 +106,7 @@ pub fn vxlan(frame: &[u8], outer: &Headers) -> Result<VxlanInner, PullError> {
         vni: vxlan.vni(),
         dst_mac: ethernet.dst(),
         src_mac: ethernet.src(),
-        inner: Inner { l3, end: u32::from(outer.l4()) + u32::from(udp.datagram_len()) },
+        inner: Inner { l3, end },
     })
 }
 
@@ -114,6 +121,11 @@ pub struct EcnError;
 /// `inner` are the headers parsed from `frame`; both are changed, and the IP checksum with them.
 #[inline]
 pub fn decapsulate_ecn(outer_tos: u8, frame: &mut [u8], inner: &mut Headers) -> Result<(), EcnError> {
+    // Nothing to carry over: nearly always.
+    if outer_tos & ecn::MASK == ecn::NOT_ECT { Ok(()) } else { carry_over(outer_tos, frame, inner) }
+}
+
+fn carry_over(outer_tos: u8, frame: &mut [u8], inner: &mut Headers) -> Result<(), EcnError> {
     let mark = match (inner.tos() & ecn::MASK, outer_tos & ecn::MASK) {
         (ecn::NOT_ECT, ecn::CE) => return Err(EcnError),
         (ecn::ECT0 | ecn::ECT1, ecn::CE) => ecn::CE,

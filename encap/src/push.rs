@@ -90,6 +90,7 @@ impl Template {
     }
 
     /// Writes the headers over the first bytes of `frame`, which ends with the packet, at offset 14 and the overhead.
+    /// Returns the packet's own IP header.
     ///
     /// The outer ECN field is the inner one's (RFC 6040 4.1, normal mode), DSCP is 0 as Linux' tunnels by default. DF
     /// inside IP-in-IP is DF outside (RFC 2003 3.1); VXLAN has it clear, as Linux' device. `ident` is the outer
@@ -98,33 +99,42 @@ impl Template {
     ///
     /// Panics if the frame is shorter than the headers.
     #[inline(always)]
-    pub fn write(&self, frame: &mut [u8], inner: &Headers, source_port: u16, ident: u16) {
+    pub fn write<'f>(
+        &self,
+        frame: &'f mut [u8],
+        inner: &Headers,
+        source_port: u16,
+        ident: u16,
+    ) -> &'f mut [u8; ipv4::HEADER_LEN] {
         let total_len = (frame.len() - IP) as u16;
         match self.kind {
-            Kind::Plain => {
-                self.copy::<IP>(frame);
-            }
+            Kind::Plain => self.copy::<IP>(frame).1,
             Kind::Ipip => {
-                let room = self.copy::<UDP>(frame);
+                let (room, packet) = self.copy::<UDP>(frame);
                 self.stamp(room, total_len, inner, ident, inner.dont_fragment());
+                packet
             }
             Kind::Vxlan => {
-                let room = self.copy::<LEN>(frame);
+                let (room, packet) = self.copy::<LEN>(frame);
                 self.stamp(room, total_len, inner, ident, false);
                 put16(room, UDP, source_port);
                 put16(room, UDP + 4, total_len - ipv4::HEADER_LEN as u16);
+                packet
             }
         }
     }
 
-    #[inline]
-    fn copy<'f, const N: usize>(&self, frame: &'f mut [u8]) -> &'f mut [u8; N] {
-        let room = frame.first_chunk_mut().expect("room for the headers");
+    #[inline(always)]
+    fn copy<'f, const N: usize>(
+        &self,
+        frame: &'f mut [u8],
+    ) -> (&'f mut [u8; N], &'f mut [u8; ipv4::HEADER_LEN]) {
+        let (room, packet) = frame.split_first_chunk_mut().expect("room for the headers");
         *room = *self.bytes.first_chunk().expect("no header is longer than the template");
-        room
+        (room, packet.first_chunk_mut().expect("a packet behind the headers"))
     }
 
-    #[inline]
+    #[inline(always)]
     fn stamp(&self, room: &mut [u8], total_len: u16, inner: &Headers, ident: u16, dont_fragment: bool) {
         let header = room[IP..].first_chunk_mut().expect("a tunnel's room has an IP header");
         ipv4::stamp(header, self.sum, total_len, inner.tos() & ecn::MASK, ident, dont_fragment);

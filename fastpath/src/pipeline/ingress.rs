@@ -1,15 +1,16 @@
-//! The first pass: what a frame is, what is in it if it came through a tunnel, and whether its source may send it.
+//! The first pass: what a frame is, whether its source may send it, and the flow that it asks for.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 
 use margay_encap::ethernet::{self, ethertype};
-use margay_encap::pull::{self, PullError};
-use margay_encap::{Headers, ParseError, icmp, parse, parse_ip, parse_plain, parse_quoted, protocol};
+use margay_encap::{Headers, ParseError, icmp, parse, parse_plain, parse_quoted, protocol};
 use margay_flowtable::key::{FlowKey, KeyWords};
 use margay_flowtable::table::{FlowAction, FlowTable};
-use margay_flowtable::{PortId, PortKind, Snapshot};
+use margay_flowtable::{PortId, PortKind};
 
 use super::flows::seconds;
+use super::tunnel::is_tunnel_packet;
 use super::{Lane, Turn, Way};
 use crate::drop::DropReason;
 use crate::frame::Frame;
@@ -19,18 +20,20 @@ use crate::umem::Umem;
 const DPORT: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 /// What a burst's input port means for its packets: looked up once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Input<'a> {
     pub(super) port: PortId,
     /// Seconds of the turn's clock.
     pub(super) now: u32,
     kind: Option<&'a PortKind>,
-    is_uplink: bool,
+    pub(super) is_uplink: bool,
     /// The first IPv4 address of the port's pod, which nearly always is its only one; 0 (which no packet's source may
     /// be) where there is none. In network order.
     first: u32,
     /// Where the ports of a packet have the destination's: VXLAN's number. In network order.
-    vxlan_port: u32,
+    pub(super) vxlan_port: u32,
+    /// The tunnel source that was last seen to be a known one; 0 at first.
+    pub(super) known_source: Cell<u32>,
     /// Flags of a flow whose packets, coming in here, are forged.
     pub(super) forged: u16,
 }
@@ -46,74 +49,94 @@ impl<'a> Input<'a> {
         let is_uplink = matches!(kind, Some(PortKind::Uplink));
         let [high, low] = snapshot.local.vxlan_port.to_be_bytes();
         let vxlan_port = u32::from_ne_bytes([0, 0, high, low]);
-        Self { port, now: seconds(turn.now), kind, is_uplink, first, vxlan_port, forged }
+        let known_source = Cell::new(0);
+        Self { port, now: seconds(turn.now), kind, is_uplink, first, vxlan_port, known_source, forged }
     }
 
     pub(super) fn is_pod(&self) -> bool {
         matches!(self.kind, Some(PortKind::Pod { .. }))
     }
 
-    /// Parses the frame, takes it out of its tunnel, and makes the query for its flow. The packet to forward then lies
-    /// behind 14 bytes of room for its Ethernet header.
+    /// Parses a frame of a burst from this port, takes it out of its tunnel, and makes the query for its flow. The
+    /// packet to forward then lies behind 14 bytes of room for its Ethernet header. `UPLINK` is whether this port is one.
     #[inline(always)]
-    pub(super) fn receive(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
+    pub(super) fn receive<const UPLINK: bool>(
+        &self,
+        turn: &Turn<'_>,
+        table: &FlowTable,
+        frame: &mut Frame,
+        lane: &mut Lane,
+    ) {
         let bytes = turn.umem.bytes(frame);
-        if let Some(headers) = parse_plain(bytes)
-            && is_for_one_and_ipv4(bytes)
-            && headers.ports_ne() & DPORT != self.vxlan_port
-            && (self.is_uplink || self.first == headers.addresses_ne() as u32)
+        if UPLINK && self.may_be_tunnelled(bytes) {
+            return self.receive_tunnelled(turn, table, frame, lane);
+        }
+        if is_for_one_and_ipv4(bytes)
+            && let Some(headers) = parse_plain(bytes)
+            && (UPLINK || headers.ports_ne() & DPORT != self.vxlan_port)
+            && (UPLINK || self.first == headers.addresses_ne() as u32)
         {
-            // What lies behind the packet (Ethernet padding) does not leave with it (RFC 1812 4.2.2.1).
-            turn.umem.truncate(frame, headers.end());
-            lane.query = table.query(own_words(&headers));
-            lane.headers = headers;
-            lane.related = false;
-            lane.next_hop = Way::UNDECIDED;
+            note_plain(turn, table, frame, lane, headers);
         } else {
             self.receive_any(turn, table, frame, lane);
         }
     }
 
-    /// The same for every other frame: tunnel packets, ICMP, and what is wrong in some way.
+    /// The same for every other frame: ICMP, and what is wrong in some way.
     #[inline(never)]
-    fn receive_any(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
-        match self.unwrap(turn, frame) {
-            Ok(headers) => {
-                let (key, related) = key_of(turn.umem, frame, &headers);
-                lane.query = table.query(key.words());
-                lane.headers = headers;
-                lane.related = related;
-                lane.next_hop = Way::UNDECIDED;
+    pub(super) fn receive_any(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
+        match self.admit(turn, frame) {
+            Ok(headers) if is_tunnel_packet(turn.snapshot, &headers) => {
+                self.open(turn, table, frame, lane, &headers);
             }
+            Ok(headers) => note(turn, table, frame, lane, headers),
             Err(reason) => lane.end(reason),
         }
     }
 
-    #[inline]
-    fn unwrap(&self, turn: &Turn<'_>, frame: &mut Frame) -> Result<Headers, DropReason> {
+    /// The outermost headers of a frame that may come in here.
+    fn admit(&self, turn: &Turn<'_>, frame: &Frame) -> Result<Headers, DropReason> {
         let bytes = turn.umem.bytes(frame);
         let headers = parse(bytes)?;
         // What the link delivered to many is not forwarded, whatever its IP destination (RFC 1812 5.3.4).
         if bytes[0] & 1 != 0 {
             return Err(DropReason::Multicast);
         }
-        let tunnelled = is_tunnel_packet(turn.snapshot, &headers);
-        self.admit(&headers, tunnelled)?;
-        let headers = if tunnelled { decapsulate(turn, frame, &headers)? } else { headers };
-        turn.umem.truncate(frame, headers.end());
-        Ok(headers)
-    }
-
-    /// Whether a packet with these outermost headers may come in here.
-    #[inline]
-    fn admit(&self, headers: &Headers, tunnelled: bool) -> Result<(), DropReason> {
         match self.kind {
-            Some(PortKind::Uplink) => Ok(()),
-            Some(PortKind::Pod { .. }) if tunnelled => Err(DropReason::TunnelFromPod),
-            Some(PortKind::Pod { addresses }) if addresses.contains(&address(headers.src())) => Ok(()),
+            Some(PortKind::Uplink) => Ok(headers),
+            Some(PortKind::Pod { .. }) if is_tunnel_packet(turn.snapshot, &headers) => {
+                Err(DropReason::TunnelFromPod)
+            }
+            Some(PortKind::Pod { addresses }) if addresses.contains(&address(headers.src())) => Ok(headers),
             Some(PortKind::Pod { .. }) => Err(DropReason::SourceSpoofed),
             None => Err(DropReason::PortGone),
         }
+    }
+}
+
+/// Writes down a packet whose flow is its own.
+#[inline(always)]
+pub(super) fn note_plain(
+    turn: &Turn<'_>,
+    table: &FlowTable,
+    frame: &mut Frame,
+    lane: &mut Lane,
+    headers: Headers,
+) {
+    // What lies behind the packet (Ethernet padding) does not leave with it (RFC 1812 4.2.2.1).
+    turn.umem.truncate(frame, headers.end());
+    lane.query = table.query(own_words(&headers));
+    lane.headers = headers;
+    lane.related = false;
+    lane.next_hop = Way::UNDECIDED;
+}
+
+/// The same for a packet that may be an ICMP error, which belongs to the flow whose packet it quotes.
+pub(super) fn note(turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane, headers: Headers) {
+    note_plain(turn, table, frame, lane, headers);
+    if headers.is_icmp_error() {
+        lane.query = table.query(quoted_key(turn.umem, frame, &headers).words());
+        lane.related = true;
     }
 }
 
@@ -130,57 +153,13 @@ fn address(bits: u32) -> IpAddr {
 
 /// Whether the Ethernet header is for one station and names IPv4.
 #[inline]
-fn is_for_one_and_ipv4(frame: &[u8]) -> bool {
+pub(super) fn is_for_one_and_ipv4(frame: &[u8]) -> bool {
     frame
         .first_chunk::<{ ethernet::HEADER_LEN }>()
         .is_some_and(|ethernet| ethernet[0] & 1 == 0 && ethernet[12..] == ethertype::IPV4.to_be_bytes())
 }
 
-/// Whether the packet is for one of our tunnel ends, in one of our tunnel protocols.
-#[inline]
-fn is_tunnel_packet(snapshot: &Snapshot, headers: &Headers) -> bool {
-    let local = &snapshot.local;
-    (headers.protocol() == protocol::IPIP
-        || headers.protocol() == protocol::UDP && headers.dport() == local.vxlan_port)
-        && local.tunnel_ends.contains(&Ipv4Addr::from_bits(headers.dst()))
-}
-
-/// Cuts the outer headers off. Tunnel packets are taken from known nodes alone.
-fn decapsulate(turn: &Turn<'_>, frame: &mut Frame, outer: &Headers) -> Result<Headers, DropReason> {
-    if !turn.snapshot.tunnel_sources.contains(&Ipv4Addr::from_bits(outer.src())) {
-        return Err(DropReason::UnknownTunnelSource);
-    }
-    let inner = if outer.protocol() == protocol::IPIP {
-        pull::ipip(outer)
-    } else {
-        let vxlan = pull::vxlan(turn.umem.bytes(frame), outer)?;
-        let local = &turn.snapshot.local;
-        if vxlan.vni != local.vni {
-            return Err(DropReason::WrongVni);
-        }
-        if vxlan.dst_mac != local.vtep_mac {
-            return Err(DropReason::InnerWrongMac);
-        }
-        vxlan.inner
-    };
-    turn.umem.truncate(frame, inner.end);
-    turn.umem.pull(frame, inner.frame_start() as u32);
-    let bytes = turn.umem.bytes_mut(frame);
-    let mut headers = parse_ip(bytes, ethernet::HEADER_LEN as u16)?;
-    if is_tunnel_packet(turn.snapshot, &headers) {
-        return Err(DropReason::NestedTunnel);
-    }
-    pull::decapsulate_ecn(outer.tos(), bytes, &mut headers).map_err(|_| DropReason::EcnNotCapable)?;
-    Ok(headers)
-}
-
-/// The flow that a packet belongs to, and whether it is not its own: that of an ICMP error is the one whose packet it
-/// quotes, if that was sent by whom the error goes to.
-#[inline]
-fn key_of(umem: &Umem, frame: &Frame, headers: &Headers) -> (FlowKey, bool) {
-    if headers.is_icmp_error() { (quoted_key(umem, frame, headers), true) } else { (own_key(headers), false) }
-}
-
+/// The key of the packet that an ICMP error quotes, if that was sent by whom the error goes to.
 #[cold]
 fn quoted_key(umem: &Umem, frame: &Frame, headers: &Headers) -> FlowKey {
     let payload = usize::from(headers.l4()) + icmp::HEADER_LEN;
@@ -220,17 +199,6 @@ impl From<ParseError> for DropReason {
             ParseError::Options => Self::IpOptions,
             ParseError::Fragment => Self::Fragment,
             ParseError::TruncatedL4 => Self::TruncatedTransport,
-        }
-    }
-}
-
-impl From<PullError> for DropReason {
-    fn from(error: PullError) -> Self {
-        match error {
-            PullError::Truncated | PullError::NoVni => Self::BadVxlanHeader,
-            PullError::InnerIpv6 | PullError::InnerArp | PullError::InnerVlan | PullError::InnerNotIp(_) => {
-                Self::InnerNotIpv4
-            }
         }
     }
 }

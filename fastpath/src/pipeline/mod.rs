@@ -10,6 +10,7 @@ mod flows;
 mod ingress;
 mod mid_flow;
 mod rewrite;
+mod tunnel;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -185,7 +186,11 @@ impl Pipeline {
         let Some(first) = burst.as_slice().first() else { return };
         let input = Input::of(turn, first.port);
         let count = burst.len();
-        self.receive(turn, &input, burst);
+        if input.is_uplink {
+            self.receive::<true>(turn, &input, burst);
+        } else {
+            self.receive::<false>(turn, &input, burst);
+        }
         probe.mark(Stage::Ingress);
         self.flows.table().search(self.lanes[..count].iter_mut().map(|lane| &mut lane.query));
         probe.mark(Stage::Search);
@@ -204,13 +209,13 @@ impl Pipeline {
 
     /// The first pass.
     #[inline(never)]
-    fn receive(&mut self, turn: &Turn<'_>, input: &Input<'_>, burst: &mut Burst) {
+    fn receive<const UPLINK: bool>(&mut self, turn: &Turn<'_>, input: &Input<'_>, burst: &mut Burst) {
         let mut bytes = 0;
         let table = self.flows.table();
         for (frame, lane) in burst.as_mut_slice().iter_mut().zip(self.lanes.iter_mut()) {
             debug_assert_eq!(frame.port, input.port, "a burst is of one port");
             bytes += frame.len() as u64;
-            input.receive(turn, table, frame, lane);
+            input.receive::<UPLINK>(turn, table, frame, lane);
         }
         let counters = self.counters.port(input.port);
         counters.rx.add(burst.len() as u64);

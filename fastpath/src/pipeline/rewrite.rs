@@ -1,6 +1,6 @@
 //! The last pass: a frame becomes what leaves: TTL, checksums, outer headers, Ethernet header, all in place.
 
-use margay_encap::{Headers, ethernet, rewrite, vxlan};
+use margay_encap::{Headers, ipv4, rewrite, vxlan};
 use margay_flowtable::{NextHop, NextHopId, PortId, Rewrite, Snapshot};
 
 use super::{Lane, Turn};
@@ -25,17 +25,15 @@ pub(super) fn rewrite(
     if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
         return Err(undeliverable(headers));
     }
-    let packet = push(turn.umem, frame, headers, rewrite, lane.query.hash(), ident)?;
     if headers.checksum_partial() {
-        rewrite::complete_checksum(packet, headers);
+        complete_checksum(turn.umem, frame, headers, rewrite)?;
     }
-    let header = packet[ethernet::HEADER_LEN..].first_chunk_mut().expect("the packet was parsed");
+    let header = push(turn.umem, frame, headers, rewrite, lane.query.hash(), ident)?;
     rewrite::decrement_ttl(header, headers);
     Ok(rewrite.port)
 }
 
-/// Puts what the next hop wants before the packet, and returns the frame as it was before: its offsets are those of
-/// `headers`, its Ethernet header may be overwritten.
+/// Puts what the next hop wants before the packet, and returns the packet's IP header.
 #[inline(always)]
 pub(super) fn push<'f>(
     umem: &Umem,
@@ -44,11 +42,25 @@ pub(super) fn push<'f>(
     rewrite: &Rewrite,
     hash: u64,
     ident: u16,
-) -> Result<&'f mut [u8], DropReason> {
-    let overhead = rewrite.template.overhead();
-    let bytes = umem.push(frame, u32::from(overhead)).ok_or(DropReason::NoHeadroom)?;
-    rewrite.template.write(bytes, headers, vxlan::source_port(hash), ident);
-    Ok(&mut bytes[usize::from(overhead)..])
+) -> Result<&'f mut [u8; ipv4::HEADER_LEN], DropReason> {
+    let template = &rewrite.template;
+    let bytes = umem.push(frame, u32::from(template.overhead())).ok_or(DropReason::NoHeadroom)?;
+    Ok(template.write(bytes, headers, vxlan::source_port(hash), ident))
+}
+
+/// Takes the sum that a local sender left to its device, if the packet will leave.
+#[cold]
+fn complete_checksum(
+    umem: &Umem,
+    frame: &mut Frame,
+    headers: &Headers,
+    rewrite: &Rewrite,
+) -> Result<(), DropReason> {
+    if umem.headroom(frame) < u32::from(rewrite.template.overhead()) {
+        return Err(DropReason::NoHeadroom);
+    }
+    rewrite::complete_checksum(umem.bytes_mut(frame), headers);
+    Ok(())
 }
 
 /// A packet that its next hop cannot take, while this one could take another.

@@ -1,0 +1,144 @@
+//! Still the first pass: what is in a tunnel packet.
+
+use std::net::Ipv4Addr;
+
+use margay_encap::pull::{self, PullError};
+use margay_encap::{Headers, ethernet, ipv4, parse_ip, parse_outer, parse_plain, protocol};
+use margay_flowtable::Snapshot;
+use margay_flowtable::table::FlowTable;
+
+use super::ingress::{Input, is_for_one_and_ipv4, note, note_plain};
+use super::{Lane, Turn};
+use crate::drop::DropReason;
+use crate::frame::Frame;
+
+/// Whether the packet is for one of our tunnel ends, in one of our tunnel protocols.
+#[inline]
+pub(super) fn is_tunnel_packet(snapshot: &Snapshot, headers: &Headers) -> bool {
+    (headers.protocol() == protocol::IPIP
+        || headers.protocol() == protocol::UDP && headers.dport() == snapshot.local.vxlan_port)
+        && is_tunnel_end(snapshot, headers.dst())
+}
+
+#[inline]
+fn is_tunnel_end(snapshot: &Snapshot, address: u32) -> bool {
+    snapshot.local.tunnel_ends.contains(&Ipv4Addr::from_bits(address))
+}
+
+/// Offset of the transport header in a frame without IP options.
+const L4: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
+
+impl Input<'_> {
+    /// Whether a frame looks like a tunnel packet: by its port alone it may be none.
+    #[inline(always)]
+    pub(super) fn may_be_tunnelled(&self, frame: &[u8]) -> bool {
+        let Some(bytes) = frame.first_chunk::<{ L4 + 4 }>() else { return false };
+        let ports = u32::from_ne_bytes([0, 0, bytes[L4 + 2], bytes[L4 + 3]]);
+        ports == self.vxlan_port || bytes[L4 - 11] == protocol::IPIP
+    }
+
+    /// As `receive`, of a frame that looks like a tunnel packet.
+    #[inline(never)]
+    pub(super) fn receive_tunnelled(
+        &self,
+        turn: &Turn<'_>,
+        table: &FlowTable,
+        frame: &mut Frame,
+        lane: &mut Lane,
+    ) {
+        let bytes = turn.umem.bytes(frame);
+        match parse_outer(bytes) {
+            Some(outer)
+                if is_for_one_and_ipv4(bytes)
+                    && matches!(outer.protocol(), protocol::UDP | protocol::IPIP)
+                    && is_tunnel_end(turn.snapshot, outer.dst()) =>
+            {
+                self.open(turn, table, frame, lane, &outer);
+            }
+            _ => self.receive_any(turn, table, frame, lane),
+        }
+    }
+
+    /// Takes a tunnel packet with these outer headers out of its tunnel, and makes the query for the flow of what it
+    /// holds.
+    #[inline(always)]
+    pub(super) fn open(
+        &self,
+        turn: &Turn<'_>,
+        table: &FlowTable,
+        frame: &mut Frame,
+        lane: &mut Lane,
+        outer: &Headers,
+    ) {
+        if let Err(reason) = self.pull(turn, frame, outer) {
+            return lane.end(reason);
+        }
+        let bytes = turn.umem.bytes_mut(frame);
+        let Some(mut headers) = parse_plain(bytes) else {
+            return note_inner(turn, table, frame, lane, outer.tos());
+        };
+        if is_tunnel_packet(turn.snapshot, &headers) {
+            return lane.end(DropReason::NestedTunnel);
+        }
+        match pull::decapsulate_ecn(outer.tos(), bytes, &mut headers) {
+            Ok(()) => note_plain(turn, table, frame, lane, headers),
+            Err(_) => lane.end(DropReason::EcnNotCapable),
+        }
+    }
+
+    /// Cuts the outer headers off. Tunnel packets are taken from known nodes alone.
+    #[inline(always)]
+    fn pull(&self, turn: &Turn<'_>, frame: &mut Frame, outer: &Headers) -> Result<(), DropReason> {
+        if outer.src() != self.known_source.get() {
+            if !turn.snapshot.tunnel_sources.contains(&Ipv4Addr::from_bits(outer.src())) {
+                return Err(DropReason::UnknownTunnelSource);
+            }
+            self.known_source.set(outer.src());
+        }
+        let inner = if outer.protocol() == protocol::IPIP {
+            pull::ipip(outer)
+        } else {
+            let vxlan = pull::vxlan(turn.umem.bytes(frame), outer)?;
+            let local = &turn.snapshot.local;
+            if vxlan.vni != local.vni {
+                return Err(DropReason::WrongVni);
+            }
+            if vxlan.dst_mac != local.vtep_mac {
+                return Err(DropReason::InnerWrongMac);
+            }
+            vxlan.inner
+        };
+        turn.umem.truncate(frame, inner.end);
+        turn.umem.pull(frame, inner.frame_start() as u32);
+        Ok(())
+    }
+}
+
+/// The same for an inner packet that is not plain.
+#[inline(never)]
+fn note_inner(turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane, outer_tos: u8) {
+    let bytes = turn.umem.bytes_mut(frame);
+    let headers =
+        parse_ip(bytes, ethernet::HEADER_LEN as u16).map_err(DropReason::from).and_then(|mut headers| {
+            if is_tunnel_packet(turn.snapshot, &headers) {
+                return Err(DropReason::NestedTunnel);
+            }
+            pull::decapsulate_ecn(outer_tos, bytes, &mut headers).map_err(|_| DropReason::EcnNotCapable)?;
+            Ok(headers)
+        });
+    match headers {
+        Ok(headers) => note(turn, table, frame, lane, headers),
+        Err(reason) => lane.end(reason),
+    }
+}
+
+impl From<PullError> for DropReason {
+    fn from(error: PullError) -> Self {
+        match error {
+            PullError::Truncated | PullError::NoVni => Self::BadVxlanHeader,
+            PullError::InnerIpv6 | PullError::InnerArp | PullError::InnerVlan | PullError::InnerNotIp(_) => {
+                Self::InnerNotIpv4
+            }
+        }
+    }
+}
