@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 FUZZ_SECONDS ?= 20
+STRESS_SECONDS ?= 60
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,7 +22,7 @@ build: ## the three programs, for the tests
 test: ## everything: unit, property, loom, fuzz smoke, end to end in namespaces (root)
 	@.ci/deps test
 	$(MAKE) build
-	$(SUDO) cargo test --workspace
+	MARGAY_STRESS_SECONDS=$(STRESS_SECONDS) $(SUDO) cargo test --workspace
 	$(MAKE) loom
 	$(MAKE) fuzz-smoke
 

@@ -240,7 +240,7 @@ pub struct Conntrack {
     /// long after the start, then drops. Default 10m.
     pub mid_flow: MidFlow,
     /// Connections that one pod may hold at once, those included that others have opened to it and not completed: a
-    /// fraction of `flow_table.connections`, above 0 up to 1, or with 2 and more a number. Default 0.5.
+    /// fraction of `flow_table.connections` (as 0.25, up to 1.0), or a number (as 10000). Default 0.5.
     pub endpoint_share: Share,
 }
 
@@ -261,6 +261,8 @@ pub enum Share {
 
 impl Share {
     /// Connections, of a table that holds so many.
+    // A fraction is not negative.
+    #[allow(clippy::cast_sign_loss)]
     pub fn of(self, connections: u32) -> u32 {
         match self {
             Self::Fraction(fraction) => ((f64::from(connections) * fraction) as u32).max(1),

@@ -77,6 +77,17 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn a_share_is_a_fraction_or_a_number() {
+    for (text, of_a_thousand) in
+        [("0.0001", 1), ("0.5", 500), ("1.0", 1000), ("1", 1), ("70", 70), ("5000", 1000)]
+    {
+        let text = format!("[conntrack]\nendpoint_share = {text}");
+        let config = Config::parse(Path::new("margay.toml"), &text).unwrap();
+        assert_eq!(config.conntrack.endpoint_share.of(1000), of_a_thousand, "{text}");
+    }
+}
+
+#[test]
 fn an_empty_file_is_all_defaults() {
     assert_eq!(Config::parse(Path::new("margay.toml"), "").unwrap(), Config::default());
 }
@@ -101,8 +112,14 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
             "[conntrack]\nmid_flow = \"dorp\"",
             "2:12: \"dorp\" cannot be: it must be \"pickup\", \"drop\", or how long",
         ),
-        ("[conntrack]\nendpoint_share = 0.0", "2:18: 0 cannot be: it must be a fraction above 0 up to 1"),
-        ("[conntrack]\nendpoint_share = 2.5", "2:18: 2.5 cannot be: it must be a fraction above 0 up to 1"),
+        (
+            "[conntrack]\nendpoint_share = 2.5",
+            "2:18: invalid value: floating point `2.5`, expected a fraction above 0.0 up to 1.0, or a number",
+        ),
+        (
+            "[conntrack]\nendpoint_share = 0",
+            "2:18: invalid value: integer `0`, expected a fraction above 0.0",
+        ),
         ("[conntrack]\nudp = \"10ms\"", "2:7: 10ms cannot be: it must be a second or more"),
         ("[pods]\ninterface_prefix = \"calico\"", "2:20: \"calico\" cannot be: it must be 1 to 4 letters"),
         ("[workers]\ncores = [1, 1]", "2:9: [1, 1] cannot be: it must be a list of different cores"),

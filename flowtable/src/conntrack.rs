@@ -102,7 +102,7 @@ impl CtState {
 }
 
 /// TCP that was met with an ACK: its SYN is missing, which a connection that was seen from its first packet has always
-/// sent, and the other side's is taken as sent.
+/// sent, and the other side's is taken as sent. (If a SYN does come it is a handshake again until the other side speaks.)
 const PICKED_UP: u8 = SYN << 4 | ACK;
 
 /// Whether a TCP packet with these flags asks for a new connection.

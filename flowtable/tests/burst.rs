@@ -3,7 +3,7 @@
 #![cfg(not(loom))]
 
 use margay_flowtable::table::Insert;
-use margay_flowtable::{FlowAction, FlowKey, FlowTable, PortId, Scan, Timeouts};
+use margay_flowtable::{FlowAction, FlowKey, FlowTable, Scan, Timeouts};
 
 const CONNECTIONS: u32 = 5000;
 
@@ -16,10 +16,10 @@ fn key(n: u32) -> FlowKey {
 fn burst_finds_what_lookups_find() {
     for scan in [Scan::Portable, Scan::best()] {
         let table = FlowTable::new(CONNECTIONS, [1, 2, 3, 4], Timeouts::default()).with_scan(scan);
-        let action = FlowAction { next_hop: 1, generation: 9, flags: 0, in_port: PortId(0) };
+        let action = FlowAction { next_hop: 1, generation: 9, flags: 0 };
         for n in 0..CONNECTIONS {
             let key = key(n);
-            let inserted = table.insert(&key, table.hash(&key), action, action, 0, 0);
+            let inserted = table.insert(&key, table.hash(&key), [action; 2], 1, 0, 0);
             assert!(matches!(inserted, Insert::New(_)));
         }
         let keys: Vec<FlowKey> =
@@ -41,9 +41,9 @@ fn burst_finds_what_lookups_find() {
 fn removed_between_search_and_fetch_is_not_found() {
     for scan in [Scan::Portable, Scan::best()] {
         let table = FlowTable::new(1, [1, 2, 3, 4], Timeouts::default()).with_scan(scan);
-        let action = FlowAction { next_hop: 1, generation: 9, flags: 0, in_port: PortId(0) };
+        let action = FlowAction { next_hop: 1, generation: 9, flags: 0 };
         let (first, second) = (key(1), key(2));
-        let Insert::New(hit) = table.insert(&first, table.hash(&first), action, action, 0, 0) else {
+        let Insert::New(hit) = table.insert(&first, table.hash(&first), [action; 2], 1, 0, 0) else {
             panic!("no room");
         };
         let mut queries = [table.query(first.words()), table.query(second.words())];
@@ -51,7 +51,7 @@ fn removed_between_search_and_fetch_is_not_found() {
         assert_eq!(table.fetch(&queries[0], 9), Some(hit));
         assert!(table.remove(hit.flow));
         assert_eq!(table.fetch(&queries[0], 9), None);
-        table.insert(&second, table.hash(&second), action, action, 0, 0);
+        table.insert(&second, table.hash(&second), [action; 2], 1, 0, 0);
         assert_eq!(queries.map(|query| table.fetch(&query, 9)), [None; 2]);
         table.search(queries.iter_mut());
         assert_eq!(queries.map(|query| table.fetch(&query, 9).is_some()), [false, true]);

@@ -27,9 +27,10 @@ fn model_established(packets: &[Packet]) -> bool {
     let each = |flag| by(Direction::Original, flag) && by(Direction::Reply, flag);
     match packets[0].1 & (SYN_ACK | tcp::FIN | tcp::RST) {
         tcp::SYN => each(tcp::SYN) && each(tcp::ACK),
-        // Met in the middle.
-        tcp::ACK => true,
-        _ if packets[0].1 == 0 => true,
+        // Met in the middle; a SYN of the same side puts that in doubt until the other speaks.
+        tcp::ACK | 0 if packets[0].1 == 0 || packets[0].1 & tcp::ACK != 0 => {
+            !by(Direction::Original, tcp::SYN) || by(Direction::Reply, tcp::ACK)
+        }
         // Met as it began or ended.
         _ => by(Direction::Reply, tcp::ACK),
     }

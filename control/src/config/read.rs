@@ -1,11 +1,11 @@
 //! Reading the configuration: values checked where they are read, so that an error knows its place in the file.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer, Error as _, Unexpected, Visitor};
 
 use super::{Config, MidFlow, Share, Uplink};
 
@@ -136,14 +136,30 @@ impl<'de> Deserialize<'de> for MidFlow {
 
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let value = f64::deserialize(from)?;
-        if value > 0.0 && value <= 1.0 {
-            Ok(Self::Fraction(value))
-        } else if value >= 2.0 && value <= f64::from(u32::MAX) && value.fract() == 0.0 {
-            Ok(Self::Connections(value as u32))
-        } else {
-            Err(refused::<D>(value, "a fraction above 0 up to 1, or a number of connections from 2 on"))
-        }
+        from.deserialize_any(ShareVisitor)
+    }
+}
+
+/// A number with a point is a fraction, one without counts connections.
+struct ShareVisitor;
+
+impl Visitor<'_> for ShareVisitor {
+    type Value = Share;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a fraction above 0.0 up to 1.0, or a number of connections from 1 on")
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Share, E> {
+        let holds = value > 0.0 && value <= 1.0;
+        holds
+            .then_some(Share::Fraction(value))
+            .ok_or_else(|| E::invalid_value(Unexpected::Float(value), &self))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Share, E> {
+        let number = u32::try_from(value).ok().filter(|number| *number > 0);
+        number.map(Share::Connections).ok_or_else(|| E::invalid_value(Unexpected::Signed(value), &self))
     }
 }
 
