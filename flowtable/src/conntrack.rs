@@ -124,6 +124,33 @@ const fn leg(direction: Direction, tcp_flags: u8) -> u8 {
     sent << (4 * direction as u8)
 }
 
+/// By direction and the low five control bits: the bits of `legs` that a connection must have for such a packet to
+/// change nothing. No `legs` has the ninth bit, which stands for a packet that asks for a new connection.
+static NEEDED: [u16; 64] = needed();
+
+const OPENS: u16 = 0x100;
+
+const fn needed() -> [u16; 64] {
+    let mut needed = [0; 64];
+    let mut flags = 0;
+    while flags < 32 {
+        let opens = if opens(flags) { OPENS } else { 0 };
+        needed[flags as usize] = leg(Direction::Original, flags) as u16 | opens;
+        needed[32 + flags as usize] = leg(Direction::Reply, flags) as u16 | opens;
+        flags += 1;
+    }
+    needed
+}
+
+impl CtState {
+    /// Whether one more packet changes nothing, as nearly every packet does. (A false that is not true is harmless.)
+    #[inline]
+    pub(crate) fn is_settled(self, direction: Direction, tcp_flags: u8, now: u32) -> bool {
+        let needed = NEEDED[usize::from((direction as u8) << 5 | tcp_flags & 31) & 63];
+        needed & !u16::from(self.legs) == 0 && self.last_seen >= now
+    }
+}
+
 /// How long a connection without packets is kept, in seconds. It expires when it is strictly older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {

@@ -204,7 +204,7 @@ impl FlowTable {
     #[inline]
     fn read(&self, word: Word, key: &FlowKey, generation: u32) -> Option<Hit> {
         let key = key.words();
-        self.slots.read(word.slot(), direction(key.is_ascending(), word), key, generation)
+        self.slots.read(Slots::number(word.slot(), direction(key.is_ascending(), word)), key, generation)
     }
 
     /// Puts a connection into the table, unless its key or the reverse is there.

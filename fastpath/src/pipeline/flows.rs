@@ -53,7 +53,6 @@ impl Flows {
             && hit.is_current
             && hit.action.next_hop < DENIED
             && hit.action.flags & input.forged == 0
-            && !lane.related
             && self.table.observe(&hit, lane.headers.tcp_flags(), input.now) == CtStatus::Tracked
         {
             return Ok(NextHopId(hit.action.next_hop));
@@ -63,7 +62,7 @@ impl Flows {
 
     /// The same for every packet.
     #[inline(never)]
-    fn decide_any(&self, turn: &Turn<'_>, input: &Input<'_>, lane: &Lane) -> Result<NextHopId, DropReason> {
+    pub(super) fn decide_any(&self, turn: &Turn<'_>, input: &Input<'_>, lane: &Lane) -> Result<NextHopId, DropReason> {
         let query = &lane.query;
         let Some(hit) = self.table.lookup(&query.key(), query.hash(), turn.snapshot.generation) else {
             return self.miss(turn, input, lane, query.hash());
@@ -71,14 +70,14 @@ impl Flows {
         let hit = &hit;
         let snapshot = turn.snapshot;
         // Before anything that the packet could change. (The key of an ICMP error is not its own.)
-        if hit.action.flags & input.forged != 0 && !lane.related {
+        if hit.action.flags & input.forged != 0 && !lane.is_related() {
             return Err(DropReason::SourceSpoofed);
         }
         let word = if hit.is_current { hit.action.next_hop } else { self.confirm(turn, query, hit)? };
         if word == DENIED {
             return self.denied(turn, input, lane, query, hit);
         }
-        if lane.related {
+        if lane.is_related() {
             check_source(snapshot, input, &lane.headers)?;
             return route(snapshot, lane.headers.dst());
         }
@@ -132,7 +131,7 @@ impl Flows {
         query: &Query,
         hit: &Hit,
     ) -> Result<NextHopId, DropReason> {
-        if lane.related || lane.headers.tcp_flags() & (SYN | ACK) != SYN {
+        if lane.is_related() || lane.headers.tcp_flags() & (SYN | ACK) != SYN {
             return Err(DropReason::PolicyDeny);
         }
         judge(turn.snapshot, &query.key())?;
@@ -164,7 +163,7 @@ impl Flows {
             // A connection that cannot leave is not entered into the table.
             return Err(why_not(snapshot, out));
         }
-        if !lane.related && admission == Admission::Enter {
+        if !lane.is_related() && admission == Admission::Enter {
             let actions = [action(snapshot, &key), action(snapshot, &key.reversed())];
             self.enter(snapshot, &key, hash, actions, lane.headers.tcp_flags(), turn.now)?;
         }

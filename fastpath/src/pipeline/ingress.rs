@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 
 use margay_encap::ethernet::{self, ethertype};
-use margay_encap::{Headers, ParseError, icmp, parse, parse_plain, parse_quoted, protocol};
+use margay_encap::{Headers, ParseError, icmp, parse, parse_plain, parse_quoted};
 use margay_flowtable::key::{FlowKey, KeyWords};
 use margay_flowtable::table::{FlowAction, FlowTable};
 use margay_flowtable::{PortId, PortKind};
@@ -127,7 +127,6 @@ pub(super) fn note_plain(
     turn.umem.truncate(frame, headers.end());
     lane.query = table.query(own_words(&headers));
     lane.headers = headers;
-    lane.related = false;
     lane.next_hop = Way::UNDECIDED;
 }
 
@@ -136,7 +135,7 @@ pub(super) fn note(turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: 
     note_plain(turn, table, frame, lane, headers);
     if headers.is_icmp_error() {
         lane.query = table.query(quoted_key(turn.umem, frame, &headers).words());
-        lane.related = true;
+        lane.next_hop = Way::RELATED;
     }
 }
 

@@ -51,6 +51,8 @@ impl Way {
     const END: u32 = 1 << 31;
     /// Of a packet that nothing has stopped yet.
     const UNDECIDED: Self = Self(Self::END - 1);
+    /// The same of an ICMP error.
+    const RELATED: Self = Self(Self::END - 2);
     /// That of no packet.
     const NONE: Self = Self(u32::MAX);
 
@@ -86,11 +88,14 @@ struct Lane {
     next_hop: Way,
     /// The port by which it leaves.
     port: Way,
-    /// The key of its query is that of the flow that an ICMP error quotes.
-    related: bool,
 }
 
 impl Lane {
+    /// The key of its query is that of the flow that an ICMP error quotes.
+    fn is_related(&self) -> bool {
+        self.next_hop == Way::RELATED
+    }
+
     /// The packet ends here.
     #[cold]
     fn end(&mut self, reason: DropReason) {
@@ -142,7 +147,6 @@ impl Pipeline {
             headers: Headers::default(),
             next_hop: Way::UNDECIDED,
             port: Way::UNDECIDED,
-            related: false,
         };
         Self {
             flows: Flows::new(table, Arc::clone(&counters)),
@@ -195,11 +199,14 @@ impl Pipeline {
         self.flows.table().search(self.lanes[..count].iter_mut().map(|lane| &mut lane.query));
         probe.mark(Stage::Search);
         for lane in &mut self.lanes[..count] {
-            if lane.next_hop == Way::UNDECIDED {
-                match self.flows.decide(turn, &input, lane) {
-                    Ok(NextHopId(id)) => lane.next_hop = Way::to(id),
-                    Err(reason) => lane.end(reason),
-                }
+            let decided = match lane.next_hop {
+                Way::UNDECIDED => self.flows.decide(turn, &input, lane),
+                Way::RELATED => self.flows.decide_any(turn, &input, lane),
+                _ => continue,
+            };
+            match decided {
+                Ok(NextHopId(id)) => lane.next_hop = Way::to(id),
+                Err(reason) => lane.end(reason),
             }
         }
         probe.mark(Stage::Flow);

@@ -7,20 +7,23 @@ use super::slot::Slots;
 use super::{FlowTable, Hit, direction, prefetch};
 use crate::key::{FlowKey, KeyWords};
 
+/// The number of no half.
+const NOWHERE: u32 = u32::MAX;
+
 /// One key on its way through a burst.
 #[derive(Clone, Copy, Debug)]
 pub struct Query {
     key: KeyWords,
     hash: u64,
-    /// What the home bucket has for the key, if anything.
-    word: Word,
+    /// Number of the half that the home bucket names for the key; `NOWHERE` if it names none.
+    half: u32,
     is_ascending: bool,
 }
 
 impl Default for Query {
     /// A query that nobody asks.
     fn default() -> Self {
-        Self { key: KeyWords::default(), hash: 0, word: Word::NONE, is_ascending: true }
+        Self { key: KeyWords::default(), hash: 0, half: NOWHERE, is_ascending: true }
     }
 }
 
@@ -38,9 +41,12 @@ impl Query {
     /// Takes what the search of its home bucket found, and asks for the entry.
     #[inline(always)]
     pub(super) fn found(&mut self, word: Word, slots: &Slots) {
-        self.word = word;
+        self.half = NOWHERE;
         if word.is_valid() {
-            prefetch(slots.half(word.slot(), direction(self.is_ascending, word)));
+            self.half = Slots::number(word.slot(), direction(self.is_ascending, word));
+            if let Some(half) = slots.numbered(self.half) {
+                prefetch(half);
+            }
         }
     }
 }
@@ -51,7 +57,7 @@ impl FlowTable {
     pub fn query(&self, key: KeyWords) -> Query {
         let (hash, is_ascending) = self.hash.hash_words(key);
         self.prefetch(hash);
-        Query { key, hash, word: Word::NONE, is_ascending }
+        Query { key, hash, half: NOWHERE, is_ascending }
     }
 
     /// The second step: searches the buckets, and asks for the entries.
@@ -64,11 +70,7 @@ impl FlowTable {
     /// [`FlowTable::lookup`] may: the key may live in another bucket, or share its tag, or the entry has come since.
     #[inline]
     pub fn fetch(&self, query: &Query, generation: u32) -> Option<Hit> {
-        if !query.word.is_valid() {
-            return None;
-        }
-        let direction = direction(query.is_ascending, query.word);
-        self.slots.read(query.word.slot(), direction, query.key, generation)
+        self.slots.read(query.half, query.key, generation)
     }
 
     /// Looks all keys up; `hits` is as long.

@@ -211,16 +211,22 @@ impl Slots {
         self.live.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
     }
 
-    /// The entry, if it is alive and its key is this.
+    /// The number of a half among all.
     #[inline]
-    pub(super) fn read(
-        &self,
-        slot: u32,
-        direction: Direction,
-        key: KeyWords,
-        generation: u32,
-    ) -> Option<Hit> {
-        let half = self.half(slot, direction);
+    pub(super) const fn number(slot: u32, direction: Direction) -> u32 {
+        2 * slot + direction as u32
+    }
+
+    /// The half of that number, if there is one.
+    #[inline]
+    pub(super) fn numbered(&self, number: u32) -> Option<&Half> {
+        self.halves.get(number as usize)
+    }
+
+    /// The entry in the half of that number, if it is alive and its key is this.
+    #[inline]
+    pub(super) fn read(&self, number: u32, key: KeyWords, generation: u32) -> Option<Hit> {
+        let half = self.numbered(number)?;
         let ports = half.ports.load(Ordering::Acquire);
         if ports >> 24 != key.ports || half.addresses.load(Ordering::Acquire) != key.addresses {
             return None;
@@ -233,8 +239,8 @@ impl Slots {
             && track.incarnation() == incarnation
             && is_live(incarnation);
         whole.then(|| Hit {
-            flow: FlowRef { slot, incarnation },
-            direction,
+            flow: FlowRef { slot: number / 2, incarnation },
+            direction: if number.is_multiple_of(2) { Direction::Original } else { Direction::Reply },
             action: FlowAction {
                 next_hop: action.next_hop(),
                 generation: action.generation(generation),

@@ -30,8 +30,11 @@ impl FlowTable {
     /// seconds. Writes only where the state changes, and once a second.
     #[inline]
     pub fn observe(&self, hit: &Hit, tcp_flags: u8, now: u32) -> CtStatus {
-        let settled = hit.state.step(hit.direction, tcp_flags, now) == hit.state && !opens(tcp_flags);
-        if settled { CtStatus::Tracked } else { self.step(hit.flow, hit.direction, tcp_flags, now) }
+        if hit.state.is_settled(hit.direction, tcp_flags, now) {
+            CtStatus::Tracked
+        } else {
+            self.step(hit.flow, hit.direction, tcp_flags, now)
+        }
     }
 
     /// One word decides, the Original half's track: this step against any other, and against expiry, which ends a
