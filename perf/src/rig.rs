@@ -1,5 +1,7 @@
 //! One worker's pipeline without I/O: frames are laid out, `Pipeline::process` is run, frames are taken back.
 
+use std::iter::Cycle;
+use std::ops::Range;
 use std::sync::Arc;
 
 use margay_fastpath::egress::Egress;
@@ -58,6 +60,8 @@ pub struct Rig {
 /// Which flow comes next.
 #[derive(Clone, Debug)]
 enum Order {
+    /// While the table is filled.
+    Entering(Cycle<Range<u32>>),
     Established(Visits),
     /// The connections that live are those of the numbers from `oldest` to `next`; at `full` of them some end.
     New {
@@ -79,10 +83,18 @@ impl Rig {
         egress.open(traffic::POD);
         let counters = Arc::new(Counters::default());
         let table = Arc::new(FlowTable::new(case.capacity(), [1, 2, 3, 4], Timeouts::default()));
+        // Established flows are entered by number and visited out of order; new ones come by number, and so end.
+        let is_new = case.path == Path::NewFlow;
+        let visits = Visits::new(case.flows);
+        let order = if is_new {
+            Order::Established(visits.clone())
+        } else {
+            Order::Entering((0..case.flows).cycle())
+        };
         let mut rig = Self {
             path: case.path,
             template: Template::new(case.path, case.size.into()),
-            order: Order::Established(Visits::new(case.flows)),
+            order,
             snapshot: gateway::snapshot(case.policies),
             umem,
             pool,
@@ -95,10 +107,9 @@ impl Rig {
         for _ in 0..(case.flows as usize).div_ceil(BURST) {
             rig.run_burst(|process| process());
         }
-        if case.path == Path::NewFlow {
-            let ended = ENDED_AT_ONCE.min(case.capacity() / 4);
-            rig.order = Order::New { oldest: 0, next: case.flows, full: case.flows + ended, ended };
-        }
+        let ended = ENDED_AT_ONCE.min(case.capacity() / 4);
+        let new = Order::New { oldest: 0, next: case.flows, full: case.flows + ended, ended };
+        rig.order = if is_new { new } else { Order::Established(visits) };
         rig
     }
 
@@ -133,6 +144,7 @@ impl Rig {
     fn load(&mut self) {
         for _ in 0..BURST {
             let number = match &mut self.order {
+                Order::Entering(numbers) => numbers.next().expect("there is a flow"),
                 Order::Established(visits) => visits.next().expect("visits never end"),
                 Order::New { next, .. } => {
                     *next = next.wrapping_add(1);
