@@ -41,9 +41,11 @@ impl FlowKeys {
         (0..u64::from(self.entries)).map(key)
     }
 
-    /// Entries that a table has room for, without growing while it is measured.
+    /// Entries that a table is made for: a quarter more than it ever holds, so that none grows while it is measured, and
+    /// none of fixed size refuses an entry because others crowd about its place.
     pub(super) fn capacity(&self) -> u32 {
-        self.entries + self.workers.iter().map(|worker| worker.fresh.len() as u32).sum::<u32>()
+        let held = self.entries + self.workers.iter().map(|worker| worker.fresh.len() as u32).sum::<u32>();
+        held + held / 4
     }
 }
 
