@@ -46,7 +46,9 @@ fn tunnels(criterion: &mut Criterion) {
         [("plain", plain), ("ipip", plain.ipip(1, 2)), ("vxlan", plain.vxlan(1, 2, &vteps))]
     {
         group.bench_function(name, |bencher| {
-            bencher.iter(|| template.write(black_box(&mut outer[..110]), &inner, 50_000, 7));
+            bencher.iter(|| {
+                template.write(black_box(&mut outer[..110]), &inner, 50_000, 7);
+            });
         });
     }
     group.finish();
