@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help demo test lint bench loom fuzz-smoke build deny
+.PHONY: help demo test lint bench bench-gate loom asan miri fuzz-smoke build deny
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 FUZZ_SECONDS ?= 20
@@ -29,6 +29,18 @@ test: ## everything: unit, property, loom, fuzz smoke, end to end in namespaces 
 loom: ## the flow table's atomic protocols, interleaved with up to three preemptions
 	RUSTFLAGS="--cfg loom" cargo test --release -p margay-flowtable --target-dir target/loom --test loom
 
+asan: ## the tests of the tables and of the packet function under AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --target x86_64-unknown-linux-gnu \
+		--target-dir target/asan -p margay-flowtable --lib --tests
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --target x86_64-unknown-linux-gnu \
+		--target-dir target/asan -p margay-fastpath --lib pipeline
+
+miri: ## the tests of the tables under miri, where the toolchain has it
+	@cargo miri --version >/dev/null 2>&1 || { \
+		echo "this toolchain has no miri: rustup toolchain install nightly --component miri rust-src, then" \
+			"make miri RUSTUP_TOOLCHAIN=nightly" >&2; exit 1; }
+	cargo miri test -p margay-flowtable
+
 fuzz-smoke: ## each fuzz target for FUZZ_SECONDS
 	fuzz/smoke $(FUZZ_SECONDS)
 
@@ -41,5 +53,10 @@ deny:
 	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
 	cargo deny --log-level error check bans licenses sources
 
-bench: ## criterion benches of the packet function
+bench: ## criterion benches of the packet function and the tables
 	cargo bench -p margay-perf
+
+bench-gate: ## instructions a packet against those of record; ACCEPT=1 records them anew
+	@.ci/deps gate
+	cargo build --release -p margay-perf
+	target/release/margay-perf gate $(if $(ACCEPT),--accept)

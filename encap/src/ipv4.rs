@@ -138,5 +138,5 @@ pub fn stamp(
     put16(header, 4, ident);
     put16(header, 6, flags);
     // The high half has the sum of both.
-    put16(header, 10, !((sum + sum.rotate_left(16)) >> 16) as u16);
+    put16(header, 10, !(sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16);
 }

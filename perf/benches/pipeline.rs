@@ -1,23 +1,34 @@
-//! The packet function by path, 10,000 established flows, 64-byte frames.
+//! The packet function by path, 10,000 connections, 64-byte frames.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use margay_fastpath::frame::BURST;
-use margay_perf::rig::Rig;
+use margay_perf::rig::{Case, Rig};
 use margay_perf::traffic::Path;
 
 fn pipeline(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pipeline");
     group.throughput(Throughput::Elements(BURST as u64));
     for path in Path::ALL {
-        let mut rig = Rig::new(path, 10_000, 64);
-        group.bench_function(format!("{path:?}"), |bencher| {
-            bencher.iter_custom(|bursts| (0..bursts).map(|_| rig.run_burst()).sum::<Duration>());
+        let mut rig = Rig::new(&Case { path, flows: 10_000, policies: 1, size: 64 });
+        let mut burst = || {
+            rig.run_burst(|process| {
+                let start = Instant::now();
+                process();
+                start.elapsed()
+            })
+        };
+        group.bench_function(path.name(), |bencher| {
+            bencher.iter_custom(|bursts| (0..bursts).map(|_| burst()).sum::<Duration>());
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, pipeline);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    targets = pipeline
+}
 criterion_main!(benches);

@@ -1,6 +1,12 @@
-//! How fast: the packet function on frames in memory, driven from traffic that is made once.
+//! How fast: the packet function on frames in memory, and the tables beside those that others have written.
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
+pub mod count;
+pub mod gate;
+pub mod gateway;
+pub mod pipeline;
 pub mod rig;
+pub mod tables;
 pub mod traffic;

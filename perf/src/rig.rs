@@ -1,28 +1,53 @@
-//! One worker's pipeline without I/O: frames are laid out, `Pipeline::process` is timed, frames are taken back.
+//! One worker's pipeline without I/O: frames are laid out, `Pipeline::process` is run, frames are taken back.
 
+use std::iter::Cycle;
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use margay_fastpath::egress::Egress;
 use margay_fastpath::frame::BURST;
-use margay_fastpath::pipeline::{Pipeline, Turn};
+use margay_fastpath::pipeline::{Pipeline, Probe, Turn};
 use margay_fastpath::{Burst, Counters, FramePool, Layout, Umem};
-use margay_flowtable::Snapshot;
 use margay_flowtable::conntrack::Timeouts;
-use margay_flowtable::table::FlowTable;
+use margay_flowtable::{FlowTable, Snapshot};
 use serde::Serialize;
 
-use crate::traffic::{self, Path};
+use crate::gateway;
+use crate::traffic::{self, Path, Template, Visits};
 
 /// Chunks: a few bursts, as a worker has in its caches.
 const CHUNKS: u32 = 256;
+/// Connections that end together on the new-flow path, as a sweep ends them: so many that the slots which new ones
+/// take have gone cold since.
+const ENDED_AT_ONCE: u32 = 65_536;
+/// The clock stands still: nothing expires.
+const NOW: u64 = 1000;
+
+/// What is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Case {
+    pub path: Path,
+    /// Connections in the table, all there before the first measurement.
+    pub flows: u32,
+    /// Policies that select the pod.
+    pub policies: u32,
+    /// Bytes of the inner Ethernet frame, FCS counted.
+    pub size: u16,
+}
+
+impl Case {
+    /// Connections that the table is made for: it is half full.
+    pub fn capacity(&self) -> u32 {
+        self.flows.max(1024) * 2
+    }
+}
 
 #[derive(Debug)]
 pub struct Rig {
     path: Path,
-    frames: Vec<Vec<u8>>,
-    next: usize,
+    template: Template,
+    order: Order,
+    table: Arc<FlowTable>,
     snapshot: Snapshot,
     umem: Arc<Umem>,
     pool: FramePool,
@@ -32,24 +57,24 @@ pub struct Rig {
     counters: Arc<Counters>,
 }
 
-/// What a run measured. Times are of `Pipeline::process` alone: what is between rx and tx.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    pub path: Path,
-    pub flows: u32,
-    /// Bytes of the inner Ethernet frame, FCS counted.
-    pub size: usize,
-    /// Packets of a burst.
-    pub burst: usize,
-    /// Of the median burst.
-    pub ns_per_packet: f64,
-    /// Of the burst that 99 in 100 are faster than.
-    pub ns_per_packet_p99: f64,
+/// Which flow comes next.
+#[derive(Clone, Debug)]
+enum Order {
+    /// While the table is filled.
+    Entering(Cycle<Range<u32>>),
+    Established(Visits),
+    /// The connections that live are those of the numbers from `oldest` to `next`; at `full` of them some end.
+    New {
+        oldest: u32,
+        next: u32,
+        full: u32,
+        ended: u32,
+    },
 }
 
 impl Rig {
-    /// A gateway whose table holds the flows already. `size` is that of the inner Ethernet frame.
-    pub fn new(path: Path, flows: u32, size: usize) -> Self {
+    /// A gateway whose table holds the flows already.
+    pub fn new(case: &Case) -> Self {
         let (umem, chunks) = Umem::heap(Layout { chunk_size: 2048, chunks: CHUNKS });
         let mut pool = FramePool::with_capacity(chunks.len());
         pool.extend(chunks);
@@ -57,65 +82,107 @@ impl Rig {
         egress.open(traffic::UPLINK);
         egress.open(traffic::POD);
         let counters = Arc::new(Counters::default());
-        let table = FlowTable::new(flows.max(1024) * 2, [1, 2, 3, 4], Timeouts::default());
+        let table = Arc::new(FlowTable::new(case.capacity(), [1, 2, 3, 4], Timeouts::default()));
+        // Established flows are entered by number and visited out of order; new ones come by number, and so end.
+        let is_new = case.path == Path::NewFlow;
+        let visits = Visits::new(case.flows);
+        let order = if is_new {
+            Order::Established(visits.clone())
+        } else {
+            Order::Entering((0..case.flows).cycle())
+        };
         let mut rig = Self {
-            path,
-            frames: (0..flows).map(|number| path.frame(number, size)).collect(),
-            next: 0,
-            snapshot: traffic::snapshot(),
+            path: case.path,
+            template: Template::new(case.path, case.size.into()),
+            order,
+            snapshot: gateway::snapshot(case.policies),
             umem,
             pool,
             burst: Box::default(),
             egress,
-            pipeline: Pipeline::new(Arc::new(table), Arc::clone(&counters)),
+            pipeline: Pipeline::new(Arc::clone(&table), Arc::clone(&counters)),
+            table,
             counters,
         };
-        for _ in 0..(flows as usize).div_ceil(BURST) {
-            rig.run_burst();
+        for _ in 0..(case.flows as usize).div_ceil(BURST) {
+            rig.run_burst(|process| process());
         }
+        let ended = ENDED_AT_ONCE.min(case.capacity() / 4);
+        let new = Order::New { oldest: 0, next: case.flows, full: case.flows + ended, ended };
+        rig.order = if is_new { new } else { Order::Established(visits) };
         rig
     }
 
-    /// Runs the next burst and returns how long the pipeline took.
-    pub fn run_burst(&mut self) -> Duration {
+    /// Runs the next burst. `measure` calls what it is given, once: the packet function, and nothing else.
+    pub fn run_burst<T>(&mut self, measure: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
+        self.load();
+        let measured = measure(&mut || self.process());
+        self.unload();
+        measured
+    }
+
+    fn process(&mut self) {
+        let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now: NOW };
+        self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
+    }
+
+    /// Runs the next burst, of which a probe that is made as it begins is told each pass.
+    pub fn run_probed_burst<P: Probe>(&mut self, probe: impl FnOnce() -> P) -> P {
+        self.load();
+        let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now: NOW };
+        let mut probe = probe();
+        self.pipeline.process_probed(&turn, &mut self.burst, &mut self.pool, &mut self.egress, &mut probe);
+        self.unload();
+        probe
+    }
+
+    fn unload(&mut self) {
+        self.egress.flush(|_, burst| self.pool.extend(burst.drain_front(burst.len())));
+        self.end_connections();
+    }
+
+    fn load(&mut self) {
         for _ in 0..BURST {
+            let number = match &mut self.order {
+                Order::Entering(numbers) => numbers.next().expect("there is a flow"),
+                Order::Established(visits) => visits.next().expect("visits never end"),
+                Order::New { next, .. } => {
+                    *next = next.wrapping_add(1);
+                    next.wrapping_sub(1)
+                }
+            };
             let mut frame = self.pool.get().expect("every chunk comes back");
-            assert!(self.umem.fill(&mut frame, &self.frames[self.next]), "fits a chunk");
+            self.template.fill(&self.umem, &mut frame, &self.path.key(number));
             frame.port = self.path.input();
             self.burst.push(frame);
-            self.next = (self.next + 1) % self.frames.len();
         }
-        let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now: 1000 };
-        let start = Instant::now();
-        self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
-        let took = start.elapsed();
-        self.egress.flush(|_, burst| self.pool.extend(burst.drain_front(burst.len())));
-        took
     }
 
-    /// Packets forwarded and packets received so far.
-    pub fn forwarded(&self) -> (u64, u64) {
+    /// Ends the oldest connections of the new-flow path, if it is time. They were entered in an order of their own at
+    /// first, so the slots that they leave do not lie in a row.
+    fn end_connections(&mut self) {
+        let Order::New { oldest, next, full, ended } = &mut self.order else { return };
+        if next.wrapping_sub(*oldest) + BURST as u32 <= *full {
+            return;
+        }
+        for _ in 0..*ended {
+            let key = self.path.key(*oldest);
+            let hit = self.table.lookup(&key, self.table.hash(&key), self.snapshot.generation);
+            hit.map(|hit| self.table.remove(hit.flow));
+            *oldest = oldest.wrapping_add(1);
+        }
+    }
+
+    /// Fails where a packet was not forwarded, or a connection is missing: their time would say nothing.
+    pub fn check(&self) -> anyhow::Result<()> {
         let port = self.counters.port(self.path.input());
-        (port.forwarded.get(), port.rx.get())
-    }
-
-    /// Runs for so many bursts. Fails where a packet was not forwarded: its time would say nothing.
-    pub fn measure(&mut self, bursts: u32, size: usize) -> anyhow::Result<Report> {
-        let mut histogram: Histogram<u64> = Histogram::new(3)?;
-        for _ in 0..bursts {
-            histogram.record(self.run_burst().as_nanos() as u64)?;
-        }
-        let (forwarded, received) = self.forwarded();
+        let (forwarded, received) = (port.forwarded.get(), port.rx.get());
         anyhow::ensure!(forwarded == received, "{} of {received} packets were dropped", received - forwarded);
-        let per_packet = |quantile| histogram.value_at_quantile(quantile) as f64 / BURST as f64;
-        Ok(Report {
-            path: self.path,
-            flows: self.frames.len() as u32,
-            size,
-            burst: BURST,
-            ns_per_packet: per_packet(0.5),
-            ns_per_packet_p99: per_packet(0.99),
-        })
+        if let Order::New { oldest, next, .. } = self.order {
+            let (live, expected) = (self.table.len(), next.wrapping_sub(oldest) as usize);
+            anyhow::ensure!(live == expected, "{live} connections live, and not {expected}");
+        }
+        Ok(())
     }
 }
 
@@ -126,9 +193,12 @@ mod tests {
     #[test]
     fn every_path_forwards_every_packet() {
         for path in Path::ALL {
-            for size in [64, 1450] {
-                let report = Rig::new(path, 100, size).measure(10, size).unwrap();
-                assert_eq!((report.path, report.flows, report.burst), (path, 100, 64));
+            for (flows, policies, size) in [(1, 0, 64), (1000, 1, 64), (2000, 10, 1450)] {
+                let mut rig = Rig::new(&Case { path, flows, policies, size });
+                for _ in 0..100 {
+                    rig.run_burst(|process| process());
+                }
+                rig.check().unwrap();
             }
         }
     }

@@ -1,0 +1,116 @@
+//! Flow table, FIB and classification, one operation at a time.
+
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use margay_flowtable::{FlowAction, FlowKey, FlowTable, Insert, SweepCursor, Timeouts, Tuple, classify};
+use margay_perf::gateway;
+use margay_perf::tables::fib_v4;
+use margay_perf::traffic::{Path, Visits};
+
+const FLOWS: u32 = 100_000;
+const ROUTES: u32 = 100_000;
+const BURST: usize = 64;
+const ACTION: FlowAction = FlowAction { next_hop: 1, generation: 1, flags: 0 };
+
+fn insert(table: &FlowTable, key: &FlowKey) -> Insert {
+    table.insert(key, table.hash(key), [ACTION, ACTION], key.src, 0, 1)
+}
+
+fn flow_table(criterion: &mut Criterion) {
+    let table = FlowTable::new(FLOWS * 2, [1, 2, 3, 4], Timeouts::default());
+    let key = |number| Path::L3.key(number);
+    for number in 0..FLOWS {
+        assert!(matches!(insert(&table, &key(number)), Insert::New(_)));
+    }
+    let mut visits = Visits::new(FLOWS).map(key);
+    let mut absent = Visits::new(FLOWS).map(|number| key(FLOWS + number));
+    let mut group = criterion.benchmark_group("flow-table");
+    group.bench_function("lookup-hit", |bencher| {
+        bencher.iter(|| {
+            let key = visits.next().expect("visits never end");
+            table.lookup(&key, table.hash(&key), 1)
+        });
+    });
+    group.bench_function("lookup-miss", |bencher| {
+        bencher.iter(|| {
+            let key = absent.next().expect("visits never end");
+            table.lookup(&key, table.hash(&key), 1)
+        });
+    });
+    group.bench_function("insert-remove", |bencher| {
+        bencher.iter(|| {
+            let key = absent.next().expect("visits never end");
+            let Insert::New(hit) = insert(&table, &key) else { panic!("no other has the key") };
+            table.remove(hit.flow)
+        });
+    });
+    group.throughput(Throughput::Elements(BURST as u64));
+    let mut hits = [None; BURST];
+    group.bench_function("lookup-burst", |bencher| {
+        bencher.iter(|| {
+            let keys = std::array::from_fn::<_, BURST, _>(|_| visits.next().expect("visits never end"));
+            table.lookup_burst(&keys, 1, &mut hits);
+        });
+    });
+    let mut cursor = SweepCursor::default();
+    group.bench_function("sweep-64", |bencher| bencher.iter(|| table.sweep(&mut cursor, 1, 1, BURST)));
+    group.finish();
+}
+
+fn fib(criterion: &mut Criterion) {
+    let (mut fib, covered, fresh) = fib_v4(ROUTES);
+    let mut group = criterion.benchmark_group("fib");
+    let mut addresses = covered.iter().cycle();
+    group.bench_function("lookup", |bencher| {
+        bencher.iter(|| fib.lookup4(*addresses.next().expect("a cycle never ends")));
+    });
+    let mut changes = fresh.iter().cycle();
+    group.bench_function("insert-remove", |bencher| {
+        bencher.iter(|| {
+            let &(network, length, next_hop) = changes.next().expect("a cycle never ends");
+            fib.insert(network, length, next_hop);
+            fib.remove(network, length)
+        });
+    });
+    group.throughput(Throughput::Elements(BURST as u64));
+    let mut bursts = covered.chunks_exact(BURST).cycle();
+    let mut found = [None; BURST];
+    group.bench_function("lookup-burst", |bencher| {
+        bencher.iter(|| {
+            fib.lookup4_burst(bursts.next().expect("a cycle never ends"), black_box(&mut found));
+        });
+    });
+    group.finish();
+}
+
+fn classification(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("classify");
+    for policies in [1, 10, 100, 1000] {
+        let snapshot = gateway::snapshot(policies);
+        let mut tuples = Visits::new(FLOWS).map(|number| {
+            let key = Path::L3.key(number);
+            Tuple {
+                src: Ipv4Addr::from_bits(key.src).into(),
+                dst: Ipv4Addr::from_bits(key.dst).into(),
+                protocol: key.protocol,
+                sport: key.sport,
+                dport: key.dport,
+            }
+        });
+        group.bench_function(format!("{policies}-policies"), |bencher| {
+            bencher
+                .iter(|| classify(&snapshot.endpoints, &tuples.next().expect("visits never end")).verdict());
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    targets = flow_table, fib, classification
+}
+criterion_main!(benches);

@@ -1,0 +1,45 @@
+//! The command line.
+
+mod gate;
+mod pipeline;
+mod tables;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// How fast Margay is on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "margay-perf", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Pipeline(pipeline::Pipeline),
+    Tables(tables::Tables),
+    Gate(gate::Gate),
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Output {
+    /// A table for people.
+    #[default]
+    Table,
+    Json,
+}
+
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Pipeline(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Tables(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Gate(command) => command.run(),
+    }
+}
+
+/// What the command line calls a value.
+fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}

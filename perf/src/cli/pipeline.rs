@@ -1,0 +1,69 @@
+//! `margay perf pipeline`.
+
+use clap::Args;
+use margay_perf::pipeline::{Effort, Report, measure};
+use margay_perf::rig::Case;
+use margay_perf::traffic::Path;
+
+use super::Output;
+
+/// Time the packet function on UDP flows, frames in memory, one worker
+#[derive(Debug, Args)]
+pub(super) struct Pipeline {
+    /// Connections in the table before the first measurement.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    flows: u32,
+    /// Policies that select the pod; its packets match the last.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    policies: u32,
+    /// Bytes of the (inner) Ethernet frame, FCS counted.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(64..=1464))]
+    size: u16,
+    /// One path; all of them, in turns, where it is not given.
+    #[arg(long)]
+    path: Option<Path>,
+    /// Bursts of 64 to run of each path.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    bursts: u32,
+    /// Turns that the bursts are run in; the figures are the median turn's.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Count instructions too, by valgrind's callgrind (slow for many flows).
+    #[arg(long)]
+    instructions: bool,
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Pipeline {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let &Self { flows, policies, size, .. } = self;
+        let paths = self.path.map_or(Path::ALL.to_vec(), |path| vec![path]);
+        let cases: Vec<Case> = paths.into_iter().map(|path| Case { path, flows, policies, size }).collect();
+        let effort = Effort { rounds: self.rounds, bursts: self.bursts, instructions: self.instructions };
+        let reports = measure(&cases, &effort)?;
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
+            Output::Table => reports.iter().for_each(print),
+        }
+        Ok(())
+    }
+}
+
+fn print(report: &Report) {
+    let Case { path, flows, policies, size } = report.case;
+    print!(
+        "{:<12} {flows} flows, {policies} policies, {size} bytes: {:.1} cycles a packet, {:.1} ns (p99 {:.1})",
+        path.name(),
+        report.cycles_per_packet,
+        report.ns_per_packet,
+        report.ns_per_packet_p99
+    );
+    if let Some(instructions) = report.instructions {
+        print!(", {instructions:.1} instructions");
+    }
+    println!(", {} allocations", report.allocations_per_packet);
+    for (stage, cycles) in &report.stages {
+        println!("    {stage:<10} {cycles:>6.1}");
+    }
+}

@@ -1,0 +1,98 @@
+//! What `margay-perf` prints, on runs too small to say how fast anything is.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_margay-perf")).args(arguments).output().expect("margay-perf runs")
+}
+
+/// The list that a command prints.
+fn list(arguments: &[&str]) -> Vec<Value> {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON alone on stdout")
+}
+
+const SMALL: [&str; 7] = ["pipeline", "--flows", "1000", "--bursts", "60", "--rounds", "3"];
+
+#[test]
+fn pipeline_reports_every_path() {
+    let reports = list(&[&SMALL[..], &["--policies", "7", "--size", "128", "-o", "json"]].concat());
+    let paths: Vec<&str> = reports.iter().map(|report| report["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["l3", "vxlan-encap", "vxlan-decap", "ipip-encap", "ipip-decap", "new-flow"]);
+    for report in &reports {
+        let numbers = ["flows", "policies", "size", "burst"].map(|field| report[field].as_u64().unwrap());
+        assert_eq!(numbers, [1000, 7, 128, 64]);
+        let [cycles, ns] =
+            ["cycles_per_packet", "ns_per_packet"].map(|field| report[field].as_f64().unwrap());
+        assert!(cycles > 0.0 && ns > 0.0, "{report}");
+        assert_eq!(report["allocations_per_packet"], 0.0);
+        assert!(report["stages"].is_object() && report.get("instructions").is_none(), "{report}");
+    }
+}
+
+#[test]
+fn pipeline_runs_one_path_and_has_a_table_for_people() {
+    let output = run(&[&SMALL[..], &["--path", "new-flow"]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("new-flow     1000 flows, 1 policies, 64 bytes: "), "{text}");
+    assert!(text.contains(", 0 allocations\n"), "{text}");
+}
+
+#[test]
+fn tables_reports_every_structure_and_operation() {
+    let all = ["tables", "--entries", "1000", "--rounds", "1", "--workers", "1", "-o", "json"];
+    let reports = list(&all);
+    let ops =
+        ["lookup-hit", "lookup-miss", "lookup-burst", "lookup-burst-miss", "mixed-90-10", "insert", "remove"];
+    let flows = ["margay", "hashbrown-rwlock", "dashmap", "papaya", "scc"];
+    let routes = ["margay-fib", "ip_network_table", "prefix-trie", "poptrie"];
+    let routes6 = ["margay-fib-v6", "ip_network_table-v6", "prefix-trie-v6", "poptrie-v6"];
+    for structure in flows.into_iter().chain(routes).chain(routes6) {
+        let of_it: Vec<&Value> = reports.iter().filter(|report| report["structure"] == structure).collect();
+        let its_ops: Vec<&str> = of_it.iter().map(|report| report["op"].as_str().unwrap()).collect();
+        assert_eq!(its_ops, ops, "{structure}");
+        for report in of_it {
+            assert_eq!((report["entries"].as_u64(), report["workers"].as_u64()), (Some(1000), Some(1)));
+            let [ns, mops] = ["ns_per_op", "mops"].map(|field| report[field].as_f64().unwrap());
+            assert!((ns * mops - 1000.0).abs() < 1.0, "one worker's rate is what its time says: {report}");
+        }
+    }
+}
+
+#[test]
+fn tables_narrows_to_what_is_asked_for() {
+    let narrow = ["tables", "--entries", "1000", "--op", "insert,lookup-burst", "--structure", "margay,scc"];
+    let reports = list(&[&narrow[..], &["--rounds", "1", "--workers", "1", "-o", "json"]].concat());
+    let seen: Vec<[&str; 2]> = reports
+        .iter()
+        .map(|report| ["structure", "op"].map(|field| report[field].as_str().unwrap()))
+        .collect();
+    let expected =
+        [["margay", "lookup-burst"], ["margay", "insert"], ["scc", "lookup-burst"], ["scc", "insert"]];
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn bad_values_are_named() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["pipeline", "--flows", "0"], "0 is not in 1..=10000000"),
+        (&["pipeline", "--path", "gre"], "possible values: l3, vxlan-encap"),
+        (&["pipeline", "--size", "63"], "63 is not in 64..=1464"),
+        (&["pipeline", "--rounds", "0"], "0 is not in 1..=1000"),
+        (&["tables", "--op", "lookup"], "possible values: lookup-hit, lookup-miss"),
+        (&["tables", "--entries", "63"], "63 is not in 64..=20000000"),
+        (&["tables", "--structure", "btree"], "possible values: margay, hashbrown-rwlock"),
+        (&["tables", "--workers", "0"], "0 is not in 1..=64"),
+        (&["tables", "--structure", "poptrie", "--entries", "3000000"], "nothing to measure"),
+        (&["gate", "--file", "/nonexistent"], "cannot read /nonexistent"),
+    ];
+    for (arguments, message) in cases {
+        let output = run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(message), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty());
+    }
+}
