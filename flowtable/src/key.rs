@@ -1,8 +1,4 @@
-//! The flow key, an IPv4 5-tuple, and its keyed hash.
-
-use std::hash::{BuildHasher, Hasher};
-
-use ahash::RandomState;
+//! The flow key, an IPv4 5-tuple.
 
 /// What tells the packets of one flow from all others, in host byte order: 16 bytes.
 ///
@@ -94,13 +90,15 @@ impl KeyWords {
         self.ends().2
     }
 
-    /// Addresses and ports in the order that a key and its reverse share, and whether it is the key's own.
+    /// The words in the order that a key and its reverse share, and whether it is the key's own.
     #[inline]
-    const fn ends(self) -> (u64, u32, bool) {
-        let (addresses, ports) = (self.addresses.rotate_left(32), (self.ports as u32).rotate_left(16));
-        let own = (self.addresses as u128) << 64 | self.ports as u32 as u128;
+    pub(crate) const fn ends(self) -> (u64, u64, bool) {
+        let (addresses, ports) = (self.addresses.rotate_left(32), (self.ports as u32).rotate_left(16) as u64);
+        let own_ports = self.ports as u32 as u64;
+        let protocol = self.ports ^ own_ports;
+        let own = (self.addresses as u128) << 64 | own_ports as u128;
         let reversed = (addresses as u128) << 64 | ports as u128;
-        if own <= reversed { (self.addresses, self.ports as u32, true) } else { (addresses, ports, false) }
+        if own <= reversed { (self.addresses, self.ports, true) } else { (addresses, protocol | ports, false) }
     }
 }
 
@@ -110,59 +108,11 @@ impl From<KeyWords> for FlowKey {
     }
 }
 
-/// Hashes flow keys under a secret seed, so that no sender can choose keys that collide. A key and its reverse have
-/// the same hash: both directions of a connection are found from one place, on whichever core they arrive.
-#[derive(Clone)]
-pub(crate) struct KeyHash(RandomState);
-
-impl KeyHash {
-    pub(crate) fn new([a, b, c, d]: [u64; 4]) -> Self {
-        Self(RandomState::with_seeds(a, b, c, d))
-    }
-
-    #[inline]
-    pub(crate) fn hash(&self, key: &FlowKey) -> u64 {
-        self.hash_words(key.words()).0
-    }
-
-    /// The hash, and whether the key is ascending, which is known on the way.
-    #[inline]
-    pub(crate) fn hash_words(&self, key: KeyWords) -> (u64, bool) {
-        let (addresses, ports, is_ascending) = key.ends();
-        let mut hasher = self.0.build_hasher();
-        // As one word: ahash then keys each half of it with its own part of the seed.
-        let ports = key.ports & !0xffff_ffff | u64::from(ports);
-        hasher.write_u128(u128::from(addresses) << 64 | u128::from(ports));
-        (hasher.finish(), is_ascending)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const KEY: FlowKey = FlowKey { src: 0x0a00_0001, dst: 0x0a00_0002, sport: 4000, dport: 80, protocol: 6 };
-
-    #[test]
-    fn hash_is_symmetric_and_sees_every_field() {
-        let hash = KeyHash::new([1, 2, 3, 4]);
-        assert_eq!(hash.hash(&KEY), hash.hash(&KEY.reversed()));
-        let others = [
-            FlowKey { src: 0x0a00_0003, ..KEY },
-            FlowKey { dst: 0x0a00_0003, ..KEY },
-            FlowKey { sport: 4001, ..KEY },
-            FlowKey { dport: 81, ..KEY },
-            FlowKey { protocol: 17, ..KEY },
-            // The ports swapped without the addresses is another connection.
-            FlowKey { sport: 80, dport: 4000, ..KEY },
-        ];
-        for other in others {
-            assert_ne!(hash.hash(&KEY), hash.hash(&other), "{other:?}");
-        }
-        for seed in [[5, 2, 3, 4], [1, 5, 3, 4], [1, 2, 5, 4], [1, 2, 3, 5]] {
-            assert_ne!(hash.hash(&KEY), KeyHash::new(seed).hash(&KEY), "every part of the seed matters");
-        }
-    }
 
     #[test]
     fn words_hold_the_whole_key() {

@@ -49,7 +49,6 @@ pub use burst::Query;
 use deadline::{Deadlines, Due};
 use evict::Clock;
 use index::{Index, Position, Word};
-pub use scan::Scan;
 use share::{ShareId, Shares};
 use slot::Slots;
 use sweep::Pass;
@@ -57,7 +56,9 @@ pub use sweep::{SweepCursor, Swept};
 use track::Track;
 
 use crate::conntrack::{CtState, Direction, Timeouts};
-use crate::key::{FlowKey, KeyHash};
+use crate::hash::KeyHash;
+use crate::isa::Isa;
+use crate::key::FlowKey;
 use crate::prefetch::prefetch;
 use crate::sync::{Ordering, fence};
 
@@ -111,7 +112,7 @@ const ATTEMPTS: usize = 8;
 
 pub struct FlowTable {
     hash: KeyHash,
-    scan: Scan,
+    isa: Isa,
     index: Index,
     slots: Slots,
     deadlines: Deadlines,
@@ -135,11 +136,11 @@ impl FlowTable {
     /// A table for so many connections, or [`FlowTable::MAX_CONNECTIONS`]. The seed is a secret from the system's
     /// entropy: whoever knows it can choose keys that collide.
     pub fn new(connections: u32, seed: [u64; 4], timeouts: Timeouts) -> Self {
-        let connections = connections.min(Self::MAX_CONNECTIONS);
+        let (connections, isa) = (connections.min(Self::MAX_CONNECTIONS), Isa::best());
         let deadlines = Deadlines::new(connections);
         Self {
-            hash: KeyHash::new(seed),
-            scan: Scan::best(),
+            hash: KeyHash::new(seed, isa),
+            isa,
             index: Index::new(connections as usize),
             slots: Slots::new(connections),
             pass: Pass::new(deadlines.lines()),
@@ -150,15 +151,16 @@ impl FlowTable {
         }
     }
 
-    /// The same table, its buckets searched in a given way. By default it is [`Scan::best`].
+    /// The same table, with these instructions instead of [`Isa::best`]. Connections that it holds are lost to it: to be
+    /// called before there are any.
     #[must_use]
-    pub fn with_scan(self, scan: Scan) -> Self {
-        Self { scan, ..self }
+    pub fn with_isa(self, isa: Isa) -> Self {
+        Self { hash: self.hash.with_isa(isa), isa, ..self }
     }
 
-    /// How its buckets are searched.
-    pub fn scan(&self) -> Scan {
-        self.scan
+    /// The instructions that it uses.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// The same table, still empty, where no owner holds more than so many connections at once.

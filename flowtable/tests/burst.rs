@@ -3,7 +3,7 @@
 #![cfg(not(loom))]
 
 use margay_flowtable::table::Insert;
-use margay_flowtable::{FlowAction, FlowKey, FlowTable, Scan, Timeouts};
+use margay_flowtable::{FlowAction, FlowKey, FlowTable, Isa, Timeouts};
 
 const CONNECTIONS: u32 = 5000;
 
@@ -14,8 +14,8 @@ fn key(n: u32) -> FlowKey {
 /// Half of the keys are there, in a table that has no more room; some of them in a bucket that is not their home.
 #[test]
 fn burst_finds_what_lookups_find() {
-    for scan in [Scan::Portable, Scan::best()] {
-        let table = FlowTable::new(CONNECTIONS, [1, 2, 3, 4], Timeouts::default()).with_scan(scan);
+    for isa in [Isa::Portable, Isa::best()] {
+        let table = FlowTable::new(CONNECTIONS, [1, 2, 3, 4], Timeouts::default()).with_isa(isa);
         let action = FlowAction { next_hop: 1, generation: 9, flags: 0 };
         for n in 0..CONNECTIONS {
             let key = key(n);
@@ -30,7 +30,7 @@ fn burst_finds_what_lookups_find() {
             for (keys, hits) in keys.chunks(length).zip(hits.chunks_mut(length)) {
                 table.lookup_burst(keys, 9, hits);
             }
-            assert_eq!(hits, one_by_one, "{} in bursts of {length}", scan.name());
+            assert_eq!(hits, one_by_one, "{} in bursts of {length}", isa.name());
         }
         assert_eq!(one_by_one.iter().flatten().count(), CONNECTIONS as usize);
     }
@@ -39,8 +39,8 @@ fn burst_finds_what_lookups_find() {
 /// What a search has found may be gone, and another in its place, when it is fetched.
 #[test]
 fn removed_between_search_and_fetch_is_not_found() {
-    for scan in [Scan::Portable, Scan::best()] {
-        let table = FlowTable::new(1, [1, 2, 3, 4], Timeouts::default()).with_scan(scan);
+    for isa in [Isa::Portable, Isa::best()] {
+        let table = FlowTable::new(1, [1, 2, 3, 4], Timeouts::default()).with_isa(isa);
         let action = FlowAction { next_hop: 1, generation: 9, flags: 0 };
         let (first, second) = (key(1), key(2));
         let Insert::New(hit) = table.insert(&first, table.hash(&first), [action; 2], 1, 0, 0) else {

@@ -24,14 +24,14 @@ pub struct Allocations {
     pub packets: u64,
     pub allocations: u64,
     /// How the flow table searched its buckets, which depends on the processor; valgrind's is one of its own.
-    pub scan: String,
+    pub isa: String,
 }
 
 /// Instructions a packet, and how the flow table searched its buckets.
 #[derive(Clone, Debug)]
 pub struct Instructions {
     pub per_packet: f64,
-    pub scan: String,
+    pub isa: String,
 }
 
 /// Allocations a packet within the packet function.
@@ -54,13 +54,13 @@ pub fn instructions(case: &Case) -> anyhow::Result<Instructions> {
     command.arg(format!("--callgrind-out-file={}", profile.display()));
     command.arg(program()?).args(arguments(case, INSTRUCTION_BURSTS));
     let output = run(&mut command)?;
-    let Allocations { scan, .. } =
+    let Allocations { isa, .. } =
         serde_json::from_slice(&output.stdout).context("what margay-perf-count printed")?;
     let profile = fs::read_to_string(&profile).context("callgrind's profile")?;
     let total = profile.lines().find_map(|line| line.strip_prefix("totals:"));
     let total: u64 = total.context("callgrind's profile has no total")?.trim().parse()?;
     ensure!(total > 0, "callgrind saw nothing of the packet function");
-    Ok(Instructions { per_packet: total as f64 / (f64::from(INSTRUCTION_BURSTS) * BURST as f64), scan })
+    Ok(Instructions { per_packet: total as f64 / (f64::from(INSTRUCTION_BURSTS) * BURST as f64), isa })
 }
 
 fn program() -> anyhow::Result<PathBuf> {

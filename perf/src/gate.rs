@@ -29,7 +29,7 @@ pub struct Record {
     /// The compiler of the program that was counted.
     pub rustc: String,
     /// How the flow table searched its buckets: what the processor that valgrind shows programs has.
-    pub scan: String,
+    pub isa: String,
     /// Instructions a packet, by case.
     pub instructions: BTreeMap<String, f64>,
 }
@@ -81,11 +81,11 @@ pub fn cases() -> BTreeMap<String, Case> {
 
 /// Counts every case. `progress` is told what comes next.
 pub fn count(rustc: String, mut progress: impl FnMut(&str)) -> anyhow::Result<Record> {
-    let mut record = Record { rustc, scan: String::new(), instructions: BTreeMap::new() };
+    let mut record = Record { rustc, isa: String::new(), instructions: BTreeMap::new() };
     for (name, case) in cases() {
         progress(&name);
         let counted = count::instructions(&case).with_context(|| name.clone())?;
-        record.scan = counted.scan;
+        record.isa = counted.isa;
         record.instructions.insert(name, (counted.per_packet * 10.0).round() / 10.0);
     }
     Ok(record)
@@ -130,7 +130,7 @@ mod tests {
 
     fn record(instructions: &[(&str, f64)]) -> Record {
         let instructions = instructions.iter().map(|&(name, count)| (name.to_owned(), count)).collect();
-        Record { rustc: "1.0".to_owned(), scan: "portable".to_owned(), instructions }
+        Record { rustc: "1.0".to_owned(), isa: "portable".to_owned(), instructions }
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl FlowTable {
     /// The second step: searches the buckets, and asks for the entries.
     #[inline]
     pub fn search<'q>(&self, queries: impl Iterator<Item = &'q mut Query>) {
-        self.scan.burst(&self.index, &self.slots, queries);
+        self.isa.search(&self.index, &self.slots, queries);
     }
 
     /// The last step: the connection, if it is where the search has found it. Where this finds nothing,

@@ -1,43 +1,16 @@
 //! The search of one bucket for a tag: all its words at once, in the widest instructions that the processor has.
 //!
-//! [`Scan`] is chosen when a table is made. The portable search is the meaning; the others are checked against it.
+//! The portable search is the meaning; the others are checked against it.
 
 use super::burst::Query;
 use super::index::{Bucket, Index, Word};
 use super::slot::Slots;
+use crate::isa::Isa;
 
-/// How buckets are searched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scan {
-    /// A word at a time: every processor.
-    Portable,
-    /// Four words at a time.
-    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
-    Avx2,
-}
-
-impl Scan {
-    /// The widest that this processor has.
-    pub fn best() -> Self {
-        #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi1") {
-            return Self::Avx2;
-        }
-        Self::Portable
-    }
-
-    /// As results name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
-            Self::Avx2 => "avx2",
-        }
-    }
-
+impl Isa {
     /// Searches the home bucket of each query, and asks for the entry.
     #[inline]
-    pub(super) fn burst<'q>(
+    pub(super) fn search<'q>(
         self,
         index: &Index,
         slots: &Slots,
@@ -74,7 +47,7 @@ mod avx2 {
 
     #[allow(unsafe_code)]
     pub(super) fn burst<'q>(index: &Index, slots: &Slots, queries: impl Iterator<Item = &'q mut Query>) {
-        // SAFETY: `Scan::best` makes `Avx2` only where the processor has these.
+        // SAFETY: `Isa::best` says `Avx2` only where the processor has these.
         unsafe { burst_avx2(index, slots, queries) }
     }
 

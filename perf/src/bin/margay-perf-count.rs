@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use margay_fastpath::frame::BURST;
-use margay_flowtable::table::Scan;
+use margay_flowtable::Isa;
 use margay_perf::count::Allocations;
 use margay_perf::rig::{Case, Rig};
 use margay_perf::traffic::Path;
@@ -35,8 +35,8 @@ fn main() -> ExitCode {
         eprintln!("margay-perf-count: {error:#}");
         return ExitCode::FAILURE;
     }
-    let scan = Scan::best().name().to_owned();
-    let counted = Allocations { packets: u64::from(bursts) * BURST as u64, allocations, scan };
+    let isa = Isa::best().name().to_owned();
+    let counted = Allocations { packets: u64::from(bursts) * BURST as u64, allocations, isa };
     println!("{}", serde_json::json!(counted));
     ExitCode::SUCCESS
 }

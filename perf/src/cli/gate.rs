@@ -43,7 +43,7 @@ impl Gate {
             return Ok(ExitCode::SUCCESS);
         }
         println!("{failed} over the record by more than {} %, or not in it", TOLERANCE * 100.0);
-        for (recorded, counted) in [(recorded.rustc, counted.rustc), (recorded.scan, counted.scan)] {
+        for (recorded, counted) in [(recorded.rustc, counted.rustc), (recorded.isa, counted.isa)] {
             if recorded != counted {
                 println!("the record is of {recorded}, and this of {counted}");
             }
