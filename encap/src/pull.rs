@@ -116,31 +116,31 @@ pub fn vxlan(frame: &[u8], outer: &Headers) -> Result<VxlanInner, PullError> {
 #[error("congestion experienced on the way, and the inner packet is not ECN-capable")]
 pub struct EcnError;
 
-/// Carries the outer header's congestion mark over to the inner packet, as RFC 6040 4.2, figure 4.
-///
-/// `inner` are the headers parsed from `frame`; both are changed, and the IP checksum with them.
+/// Whether an outer header with this TOS has a mark to carry over to the inner packet: nearly never.
 #[inline]
-pub fn decapsulate_ecn(outer_tos: u8, frame: &mut [u8], inner: &mut Headers) -> Result<(), EcnError> {
-    // Nothing to carry over: nearly always.
-    if outer_tos & ecn::MASK == ecn::NOT_ECT { Ok(()) } else { carry_over(outer_tos, frame, inner) }
+pub const fn is_marked(outer_tos: u8) -> bool {
+    outer_tos & ecn::MASK != ecn::NOT_ECT
 }
 
-fn carry_over(outer_tos: u8, frame: &mut [u8], inner: &mut Headers) -> Result<(), EcnError> {
+/// Carries the outer header's congestion mark over to the inner packet, as RFC 6040 4.2, figure 4.
+///
+/// `inner` are the headers parsed from `frame`; returned are those after the change, of the IP checksum too.
+#[cold]
+pub fn decapsulate_ecn(outer_tos: u8, frame: &mut [u8], mut inner: Headers) -> Result<Headers, EcnError> {
     let mark = match (inner.tos() & ecn::MASK, outer_tos & ecn::MASK) {
         (ecn::NOT_ECT, ecn::CE) => return Err(EcnError),
         (ecn::ECT0 | ecn::ECT1, ecn::CE) => ecn::CE,
         (ecn::ECT0, ecn::ECT1) => ecn::ECT1,
-        _ => return Ok(()),
+        _ => return Ok(inner),
     };
     let l3 = usize::from(inner.l3());
     let header = &mut frame[l3..l3 + ipv4::HEADER_LEN];
     let tos = inner.tos() & !ecn::MASK | mark;
     let old = u16::from_be_bytes([header[0], header[1]]);
     let new = u16::from_be_bytes([header[0], tos]);
-    let checksum = u16::from_be_bytes([header[10], header[11]]);
-    let checksum = checksum::update_u16(checksum, old, new);
+    let checksum = checksum::update_u16(inner.checksum(), old, new);
     header[1] = tos;
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
     inner.set_tos(tos, checksum);
-    Ok(())
+    Ok(inner)
 }

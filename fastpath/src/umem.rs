@@ -3,6 +3,7 @@
 //! A chunk is owned by whoever holds its [`Frame`]; that is what makes handing out `&mut [u8]` sound. While the
 //! kernel owns a chunk (it stands in a FILL or TX ring) no `Frame` for it exists.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -154,12 +155,16 @@ impl Umem {
         Some(self.bytes_mut(frame))
     }
 
-    /// Cuts `count` bytes off the start of the packet; the caller has seen that it is that long.
+    /// Cuts the packet to this part of it.
     #[inline]
-    pub fn pull(&self, frame: &mut Frame, count: u32) {
-        assert!(count <= frame.len, "pull of {count} bytes from a frame of {}", frame.len);
-        frame.addr += u64::from(count);
-        frame.len -= count;
+    pub fn narrow(&self, frame: &mut Frame, part: Range<usize>) {
+        assert!(
+            part.start <= part.end && part.end <= frame.len(),
+            "{part:?} of a frame of {}",
+            frame.len()
+        );
+        frame.addr += part.start as u64;
+        frame.len = (part.end - part.start) as u32;
     }
 
     /// Cuts the packet to `len` bytes.

@@ -46,7 +46,7 @@ impl KeyHash {
     }
 
     /// The hash, and whether the key is ascending, which is known on the way.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hash_words(&self, key: KeyWords) -> (u64, bool) {
         let (addresses, ports, is_ascending) = key.ends();
         #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
@@ -81,7 +81,7 @@ mod aes {
         }
 
         /// Written as assembly so that it stands in line: a function with more features than its caller is called.
-        #[inline]
+        #[inline(always)]
         #[allow(unsafe_code)]
         pub(super) fn hash(&self, first: u64, second: u64) -> u64 {
             let hash;

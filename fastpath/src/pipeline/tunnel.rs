@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use margay_encap::pull::{self, PullError};
+use margay_encap::pull::{self, Inner, PullError};
 use margay_encap::{Headers, ethernet, ipv4, parse_ip, parse_outer, parse_plain, protocol};
 use margay_flowtable::Snapshot;
 use margay_flowtable::table::FlowTable;
@@ -70,61 +70,56 @@ impl Input<'_> {
         lane: &mut Lane,
         outer: &Headers,
     ) {
-        if let Err(reason) = self.pull(turn, frame, outer) {
-            return lane.end(reason);
-        }
-        let bytes = turn.umem.bytes_mut(frame);
-        let Some(mut headers) = parse_plain(bytes) else {
-            return note_inner(turn, table, frame, lane, outer.tos());
+        let bytes = turn.umem.bytes(frame);
+        let inner = match self.inner(turn.snapshot, bytes, outer) {
+            Ok(inner) => inner.frame_start()..inner.end as usize,
+            Err(reason) => return lane.end(reason),
         };
-        if is_tunnel_packet(turn.snapshot, &headers) {
-            return lane.end(DropReason::NestedTunnel);
-        }
-        match pull::decapsulate_ecn(outer.tos(), bytes, &mut headers) {
-            Ok(()) => note_plain(turn, table, frame, lane, headers),
-            Err(_) => lane.end(DropReason::EcnNotCapable),
+        let headers = parse_plain(&bytes[inner.clone()]);
+        turn.umem.narrow(frame, inner);
+        if let Some(headers) = headers
+            && !is_tunnel_packet(turn.snapshot, &headers)
+            && !pull::is_marked(outer.tos())
+        {
+            note_plain(turn, table, frame, lane, headers);
+        } else {
+            note_inner(turn, table, frame, lane, outer.tos());
         }
     }
 
-    /// Cuts the outer headers off. Tunnel packets are taken from known nodes alone.
+    /// Where in a tunnel packet the inner one lies. Tunnel packets are taken from known nodes alone.
     #[inline(always)]
-    fn pull(&self, turn: &Turn<'_>, frame: &mut Frame, outer: &Headers) -> Result<(), DropReason> {
+    fn inner(&self, snapshot: &Snapshot, frame: &[u8], outer: &Headers) -> Result<Inner, DropReason> {
         if outer.src() != self.known_source.get() {
-            if !turn.snapshot.tunnel_sources.contains(&Ipv4Addr::from_bits(outer.src())) {
+            if !snapshot.tunnel_sources.contains(&Ipv4Addr::from_bits(outer.src())) {
                 return Err(DropReason::UnknownTunnelSource);
             }
             self.known_source.set(outer.src());
         }
-        let inner = if outer.protocol() == protocol::IPIP {
-            pull::ipip(outer)
-        } else {
-            let vxlan = pull::vxlan(turn.umem.bytes(frame), outer)?;
-            let local = &turn.snapshot.local;
-            if vxlan.vni != local.vni {
-                return Err(DropReason::WrongVni);
-            }
-            if vxlan.dst_mac != local.vtep_mac {
-                return Err(DropReason::InnerWrongMac);
-            }
-            vxlan.inner
-        };
-        turn.umem.truncate(frame, inner.end);
-        turn.umem.pull(frame, inner.frame_start() as u32);
-        Ok(())
+        if outer.protocol() == protocol::IPIP {
+            return Ok(pull::ipip(outer));
+        }
+        let vxlan = pull::vxlan(frame, outer)?;
+        if vxlan.vni != snapshot.local.vni {
+            return Err(DropReason::WrongVni);
+        }
+        if vxlan.dst_mac != snapshot.local.vtep_mac {
+            return Err(DropReason::InnerWrongMac);
+        }
+        Ok(vxlan.inner)
     }
 }
 
-/// The same for an inner packet that is not plain.
+/// The same for an inner packet that is not plain, has to take over a congestion mark, or must not be there.
 #[inline(never)]
 fn note_inner(turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane, outer_tos: u8) {
     let bytes = turn.umem.bytes_mut(frame);
     let headers =
-        parse_ip(bytes, ethernet::HEADER_LEN as u16).map_err(DropReason::from).and_then(|mut headers| {
+        parse_ip(bytes, ethernet::HEADER_LEN as u16).map_err(DropReason::from).and_then(|headers| {
             if is_tunnel_packet(turn.snapshot, &headers) {
                 return Err(DropReason::NestedTunnel);
             }
-            pull::decapsulate_ecn(outer_tos, bytes, &mut headers).map_err(|_| DropReason::EcnNotCapable)?;
-            Ok(headers)
+            pull::decapsulate_ecn(outer_tos, bytes, headers).map_err(|_| DropReason::EcnNotCapable)
         });
     match headers {
         Ok(headers) => note(turn, table, frame, lane, headers),

@@ -53,7 +53,7 @@ impl Query {
 
 impl FlowTable {
     /// The first step: hashes the key, and asks for its bucket.
-    #[inline]
+    #[inline(always)]
     pub fn query(&self, key: KeyWords) -> Query {
         let (hash, is_ascending) = self.hash.hash_words(key);
         self.prefetch(hash);
