@@ -158,11 +158,7 @@ impl Umem {
     /// Cuts the packet to this part of it.
     #[inline]
     pub fn narrow(&self, frame: &mut Frame, part: Range<usize>) {
-        assert!(
-            part.start <= part.end && part.end <= frame.len(),
-            "{part:?} of a frame of {}",
-            frame.len()
-        );
+        assert!(part.start <= part.end && part.end <= frame.len(), "{part:?} of a frame of {}", frame.len());
         frame.addr += part.start as u64;
         frame.len = (part.end - part.start) as u32;
     }

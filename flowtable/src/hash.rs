@@ -136,7 +136,11 @@ mod tests {
                 assert_ne!(hash.hash(&KEY), hash.hash(&other), "{other:?}");
             }
             for seed in [[5, 2, 3, 4], [1, 5, 3, 4], [1, 2, 5, 4], [1, 2, 3, 5]] {
-                assert_ne!(hash.hash(&KEY), KeyHash::new(seed, isa).hash(&KEY), "every part of the seed matters");
+                assert_ne!(
+                    hash.hash(&KEY),
+                    KeyHash::new(seed, isa).hash(&KEY),
+                    "every part of the seed matters"
+                );
             }
         }
     }

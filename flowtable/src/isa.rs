@@ -14,7 +14,10 @@ impl Isa {
     /// The widest that this processor has.
     pub fn best() -> Self {
         #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("aes") {
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("aes")
+        {
             return Self::Avx2;
         }
         Self::Portable

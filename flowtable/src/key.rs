@@ -98,7 +98,11 @@ impl KeyWords {
         let protocol = self.ports ^ own_ports;
         let own = (self.addresses as u128) << 64 | own_ports as u128;
         let reversed = (addresses as u128) << 64 | ports as u128;
-        if own <= reversed { (self.addresses, self.ports, true) } else { (addresses, protocol | ports, false) }
+        if own <= reversed {
+            (self.addresses, self.ports, true)
+        } else {
+            (addresses, protocol | ports, false)
+        }
     }
 }
 

@@ -62,7 +62,12 @@ impl Flows {
 
     /// The same for every packet.
     #[inline(never)]
-    pub(super) fn decide_any(&self, turn: &Turn<'_>, input: &Input<'_>, lane: &Lane) -> Result<NextHopId, DropReason> {
+    pub(super) fn decide_any(
+        &self,
+        turn: &Turn<'_>,
+        input: &Input<'_>,
+        lane: &Lane,
+    ) -> Result<NextHopId, DropReason> {
         let query = &lane.query;
         let Some(hit) = self.table.lookup(&query.key(), query.hash(), turn.snapshot.generation) else {
             return self.miss(turn, input, lane, query.hash());

@@ -90,6 +90,13 @@ struct Lane {
     port: Way,
 }
 
+impl AsMut<Query> for Lane {
+    #[inline]
+    fn as_mut(&mut self) -> &mut Query {
+        &mut self.query
+    }
+}
+
 impl Lane {
     /// The key of its query is that of the flow that an ICMP error quotes.
     fn is_related(&self) -> bool {
@@ -196,7 +203,7 @@ impl Pipeline {
             self.receive::<false>(turn, &input, burst);
         }
         probe.mark(Stage::Ingress);
-        self.flows.table().search(self.lanes[..count].iter_mut().map(|lane| &mut lane.query));
+        self.flows.table().search(&mut self.lanes[..count]);
         probe.mark(Stage::Search);
         for lane in &mut self.lanes[..count] {
             let decided = match lane.next_hop {

@@ -1,11 +1,11 @@
 //! Lookup of a burst of keys. Every step is taken for all keys before the next, so that the lines that one key waits
-//! for come while the others are worked on: hash all and ask for the buckets, search the buckets and ask for the
-//! entries, read the entries.
+//! for come while the others are worked on: hash all and ask for the buckets, search these, load the entries, read them.
 
 use super::index::Word;
 use super::slot::Slots;
-use super::{FlowTable, Hit, direction, prefetch};
+use super::{FlowTable, Hit, direction};
 use crate::key::{FlowKey, KeyWords};
+use crate::prefetch::touch;
 
 /// The number of no half.
 const NOWHERE: u32 = u32::MAX;
@@ -38,16 +38,17 @@ impl Query {
         self.hash
     }
 
-    /// Takes what the search of its home bucket found, and asks for the entry.
+    /// Takes what the search of its home bucket found.
     #[inline(always)]
-    pub(super) fn found(&mut self, word: Word, slots: &Slots) {
-        self.half = NOWHERE;
-        if word.is_valid() {
-            self.half = Slots::number(word.slot(), direction(self.is_ascending, word));
-            if let Some(half) = slots.numbered(self.half) {
-                prefetch(half);
-            }
-        }
+    pub(super) fn found(&mut self, word: Word) {
+        let half = Slots::number(word.slot(), direction(self.is_ascending, word));
+        self.half = if word.is_valid() { half } else { NOWHERE };
+    }
+}
+
+impl AsMut<Self> for Query {
+    fn as_mut(&mut self) -> &mut Self {
+        self
     }
 }
 
@@ -60,10 +61,15 @@ impl FlowTable {
         Query { key, hash, half: NOWHERE, is_ascending }
     }
 
-    /// The second step: searches the buckets, and asks for the entries.
+    /// The second step: searches the buckets, and has the entries come.
     #[inline]
-    pub fn search<'q>(&self, queries: impl Iterator<Item = &'q mut Query>) {
-        self.isa.search(&self.index, &self.slots, queries);
+    pub fn search<Q: AsMut<Query>>(&self, queries: &mut [Q]) {
+        self.isa.search(&self.index, queries);
+        for query in queries {
+            if let Some(half) = self.slots.numbered(query.as_mut().half) {
+                touch(half);
+            }
+        }
     }
 
     /// The last step: the connection, if it is where the search has found it. Where this finds nothing,
@@ -82,7 +88,7 @@ impl FlowTable {
             for (query, key) in queries.iter_mut().zip(keys) {
                 *query = self.query(key.words());
             }
-            self.search(queries.iter_mut());
+            self.search(queries);
             for (hit, query) in hits.iter_mut().zip(&*queries) {
                 *hit = self
                     .fetch(query, generation)

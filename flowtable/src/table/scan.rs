@@ -4,27 +4,21 @@
 
 use super::burst::Query;
 use super::index::{Bucket, Index, Word};
-use super::slot::Slots;
 use crate::isa::Isa;
 
 impl Isa {
-    /// Searches the home bucket of each query, and asks for the entry.
+    /// Searches the home bucket of each query.
     #[inline]
-    pub(super) fn search<'q>(
-        self,
-        index: &Index,
-        slots: &Slots,
-        queries: impl Iterator<Item = &'q mut Query>,
-    ) {
+    pub(super) fn search<Q: AsMut<Query>>(self, index: &Index, queries: &mut [Q]) {
         match self {
             Self::Portable => {
                 for query in queries {
-                    let word = portable(index.home_bucket(query.hash()), query.hash());
-                    query.found(word, slots);
+                    let query = query.as_mut();
+                    query.found(portable(index.home_bucket(query.hash()), query.hash()));
                 }
             }
             #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
-            Self::Avx2 => avx2::burst(index, slots, queries),
+            Self::Avx2 => avx2::search(index, queries),
         }
     }
 }
@@ -43,21 +37,22 @@ mod avx2 {
         _mm256_set1_epi64x,
     };
 
-    use super::{Bucket, Index, Query, Slots, Word};
+    use super::{Bucket, Index, Query, Word};
 
     #[allow(unsafe_code)]
-    pub(super) fn burst<'q>(index: &Index, slots: &Slots, queries: impl Iterator<Item = &'q mut Query>) {
+    pub(super) fn search<Q: AsMut<Query>>(index: &Index, queries: &mut [Q]) {
         // SAFETY: `Isa::best` says `Avx2` only where the processor has these.
-        unsafe { burst_avx2(index, slots, queries) }
+        unsafe { search_avx2(index, queries) }
     }
 
     #[target_feature(enable = "avx2,bmi1")]
-    fn burst_avx2<'q>(index: &Index, slots: &Slots, queries: impl Iterator<Item = &'q mut Query>) {
+    fn search_avx2<Q: AsMut<Query>>(index: &Index, queries: &mut [Q]) {
         for query in queries {
+            let query = query.as_mut();
             let bucket = index.home_bucket(query.hash());
             let places = matches(bucket, query.hash());
             let word = if places == 0 { Word::NONE } else { bucket.word(places.trailing_zeros() as usize) };
-            query.found(word, slots);
+            query.found(word);
         }
     }
 
