@@ -32,7 +32,6 @@ enum Kind {
 
 /// The bytes before a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(align(64))]
 pub struct Template {
     bytes: [u8; LEN],
     /// Of the outer IP header's words that are the same for every packet.

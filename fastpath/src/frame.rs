@@ -70,7 +70,7 @@ impl Burst {
     /// Appends a frame, or gives it back where there is no room.
     #[inline]
     pub fn try_push(&mut self, frame: Frame) -> Result<(), Frame> {
-        self.frames.try_push(frame).map_err(|error| error.element())
+        self.frames.try_push(frame).map_err(arrayvec::CapacityError::element)
     }
 
     #[inline]

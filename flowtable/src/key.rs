@@ -24,11 +24,9 @@ impl FlowKey {
     /// The same as words.
     #[inline]
     pub const fn words(&self) -> KeyWords {
-        let [a, b, c, d] = self.src.to_be_bytes();
-        let [e, f, g, h] = self.dst.to_be_bytes();
-        let ([i, j], [k, l]) = (self.sport.to_be_bytes(), self.dport.to_be_bytes());
-        let addresses = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-        KeyWords::new(addresses, u32::from_ne_bytes([i, j, k, l]), self.protocol)
+        let addresses = (self.src as u64) << 32 | self.dst as u64;
+        let ports = (self.sport as u32) << 16 | self.dport as u32;
+        KeyWords::new(addresses.to_be(), ports.to_be(), self.protocol)
     }
 
     /// Whether source stands before destination, in an order of the table's own. Of a key and its reverse one is
@@ -57,13 +55,12 @@ impl FlowKey {
     }
 
     pub(crate) const fn from_words(addresses: u64, ports: u64) -> Self {
-        let [a, b, c, d, e, f, g, h] = addresses.to_ne_bytes();
-        let [i, j, k, l] = (ports as u32).to_ne_bytes();
+        let (addresses, both) = (u64::from_be(addresses), u32::from_be(ports as u32));
         Self {
-            src: u32::from_be_bytes([a, b, c, d]),
-            dst: u32::from_be_bytes([e, f, g, h]),
-            sport: u16::from_be_bytes([i, j]),
-            dport: u16::from_be_bytes([k, l]),
+            src: (addresses >> 32) as u32,
+            dst: addresses as u32,
+            sport: (both >> 16) as u16,
+            dport: both as u16,
             protocol: Self::protocol_of(ports),
         }
     }

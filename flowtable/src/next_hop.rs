@@ -53,17 +53,6 @@ pub enum Tunnel {
     },
 }
 
-impl Tunnel {
-    /// Bytes of IP packet that the tunnel adds: RFC 2003 3 (20), RFC 7348 5 (20 + 8 + 8 + 14).
-    #[must_use]
-    pub const fn overhead(&self) -> u16 {
-        match self {
-            Self::Ipip { .. } => 20,
-            Self::Vxlan { .. } => 50,
-        }
-    }
-}
-
 /// The next hops of a snapshot, and ready beside each what a packet on its way there needs.
 #[derive(Clone, Debug, Default)]
 pub struct NextHops {
@@ -71,14 +60,17 @@ pub struct NextHops {
     rewrites: Vec<Option<Rewrite>>,
 }
 
-/// What makes a packet into the frame that leaves.
+/// What makes a packet into the frame that leaves: two cache lines, the bytes to copy in the first.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct Rewrite {
     pub template: Template,
     /// The largest IP packet that fits, the tunnel's overhead taken off the link's MTU.
     pub mtu: u16,
     pub port: PortId,
 }
+
+const _: () = assert!(size_of::<Option<Rewrite>>() == 128);
 
 impl NextHops {
     /// `None` where nothing is forwarded to: the next hop says why, or there is none of that number.

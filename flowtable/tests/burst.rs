@@ -47,13 +47,13 @@ fn removed_between_search_and_fetch_is_not_found() {
             panic!("no room");
         };
         let mut queries = [table.query(first.words()), table.query(second.words())];
-        table.search(queries.iter_mut());
+        table.search(&mut queries);
         assert_eq!(table.fetch(&queries[0], 9), Some(hit));
         assert!(table.remove(hit.flow));
         assert_eq!(table.fetch(&queries[0], 9), None);
         table.insert(&second, table.hash(&second), [action; 2], 1, 0, 0);
         assert_eq!(queries.map(|query| table.fetch(&query, 9)), [None; 2]);
-        table.search(queries.iter_mut());
+        table.search(&mut queries);
         assert_eq!(queries.map(|query| table.fetch(&query, 9).is_some()), [false, true]);
     }
 }

@@ -45,7 +45,9 @@ fn forward(mut frame: Vec<u8>, headers: Headers) {
     if headers.ttl() > 1 {
         decrement_ttl(frame[usize::from(headers.l3())..].first_chunk_mut().expect("parsed"), &headers);
         let after = parse(&frame).expect("as sound as before");
-        assert_eq!((after.src(), after.dst(), after.ttl()), (headers.src(), headers.dst(), headers.ttl() - 1));
+        assert_eq!(after.ttl(), headers.ttl() - 1);
+        assert_eq!((after.addresses_ne(), after.ports_ne()), (headers.addresses_ne(), headers.ports_ne()));
+        assert_eq!((after.tos(), after.protocol(), after.end()), (headers.tos(), headers.protocol(), headers.end()));
     }
 }
 
@@ -61,9 +63,9 @@ fn inside(mut frame: Vec<u8>, outer: &Headers, inner: Inner) {
     let mut frame = frame.split_off(inner.frame_start());
     frame.truncate(inner.frame_len());
     mend_header_checksum(&mut frame, 14);
-    if let Ok(mut headers) = parse_ip(&frame, 14)
-        && decapsulate_ecn(outer.tos(), &mut frame, &mut headers).is_ok()
+    if let Ok(headers) = parse_ip(&frame, 14)
+        && let Ok(marked) = decapsulate_ecn(outer.tos(), &mut frame, headers)
     {
-        assert_eq!(parse_ip(&frame, 14), Ok(headers));
+        assert_eq!(parse_ip(&frame, 14), Ok(marked));
     }
 }

@@ -163,7 +163,7 @@ fn snapshot() -> Snapshot {
     let pod = |third: u8| PortKind::Pod { addresses: vec![Ipv4Addr::new(10, third, 0, 1).into()] };
     Snapshot {
         fib: Fib::build(routes.map(|(net, length, id)| (net.into(), length, NextHopId(id)))),
-        next_hops,
+        next_hops: next_hops.into(),
         ports: vec![port(PortKind::Uplink), port(pod(1)), port(pod(2))],
         local: Local {
             tunnel_ends: vec![node],

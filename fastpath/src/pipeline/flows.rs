@@ -78,7 +78,8 @@ impl Flows {
         if hit.action.flags & input.forged != 0 && !lane.is_related() {
             return Err(DropReason::SourceSpoofed);
         }
-        let word = if hit.is_current { hit.action.next_hop } else { self.confirm(turn, query, hit)? };
+        let (word, is_anew) =
+            if hit.is_current { (hit.action.next_hop, false) } else { self.confirm(turn, query, hit)? };
         if word == DENIED {
             return self.denied(turn, input, lane, query, hit);
         }
@@ -86,7 +87,12 @@ impl Flows {
             check_source(snapshot, input, &lane.headers)?;
             return route(snapshot, lane.headers.dst());
         }
-        match self.table.observe(hit, lane.headers.tcp_flags(), input.now) {
+        let status = if is_anew {
+            CtStatus::Tracked
+        } else {
+            self.table.observe(hit, lane.headers.tcp_flags(), input.now)
+        };
+        match status {
             CtStatus::Tracked if word == NO_ROUTE => Err(DropReason::NoRoute),
             CtStatus::Tracked => Ok(NextHopId(word)),
             CtStatus::Reopen | CtStatus::Gone => {
@@ -97,15 +103,15 @@ impl Flows {
     }
 
     /// The next hop of a hit that an older snapshot judged: the connection's verdict stands if no change touched it
-    /// since, else it is judged again.
-    fn confirm(&self, turn: &Turn<'_>, query: &Query, hit: &Hit) -> Result<u32, DropReason> {
+    /// since, else it is judged again. True where the entry was made anew, by this packet.
+    fn confirm(&self, turn: &Turn<'_>, query: &Query, hit: &Hit) -> Result<(u32, bool), DropReason> {
         let snapshot = turn.snapshot;
         let key = query.key();
         if snapshot.epochs.current4(key.src, key.dst, hit.action.generation) {
             let was_denied = hit.action.next_hop == DENIED;
             let word = if was_denied { DENIED } else { route_word(snapshot, key.dst) };
             self.table.set_action(hit, word, snapshot.generation);
-            return Ok(word);
+            return Ok((word, false));
         }
         self.counters.flows_reclassified.add(1);
         let original = match hit.direction {
@@ -117,12 +123,13 @@ impl Flows {
             Ok(()) => action(snapshot, &key),
             Err(_) => FlowAction { next_hop: DENIED, ..action(snapshot, &key) },
         });
-        if !self.table.renew(hit.flow, out, back) {
+        let is_anew = !self.table.renew(hit.flow, out, back);
+        if is_anew {
             // An end has moved to or from this node, which is fixed in an entry: it is made anew, the way it was.
             self.table.remove(hit.flow);
             self.enter(snapshot, &original, query.hash(), [out, back], ACK, turn.now)?;
         }
-        Ok(if verdict.is_ok() { route_word(snapshot, key.dst) } else { DENIED })
+        Ok((if verdict.is_ok() { route_word(snapshot, key.dst) } else { DENIED }, is_anew))
     }
 
     /// A packet of a connection that a change of policy has ended. The entry stays until it expires, so that what the

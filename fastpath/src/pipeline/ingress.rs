@@ -27,13 +27,12 @@ pub(super) struct Input<'a> {
     pub(super) now: u32,
     kind: Option<&'a PortKind>,
     pub(super) is_uplink: bool,
-    /// The first IPv4 address of the port's pod, which nearly always is its only one; 0 (which no packet's source may
-    /// be) where there is none. In network order.
-    first: u32,
+    /// The first IPv4 address of the port's pod, which nearly always is its only one. In network order.
+    first: Option<u32>,
     /// Where the ports of a packet have the destination's: VXLAN's number. In network order.
     pub(super) vxlan_port: u32,
-    /// The tunnel source that was last seen to be a known one; 0 at first.
-    pub(super) known_source: Cell<u32>,
+    /// The tunnel source that was last seen to be a known one.
+    pub(super) known_source: Cell<Option<u32>>,
     /// Flags of a flow whose packets, coming in here, are forged.
     pub(super) forged: u16,
 }
@@ -43,13 +42,13 @@ impl<'a> Input<'a> {
         let snapshot = turn.snapshot;
         let kind = snapshot.port(port).map(|port| &port.kind);
         let (first, forged) = match kind {
-            Some(PortKind::Pod { addresses }) => (addresses.iter().find_map(v4_ne).unwrap_or(0), 0),
-            _ => (0, FlowAction::SRC_LOCAL),
+            Some(PortKind::Pod { addresses }) => (addresses.iter().find_map(v4_ne), 0),
+            _ => (None, FlowAction::SRC_LOCAL),
         };
         let is_uplink = matches!(kind, Some(PortKind::Uplink));
         let [high, low] = snapshot.local.vxlan_port.to_be_bytes();
         let vxlan_port = u32::from_ne_bytes([0, 0, high, low]);
-        let known_source = Cell::new(0);
+        let known_source = Cell::new(None);
         Self { port, now: seconds(turn.now), kind, is_uplink, first, vxlan_port, known_source, forged }
     }
 
@@ -74,7 +73,7 @@ impl<'a> Input<'a> {
         if is_for_one_and_ipv4(bytes)
             && let Some(headers) = parse_plain(bytes)
             && (UPLINK || headers.ports_ne() & DPORT != self.vxlan_port)
-            && (UPLINK || self.first == headers.addresses_ne() as u32)
+            && (UPLINK || self.first == Some(headers.addresses_ne() as u32))
         {
             note_plain(turn, table, frame, lane, headers);
         } else {
@@ -163,7 +162,7 @@ pub(super) fn is_for_one_and_ipv4(frame: &[u8]) -> bool {
 fn quoted_key(umem: &Umem, frame: &Frame, headers: &Headers) -> FlowKey {
     let payload = usize::from(headers.l4()) + icmp::HEADER_LEN;
     let quoted = parse_quoted(&umem.bytes(frame)[payload..headers.end() as usize]);
-    // Without a usable quote the key is the error's own: ports 0, which no tracked ICMP flow has.
+    // Without a usable quote the key is the error's own, ports 0: it goes with what else of ICMP its ends exchange.
     quoted.filter(|quoted| quoted.src == headers.dst()).map_or(own_key(headers), |quoted| FlowKey {
         src: quoted.src,
         dst: quoted.dst,

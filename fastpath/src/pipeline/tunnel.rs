@@ -90,11 +90,11 @@ impl Input<'_> {
     /// Where in a tunnel packet the inner one lies. Tunnel packets are taken from known nodes alone.
     #[inline(always)]
     fn inner(&self, snapshot: &Snapshot, frame: &[u8], outer: &Headers) -> Result<Inner, DropReason> {
-        if outer.src() != self.known_source.get() {
+        if self.known_source.get() != Some(outer.src()) {
             if !snapshot.tunnel_sources.contains(&Ipv4Addr::from_bits(outer.src())) {
                 return Err(DropReason::UnknownTunnelSource);
             }
-            self.known_source.set(outer.src());
+            self.known_source.set(Some(outer.src()));
         }
         if outer.protocol() == protocol::IPIP {
             return Ok(pull::ipip(outer));

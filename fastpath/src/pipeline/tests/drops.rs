@@ -44,6 +44,8 @@ fn every_refusal_names_its_reason() {
         (R::TunnelFromPod, OPEN, udp(OPEN_IP, NODE_IP, (50_000, 4789), &[8; 40])),
         (R::UnknownTunnelSource, UPLINK, vxlan_from([172, 20, 1, 99], 4096, &inner())),
         (R::UnknownTunnelSource, UPLINK, ipip_from([172, 20, 1, 99], &inner())),
+        (R::UnknownTunnelSource, UPLINK, vxlan_from([0; 4], 4096, &inner())),
+        (R::UnknownTunnelSource, UPLINK, ipip_from([0; 4], &inner())),
         (R::WrongVni, UPLINK, vxlan_from(REMOTE_NODE_IP, 1, &inner())),
         (R::BadVxlanHeader, UPLINK, raw(vxlan(&inner()), 42, 0)),
         (R::InnerNotIpv4, UPLINK, raw(vxlan(&inner()), 63, 6)),
