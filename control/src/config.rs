@@ -198,8 +198,8 @@ pub enum ZeroCopy {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FlowTable {
-    /// Connections that the table holds, 128 bytes each. Default: 1,048,576.
-    #[serde(deserialize_with = "read::positive")]
+    /// Connections that the table holds, about 150 bytes each. Default: 1,048,576.
+    #[serde(deserialize_with = "read::connections")]
     pub connections: u32,
 }
 

@@ -56,6 +56,7 @@ impl CtState {
     /// opened it was open before (Margay started later, or traffic moved to it): a mere ACK has it taken as
     /// established, a FIN, a RST or the answer to a SYN that passed elsewhere does not before the other side speaks.
     pub fn first(protocol: u8, tcp_flags: u8, now: u32) -> Self {
+        let tcp_flags = if protocol == protocol::TCP { tcp_flags } else { 0 };
         let sent = leg(Direction::Original, tcp_flags);
         let legs = if protocol != protocol::TCP || opens(tcp_flags) {
             sent
@@ -71,7 +72,9 @@ impl CtState {
     #[inline]
     #[must_use]
     pub fn step(self, direction: Direction, tcp_flags: u8, now: u32) -> Self {
-        Self { last_seen: self.last_seen.max(now), legs: self.legs | leg(direction, tcp_flags) }
+        let lasts = tcp_flags == 0 && now > self.last_seen && self.legs & both(ACK) == both(ACK);
+        let lasting = if lasts { LASTING } else { 0 };
+        Self { last_seen: self.last_seen.max(now), legs: self.legs | leg(direction, tcp_flags) | lasting }
     }
 
     /// TCP: both legs have sent SYN and ACK, or it was met established.
@@ -84,12 +87,16 @@ impl CtState {
         self.is_finished() || self.is_reset()
     }
 
-    /// Whether both sides have shown that they want the connection, and neither has ended it: no other is ever taken
-    /// out to make room. (As the kernel's ASSURED. A TCP connection that was met established becomes assured with the
-    /// first packet of its other side: else a flood of ACKs would fill the table for an hour.)
+    /// Whether both sides have shown that they want the connection to last, and neither has ended it: no other is ever
+    /// taken out to make room. As the kernel's ASSURED: one question and its answer are not enough, for whoever floods
+    /// a server is answered too, and ICMP never is. (TCP that was met established becomes assured with the first packet
+    /// of its other side: else a flood of ACKs would fill the table for an hour.)
     pub fn is_assured(self, protocol: u8) -> bool {
-        let answered = self.legs & ACK << 4 != 0;
-        answered && (protocol != protocol::TCP || self.is_established() && !self.is_closed())
+        match protocol {
+            protocol::TCP => self.legs & ACK << 4 != 0 && self.is_established() && !self.is_closed(),
+            protocol::ICMP | protocol::ICMPV6 => false,
+            _ => self.legs & LASTING != 0,
+        }
     }
 
     fn is_finished(self) -> bool {
@@ -100,6 +107,9 @@ impl CtState {
         self.legs & both(RST) != 0
     }
 }
+
+/// Where there are no control bits, what SYN is to TCP: after both sides had spoken, a packet came in a later second.
+const LASTING: u8 = SYN;
 
 /// TCP that was met with an ACK: its SYN is missing, which a connection that was seen from its first packet has always
 /// sent, and the other side's is taken as sent. (If a SYN does come it is a handshake again until the other side speaks.)

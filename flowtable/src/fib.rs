@@ -5,8 +5,8 @@
 //! Zec, Rizzo and Mikuc, CCR 2012): at 200,000 routes 14.2 to 14.6 bytes a route, and no list beside it.
 //!
 //! A `Fib` is a value: a clone shares everything, and [`Fib::insert`] and [`Fib::remove`] copy what they change. So a
-//! writer clones the table of the snapshot in force, makes a batch of changes and publishes; readers of the old one
-//! never see them.
+//! writer can clone the table of the snapshot in force, make a batch of changes and publish; readers of the old one never
+//! see them.
 
 mod block;
 mod page;

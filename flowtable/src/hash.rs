@@ -10,6 +10,8 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use crate::isa::Isa;
+#[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+use crate::isa::Set;
 use crate::key::{FlowKey, KeyWords};
 
 /// Hashes flow keys under a secret seed. A key and its reverse have the same hash: both directions of a connection are
@@ -31,7 +33,7 @@ impl KeyHash {
         Self {
             key,
             #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
-            rounds: (isa == Isa::Avx2).then(|| aes::RoundKeys::new(|n| sip(key, n, 0))),
+            rounds: (isa.0 == Set::Avx2).then(|| aes::RoundKeys::new(|n| sip(key, n, 0))),
         }
     }
 
@@ -85,8 +87,8 @@ mod aes {
         #[allow(unsafe_code)]
         pub(super) fn hash(&self, first: u64, second: u64) -> u64 {
             let hash;
-            // SAFETY: the loads lie in the five keys, which are aligned to 16 bytes; the processor has AES, or these
-            // keys would not have been made.
+            // SAFETY: the loads lie in the five keys, which are aligned to 16 bytes; the processor has AES, or there
+            // would be no `Isa` to make these keys for.
             unsafe {
                 asm!(
                     "movq {state}, {first}",
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn hash_is_symmetric_and_sees_every_field() {
-        for isa in [Isa::Portable, Isa::best()] {
+        for isa in [Isa::PORTABLE, Isa::best()] {
             let hash = KeyHash::new([1, 2, 3, 4], isa);
             assert_eq!(hash.hash(&KEY), hash.hash(&KEY.reversed()));
             let others = [
@@ -149,7 +151,7 @@ mod tests {
     /// than its share. (A Poisson variable of mean 16 exceeds 48 once in 10^9.)
     #[test]
     fn progressions_spread() {
-        for isa in [Isa::Portable, Isa::best()] {
+        for isa in [Isa::PORTABLE, Isa::best()] {
             let hash = KeyHash::new([0x1234, 0x5678, 3, 4], isa);
             for step in [1u32, 2, 3, 7, 64, 251, 256, 1000, 4093, 65_536] {
                 let mut buckets = [0u32; 4096];

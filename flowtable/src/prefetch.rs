@@ -19,8 +19,9 @@ pub(crate) fn prefetch<T>(line: &T) {
 /// page walks are long, hints for a table of more than a few MiB do next to nothing.
 #[inline(always)]
 pub(crate) fn touch<T>(line: &T) {
+    const { assert!(size_of::<T>() >= 4) }
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: the load lies in a value that is borrowed; it is the processor's own, so other threads' atomic stores to
+    // SAFETY: the four bytes lie in a value that is borrowed; it is the processor's own, so other threads' atomic stores to
     // the value do not race with it in the language's sense, and what it sees is dropped.
     unsafe {
         std::arch::asm!(

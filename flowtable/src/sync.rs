@@ -1,5 +1,5 @@
 //! Every atomic of the crate: from `std`, or from loom under `--cfg loom`, which then runs the models of
-//! `tests/loom.rs` through all their interleavings.
+//! `tests/loom.rs` through their interleavings.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};

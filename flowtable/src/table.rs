@@ -34,6 +34,7 @@ mod burst;
 mod deadline;
 mod evict;
 mod index;
+mod lifecycle;
 mod memory;
 mod scan;
 mod share;
@@ -41,7 +42,7 @@ mod slot;
 mod sweep;
 mod track;
 
-use std::fmt;
+use std::{fmt, slice};
 
 use action::ActionWord;
 pub use action::FlowAction;
@@ -49,11 +50,10 @@ pub use burst::Query;
 use deadline::{Deadlines, Due};
 use evict::Clock;
 use index::{Index, Position, Word};
-use share::{ShareId, Shares};
+use share::Shares;
 use slot::Slots;
 use sweep::Pass;
 pub use sweep::{SweepCursor, Swept};
-use track::Track;
 
 use crate::conntrack::{CtState, Direction, Timeouts};
 use crate::hash::KeyHash;
@@ -151,16 +151,14 @@ impl FlowTable {
         }
     }
 
-    /// The same table, with these instructions instead of [`Isa::best`]. Connections that it holds are lost to it: to be
-    /// called before there are any.
+    /// The same table, still empty, with these instructions instead of [`Isa::best`].
     #[must_use]
     pub fn with_isa(self, isa: Isa) -> Self {
+        assert!(
+            self.is_empty(),
+            "connections are found by the hash of the instructions that they were made with"
+        );
         Self { hash: self.hash.with_isa(isa), isa, ..self }
-    }
-
-    /// The instructions that it uses.
-    pub fn isa(&self) -> Isa {
-        self.isa
     }
 
     /// The same table, still empty, where no owner holds more than so many connections at once.
@@ -190,7 +188,7 @@ impl FlowTable {
 
     /// Asks for the cache line where a lookup of this hash begins.
     #[inline]
-    pub fn prefetch(&self, hash: u64) {
+    fn prefetch(&self, hash: u64) {
         prefetch(self.index.home_bucket(hash));
     }
 
@@ -200,6 +198,15 @@ impl FlowTable {
     /// Wait-free: a bounded number of loads, no store. If the connection ends meanwhile, the lookup may miss.
     #[inline]
     pub fn lookup(&self, key: &FlowKey, hash: u64, generation: u32) -> Option<Hit> {
+        // The home bucket is searched all at once: which of its words it is hangs on memory, and a branch on that would
+        // be mispredicted and wait for it.
+        let mut query = Query::of(key.words(), hash);
+        self.isa.search(&self.index, slice::from_mut(&mut query));
+        let hit = self.fetch(&query, generation);
+        if hit.is_some() || query.is_absent() && !self.index.has_displaced(hash) {
+            return hit;
+        }
+        // In another bucket, or behind another with its tag.
         self.index.find(hash, |_, word| if word.is_valid() { self.read(word, key, generation) } else { None })
     }
 
@@ -287,39 +294,6 @@ impl FlowTable {
         Insert::Full
     }
 
-    /// A slot for a connection of this share, which is charged for it.
-    fn acquire(&self, share: ShareId, now: u32) -> Result<u32, Insert> {
-        let charge = || self.shares.as_ref().is_none_or(|shares| shares.charge(share));
-        if !charge() {
-            // Room within the share.
-            let slot = self.evict(Some(share), now).ok_or(Insert::ShareSpent)?;
-            if charge() {
-                return Ok(slot);
-            }
-            // Another insert of the share was charged first.
-            self.slots.give(slot);
-            return Err(Insert::ShareSpent);
-        }
-        self.slots.take().or_else(|| self.evict(None, now)).ok_or_else(|| {
-            self.uncharge(share);
-            Insert::Full
-        })
-    }
-
-    fn share_of(&self, owner: u32) -> ShareId {
-        let key = FlowKey { src: owner, dst: 0, sport: 0, dport: 0, protocol: 0 };
-        self.shares.as_ref().map_or(0, |_| Shares::id(self.hash(&key)))
-    }
-
-    fn uncharge(&self, share: ShareId) {
-        self.shares.iter().for_each(|shares| shares.uncharge(share));
-    }
-
-    /// Connections that count in the owner's share; 0 where there are no shares.
-    pub fn share_held(&self, owner: u32) -> u32 {
-        self.shares.as_ref().map_or(0, |shares| shares.held(self.share_of(owner)))
-    }
-
     /// When a connection in this state is to be looked at next.
     fn due(&self, protocol: u8, state: CtState, now: u32) -> Due {
         Due::at(self.timeouts.deadline(protocol, state), now, !state.is_assured(protocol))
@@ -346,70 +320,6 @@ impl FlowTable {
     fn read_alive(&self, word: Word, key: &FlowKey, generation: u32) -> Option<Hit> {
         let hit = self.read(word, key, generation)?;
         (self.slots.track(word.slot()).incarnation() == hit.flow.incarnation).then_some(hit)
-    }
-
-    /// Ends a connection. False if it has ended already (or was never quite inserted).
-    pub fn remove(&self, flow: FlowRef) -> bool {
-        let Some((hash, position, word)) = self.locate(flow) else { return false };
-        let mut track = self.slots.track(flow.slot);
-        // Lock-free: the swap fails only when a packet has stepped the connection, which it does a few times at most.
-        while track.incarnation() == flow.incarnation {
-            match self.slots.end(flow, track) {
-                Ok(()) => {
-                    self.bury(flow, hash, position, word);
-                    self.slots.give(flow.slot);
-                    return true;
-                }
-                Err(now) => track = now,
-            }
-        }
-        false
-    }
-
-    /// Ends a connection if no packet has stepped it since `track` was read.
-    fn remove_unchanged(&self, flow: FlowRef, track: Track) -> bool {
-        let Some(slot) = self.end_unchanged(flow, track) else { return false };
-        self.slots.give(slot);
-        true
-    }
-
-    /// The same; the slot is then the caller's.
-    fn end_unchanged(&self, flow: FlowRef, track: Track) -> Option<u32> {
-        let (hash, position, word) = self.locate(flow)?;
-        self.slots.end(flow, track).ok()?;
-        self.bury(flow, hash, position, word);
-        Some(flow.slot)
-    }
-
-    /// The valid word that names the slot, found by the key that stands there. If `Slots::end` succeeds after this, it
-    /// is the connection's: the slot was in this incarnation when the key was read and still is, and an incarnation
-    /// has one valid word, which stays until whoever ends the connection takes it out.
-    fn locate(&self, flow: FlowRef) -> Option<(u64, Position, Word)> {
-        let hash = self.hash(&self.slots.key(flow)?);
-        let named =
-            |position, word: Word| (word.is_valid() && word.slot() == flow.slot).then_some((position, word));
-        self.index.find(hash, named).map(|(position, word)| (hash, position, word))
-    }
-
-    /// Takes an ended connection out of the index before its slot can be used again. Readers that hold its word find
-    /// another incarnation in the slot.
-    fn bury(&self, flow: FlowRef, hash: u64, position: Position, word: Word) {
-        self.index.release(hash, position, word);
-        self.slots.count(-1);
-        self.clear(flow);
-    }
-
-    /// Gives up a connection that never was quite inserted.
-    fn retire(&self, flow: FlowRef) {
-        self.clear(flow);
-        self.slots.give(flow.slot);
-    }
-
-    /// Empties the slot of a connection whose end the caller has made: so its share is given back once.
-    fn clear(&self, flow: FlowRef) {
-        self.deadlines.clear(flow.slot);
-        self.uncharge(self.slots.share(flow.slot));
-        self.slots.clear(flow);
     }
 
     /// Gives one direction of a connection the next hop of a later snapshot. False, and nothing is changed, if the

@@ -14,7 +14,7 @@ fn key(n: u32) -> FlowKey {
 /// Half of the keys are there, in a table that has no more room; some of them in a bucket that is not their home.
 #[test]
 fn burst_finds_what_lookups_find() {
-    for isa in [Isa::Portable, Isa::best()] {
+    for isa in [Isa::PORTABLE, Isa::best()] {
         let table = FlowTable::new(CONNECTIONS, [1, 2, 3, 4], Timeouts::default()).with_isa(isa);
         let action = FlowAction { next_hop: 1, generation: 9, flags: 0 };
         for n in 0..CONNECTIONS {
@@ -39,7 +39,7 @@ fn burst_finds_what_lookups_find() {
 /// What a search has found may be gone, and another in its place, when it is fetched.
 #[test]
 fn removed_between_search_and_fetch_is_not_found() {
-    for isa in [Isa::Portable, Isa::best()] {
+    for isa in [Isa::PORTABLE, Isa::best()] {
         let table = FlowTable::new(1, [1, 2, 3, 4], Timeouts::default()).with_isa(isa);
         let action = FlowAction { next_hop: 1, generation: 9, flags: 0 };
         let (first, second) = (key(1), key(2));

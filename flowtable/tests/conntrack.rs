@@ -44,12 +44,16 @@ fn model_closed(packets: &[Packet]) -> bool {
 }
 
 fn model_assured(protocol: u8, packets: &[Packet]) -> bool {
-    let answered = packets.iter().any(|packet| packet.0 == Direction::Reply);
+    let spoke_before = |direction, at: usize| packets[..at].iter().any(|packet| packet.0 == direction);
     match protocol {
         TCP => {
             model_established(packets) && sent(packets, Direction::Reply, tcp::ACK) && !model_closed(packets)
         }
-        _ => answered,
+        ICMP => false,
+        _ => (1..packets.len()).any(|at| {
+            let is_later = packets[at].2 > packets[at - 1].2;
+            is_later && spoke_before(Direction::Original, at) && spoke_before(Direction::Reply, at)
+        }),
     }
 }
 
@@ -159,13 +163,18 @@ fn simultaneous_open() {
     }
 }
 
-/// Only the first packet of the other side assures a connection of another protocol, and one that was met established.
+/// The first packet of the other side assures TCP that was met established; of other protocols only a connection that
+/// goes on after its answer is assured, and ICMP never.
 #[test]
-fn an_answer_assures() {
-    for (protocol, flags) in [(UDP, 0), (ICMP, 0), (132, 0), (TCP, tcp::ACK)] {
-        let spoken = CtState::first(protocol, flags, 0).step(Direction::Original, flags, 0);
-        assert!(!spoken.is_assured(protocol));
-        assert!(spoken.step(Direction::Reply, flags, 0).is_assured(protocol));
+fn what_assures() {
+    for (protocol, flags, at_once, later) in
+        [(TCP, tcp::ACK, true, true), (UDP, 0, false, true), (132, 0, false, true), (ICMP, 0, false, false)]
+    {
+        let spoken = CtState::first(protocol, flags, 0).step(Direction::Original, flags, 1);
+        assert!(!spoken.is_assured(protocol), "{protocol}: nobody has answered");
+        let answered = spoken.step(Direction::Reply, flags, 2).step(Direction::Original, flags, 2);
+        assert_eq!(answered.is_assured(protocol), at_once, "{protocol}");
+        assert_eq!(answered.step(Direction::Reply, flags, 3).is_assured(protocol), later, "{protocol}");
     }
 }
 

@@ -64,10 +64,12 @@ fn check_holds(table: &FlowTable, keys: &[FlowKey]) {
     }
     let more: Vec<_> = (keys.len()..table.capacity()).map(|n| FlowKey { src: 9, ..key(table, n) }).collect();
     flows.extend(more.iter().map(|key| new(insert(table, key)).flow));
-    // Packets of both directions assure each, so that none makes room.
-    for key in keys.iter().chain(&more).flat_map(|key| [*key, key.reversed()]) {
-        let hit = lookup(table, &key).expect("present");
-        assert_eq!(table.observe(&hit, 0, 0), CtStatus::Tracked);
+    // Packets of both directions, and another in a later second, assure each, so that none makes room.
+    for key in keys.iter().chain(&more) {
+        for (key, later) in [(*key, 0), (key.reversed(), 0), (*key, 1)] {
+            let hit = lookup(table, &key).expect("present");
+            assert_eq!(table.observe(&hit, 0, hit.state.last_seen + later), CtStatus::Tracked);
+        }
     }
     assert_eq!(insert(table, &FlowKey { src: 10, ..key(table, 0) }), Insert::Full, "no slot was made");
     for flow in &flows {
@@ -200,13 +202,15 @@ fn evictions_of_one_connection() {
 fn eviction_against_becoming_assured() {
     model(3, || {
         let table = table(1);
-        let (k, l) = (key(&table, 0), key(&table, 1));
-        new(insert(&table, &k));
+        // Met established, so that the first packet of the other side assures it.
+        let (k, l) = (FlowKey { protocol: 6, ..key(&table, 0) }, key(&table, 1));
+        let ack = 16;
+        new(table.insert(&k, table.hash(&k), [action(&k), action(&k.reversed())], k.src, ack, 0));
         let other = thread::spawn({
             let table = Arc::clone(&table);
             move || insert(&table, &l)
         });
-        let seen = lookup(&table, &k.reversed()).map(|hit| table.observe(&hit, 0, 1));
+        let seen = lookup(&table, &k.reversed()).map(|hit| table.observe(&hit, ack, 1));
         let result = other.join().unwrap();
         if seen == Some(CtStatus::Tracked) {
             assert_eq!(result, Insert::Full);

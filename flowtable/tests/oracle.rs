@@ -101,7 +101,6 @@ impl Pair {
 
     fn lookup(&self, key: &FlowKey) -> Option<margay_flowtable::Hit> {
         let hash = self.table.hash(key);
-        self.table.prefetch(hash);
         let hit = self.table.lookup(key, hash, self.generation);
         let expected = self.find(key);
         assert_eq!(hit.is_some(), expected.is_some(), "{key:?}");

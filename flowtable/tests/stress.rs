@@ -133,8 +133,11 @@ fn churn_from_many_threads() {
     let start = 1000;
     for id in 0..PINNED {
         assert!(matches!(world.insert(id, start, start), Insert::New(_)));
-        let answer = world.lookup(id, Direction::Reply, start).expect("present");
-        assert_eq!(world.table.observe(&answer, 0, start), CtStatus::Tracked);
+        // An answer, and one more packet in a later second.
+        for now in [start, start + 1] {
+            let answer = world.lookup(id, Direction::Reply, start).expect("present");
+            assert_eq!(world.table.observe(&answer, 0, now), CtStatus::Tracked);
+        }
     }
     let mut live = PINNED as usize;
     let mut evicted = 0;

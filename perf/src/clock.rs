@@ -25,9 +25,10 @@ impl Clock {
             spin_loop();
         }
         let rate = (clock.raw() - start) as f64 / started.elapsed().as_nanos() as f64;
-        // Without a usable counter the library counts nanoseconds instead.
+        // Without a usable counter the library counts nanoseconds instead, on x86-64. (Elsewhere a counter may really run
+        // at one a nanosecond.)
         ensure!(
-            (rate - 1.0).abs() > 0.005,
+            !cfg!(target_arch = "x86_64") || (rate - 1.0).abs() > 0.005,
             "no time stamp counter of constant rate: cycles cannot be measured here"
         );
         Ok(Self { clock, rate })

@@ -88,6 +88,11 @@ pub(super) fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Err
     number(from, "from 1 to 4294967295", |v| v > 0)
 }
 
+pub(super) fn connections<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let most = margay_flowtable::FlowTable::MAX_CONNECTIONS;
+    number(from, &format!("from 1 to {most}"), |v| v > 0 && v <= most)
+}
+
 pub(super) fn frame_size<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     number(from, "2048 or 4096", |v| v == 2048 || v == 4096)
 }

@@ -78,8 +78,11 @@ impl Flows {
         if hit.action.flags & input.forged != 0 && !lane.is_related() {
             return Err(DropReason::SourceSpoofed);
         }
-        let (word, is_anew) =
-            if hit.is_current { (hit.action.next_hop, false) } else { self.confirm(turn, query, hit)? };
+        let confirmed =
+            if hit.is_current { Some((hit.action.next_hop, false)) } else { self.confirm(turn, query, hit)? };
+        let Some((word, is_anew)) = confirmed else {
+            return self.miss(turn, input, lane, query.hash());
+        };
         if word == DENIED {
             return self.denied(turn, input, lane, query, hit);
         }
@@ -103,15 +106,19 @@ impl Flows {
     }
 
     /// The next hop of a hit that an older snapshot judged: the connection's verdict stands if no change touched it
-    /// since, else it is judged again. True where the entry was made anew, by this packet.
-    fn confirm(&self, turn: &Turn<'_>, query: &Query, hit: &Hit) -> Result<(u32, bool), DropReason> {
+    /// since, else it is judged again. True where the entry was made anew, by this packet; `None` if the connection has
+    /// gone meanwhile.
+    fn confirm(&self, turn: &Turn<'_>, query: &Query, hit: &Hit) -> Result<Option<(u32, bool)>, DropReason> {
         let snapshot = turn.snapshot;
         let key = query.key();
-        if snapshot.epochs.current4(key.src, key.dst, hit.action.generation) {
+        // What has been silent for so many changes is judged again, for nobody knows which of them it has missed.
+        let is_known = snapshot.generation.wrapping_sub(hit.action.generation).cast_signed()
+            < FlowAction::OLDEST.cast_signed();
+        if is_known && snapshot.epochs.current4(key.src, key.dst, hit.action.generation) {
             let was_denied = hit.action.next_hop == DENIED;
             let word = if was_denied { DENIED } else { route_word(snapshot, key.dst) };
             self.table.set_action(hit, word, snapshot.generation);
-            return Ok((word, false));
+            return Ok(Some((word, false)));
         }
         self.counters.flows_reclassified.add(1);
         let original = match hit.direction {
@@ -125,11 +132,15 @@ impl Flows {
         });
         let is_anew = !self.table.renew(hit.flow, out, back);
         if is_anew {
+            if self.table.original_key(hit.flow).is_none() {
+                return Ok(None);
+            }
             // An end has moved to or from this node, which is fixed in an entry: it is made anew, the way it was.
             self.table.remove(hit.flow);
             self.enter(snapshot, &original, query.hash(), [out, back], ACK, turn.now)?;
         }
-        Ok((if verdict.is_ok() { route_word(snapshot, key.dst) } else { DENIED }, is_anew))
+        let word = if verdict.is_ok() { route_word(snapshot, key.dst) } else { DENIED };
+        Ok(Some((word, is_anew)))
     }
 
     /// A packet of a connection that a change of policy has ended. The entry stays until it expires, so that what the

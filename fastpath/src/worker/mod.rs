@@ -108,7 +108,7 @@ impl Worker {
         &self.counters
     }
 
-    /// One turn at `now` (milliseconds of a monotonic clock). True if it moved a frame.
+    /// One turn at `now` (milliseconds of a monotonic clock). True if it moved a frame, or has connections to expire.
     pub fn turn(&mut self, now: u64) -> bool {
         while let Some(command) = self.mailbox.next() {
             self.obey(command);
@@ -122,12 +122,12 @@ impl Worker {
         // What ports had no room for before.
         self.transmit();
         self.reclaim();
-        self.expiry.run(&self.pipeline, now, self.reader.current().generation);
+        let sweeps = self.expiry.run(&self.pipeline, now, self.reader.current().generation);
         self.counters.turns.add(1);
         let busy = received + taken > 0;
         self.counters.busy_turns.add(u64::from(busy));
         self.counters.pool.store(self.pool.len() as u64, Relaxed);
-        busy
+        busy || sweeps
     }
 
     /// Waits until a frame arrives, or `SLEEP` is over; returns at once while frames wait for transmission.

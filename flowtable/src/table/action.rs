@@ -13,6 +13,8 @@ pub struct FlowAction {
 }
 
 impl FlowAction {
+    /// A generation that seems so many behind may be older still: sweeps move what would turn round to here.
+    pub const OLDEST: u32 = OLD - AHEAD;
     /// Next hops that an entry can name: the index has 20 bits.
     pub const NEXT_HOPS: u32 = 1 << NEXT_HOP_BITS;
     /// Packets come from a pod here: one that came in by an uplink is forged.

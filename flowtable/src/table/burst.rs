@@ -29,6 +29,17 @@ impl Default for Query {
 
 impl Query {
     #[inline]
+    pub(super) fn of(key: KeyWords, hash: u64) -> Self {
+        Self { key, hash, half: NOWHERE, is_ascending: key.is_ascending() }
+    }
+
+    /// Whether the search has found nothing.
+    #[inline]
+    pub(super) fn is_absent(&self) -> bool {
+        self.half == NOWHERE
+    }
+
+    #[inline]
     pub fn key(&self) -> FlowKey {
         self.key.into()
     }
@@ -87,6 +98,10 @@ impl FlowTable {
             let queries = &mut queries[..keys.len()];
             for (query, key) in queries.iter_mut().zip(keys) {
                 *query = self.query(key.words());
+            }
+            // Here is no other work for the hints to hide behind.
+            for query in &*queries {
+                touch(self.index.home_bucket(query.hash));
             }
             self.search(queries);
             for (hit, query) in hits.iter_mut().zip(&*queries) {

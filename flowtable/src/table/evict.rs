@@ -24,8 +24,9 @@ const LOOKS: u32 = 64;
 /// Where the hand stands, and how often it has taken something.
 #[derive(Default)]
 pub(super) struct Clock {
-    /// Slots passed since the start.
-    hand: CachePadded<AtomicU64>,
+    /// Slots passed since the start: by whoever finds the table full, and by owners that have spent their share, so
+    /// that one of these does not turn the hand of all.
+    hands: [CachePadded<AtomicU64>; 2],
     evicted: CachePadded<AtomicU64>,
 }
 
@@ -39,7 +40,8 @@ impl FlowTable {
     /// waits for nobody: several hands may come to one connection, and the first one has it.
     pub(super) fn evict(&self, share: Option<ShareId>, now: u32) -> Option<u32> {
         let capacity = self.slots.capacity();
-        let start = self.clock.hand.load(Ordering::Relaxed);
+        let hand = &self.clock.hands[usize::from(share.is_some())];
+        let start = hand.load(Ordering::Relaxed);
         let mut looks = 0;
         let mut passed = 0;
         let mut evicted = None;
@@ -57,7 +59,7 @@ impl FlowTable {
         }
         // If another has moved the hand, it stays where that one left it.
         let moved = start.wrapping_add(u64::from(passed));
-        let _ = self.clock.hand.compare_exchange(start, moved, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = hand.compare_exchange(start, moved, Ordering::Relaxed, Ordering::Relaxed);
         if evicted.is_some() {
             self.clock.evicted.fetch_add(1, Ordering::Relaxed);
         }

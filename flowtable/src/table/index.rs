@@ -113,6 +113,7 @@ impl Bucket {
         self.words.iter().map(|word| Word(word.load(Ordering::Acquire)))
     }
 
+    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
     #[inline]
     pub(super) fn word(&self, entry: usize) -> Word {
         Word(self.words[entry].load(Ordering::Acquire))
@@ -149,6 +150,12 @@ impl Index {
     fn bucket(&self, home: usize, step: usize) -> &Bucket {
         let at = home + step;
         &self.buckets[if at < self.buckets.len() { at } else { at - self.buckets.len() }]
+    }
+
+    /// Whether a connection whose home is that of the hash lives elsewhere. To be asked after the home was searched.
+    #[inline]
+    pub(super) fn has_displaced(&self, hash: u64) -> bool {
+        self.home_bucket(hash).displaced.load(Ordering::Acquire) != 0
     }
 
     fn word(&self, hash: u64, position: Position) -> &AtomicU64 {

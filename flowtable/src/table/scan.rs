@@ -4,21 +4,21 @@
 
 use super::burst::Query;
 use super::index::{Bucket, Index, Word};
-use crate::isa::Isa;
+use crate::isa::{Isa, Set};
 
 impl Isa {
     /// Searches the home bucket of each query.
     #[inline]
     pub(super) fn search<Q: AsMut<Query>>(self, index: &Index, queries: &mut [Q]) {
-        match self {
-            Self::Portable => {
+        match self.0 {
+            Set::Portable => {
                 for query in queries {
                     let query = query.as_mut();
                     query.found(portable(index.home_bucket(query.hash()), query.hash()));
                 }
             }
             #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
-            Self::Avx2 => avx2::search(index, queries),
+            Set::Avx2 => avx2::search(index, queries),
         }
     }
 }
@@ -41,7 +41,7 @@ mod avx2 {
 
     #[allow(unsafe_code)]
     pub(super) fn search<Q: AsMut<Query>>(index: &Index, queries: &mut [Q]) {
-        // SAFETY: `Isa::best` says `Avx2` only where the processor has these.
+        // SAFETY: there is an `Isa` of this set only where the processor has these (`Isa::best`).
         unsafe { search_avx2(index, queries) }
     }
 

@@ -4,9 +4,12 @@ mod gate;
 mod pipeline;
 mod tables;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 /// How fast Margay is on this machine.
 #[derive(Debug, Parser)]
@@ -29,6 +32,20 @@ enum Output {
     #[default]
     Table,
     Json,
+}
+
+impl Output {
+    /// Writes results to stdout, as JSON or as `text` tells them. A reader that has gone (`| head`) has what it wanted.
+    fn print<T: Serialize>(self, results: &[T], text: impl FnOnce(&[T]) -> String) -> anyhow::Result<()> {
+        let text = match self {
+            Self::Json => serde_json::to_string_pretty(results)? + "\n",
+            Self::Table => text(results),
+        };
+        match io::stdout().lock().write_all(text.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.context("cannot write to stdout"),
+        }
+    }
 }
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {

@@ -42,17 +42,13 @@ impl Pipeline {
         let cases: Vec<Case> = paths.into_iter().map(|path| Case { path, flows, policies, size }).collect();
         let effort = Effort { rounds: self.rounds, bursts: self.bursts, instructions: self.instructions };
         let reports = measure(&cases, &effort)?;
-        match self.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
-            Output::Table => reports.iter().for_each(print),
-        }
-        Ok(())
+        self.output.print(&reports, |reports| reports.iter().map(text).collect())
     }
 }
 
-fn print(report: &Report) {
+fn text(report: &Report) -> String {
     let Case { path, flows, policies, size } = report.case;
-    print!(
+    let mut text = format!(
         "{:<12} {flows} flows, {policies} policies, {size} bytes: {:.1} cycles a packet, {:.1} ns (p99 {:.1})",
         path.name(),
         report.cycles_per_packet,
@@ -60,10 +56,11 @@ fn print(report: &Report) {
         report.ns_per_packet_p99
     );
     if let Some(instructions) = report.instructions {
-        print!(", {instructions:.1} instructions");
+        text += &format!(", {instructions:.1} instructions");
     }
-    println!(", {} allocations", report.allocations_per_packet);
+    text += &format!(", {} allocations\n", report.allocations_per_packet);
     for (stage, cycles) in &report.stages {
-        println!("    {stage:<10} {cycles:>6.1}");
+        text += &format!("    {stage:<10} {cycles:>6.1}\n");
     }
+    text
 }

@@ -47,11 +47,7 @@ impl Tables {
                 Structure::MargayFib.max_entries()
             );
         }
-        match self.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
-            Output::Table => print(&reports),
-        }
-        Ok(())
+        self.output.print(&reports, text)
     }
 }
 
@@ -59,20 +55,20 @@ fn or_all<T: Copy>(chosen: Vec<T>, all: &[T]) -> Vec<T> {
     if chosen.is_empty() { all.to_vec() } else { chosen }
 }
 
-fn print(reports: &[Report]) {
-    println!(
-        "{:<20} {:<18} {:>9} {:>7} {:>10} {:>9}",
+fn text(reports: &[Report]) -> String {
+    let head = format!(
+        "{:<20} {:<18} {:>9} {:>7} {:>10} {:>9}\n",
         "STRUCTURE", "OP", "ENTRIES", "WORKERS", "NS PER OP", "MOPS"
     );
-    for report in reports {
-        println!(
-            "{:<20} {:<18} {:>9} {:>7} {:>10.1} {:>9.2}",
+    reports.iter().fold(head, |text, report| {
+        text + &format!(
+            "{:<20} {:<18} {:>9} {:>7} {:>10.1} {:>9.2}\n",
             name(&report.structure),
             name(&report.op),
             report.entries,
             report.workers,
             report.ns_per_op,
             report.mops
-        );
-    }
+        )
+    })
 }

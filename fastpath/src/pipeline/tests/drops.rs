@@ -93,23 +93,28 @@ fn spoofed_packet_of_a_live_flow_is_refused() {
 }
 
 #[test]
-fn unanswered_flows_make_room_in_a_full_table_and_answered_ones_do_not() {
+fn unanswered_flows_make_room_in_a_full_table_and_established_ones_do_not() {
     let mut gateway = Gateway::new();
-    let query = |port| udp(OPEN_IP, PEER_IP, (port, 53), b"q");
-    let answer = |port| vxlan_from(REMOTE_NODE_IP, 4096, &udp(PEER_IP, OPEN_IP, (53, port), b"a"));
-    gateway.run(OPEN, &query(1)).only();
-    gateway.run(UPLINK, &answer(1)).only();
+    connect(&mut gateway, 1);
     for port in 0..4096 {
         gateway.run(OPEN, &udp(OPEN_IP, OTHER_IP, (port, 53), b"q")).only();
     }
     assert!(gateway.pipeline.flows.table().evicted() > 3000);
-    gateway.run(UPLINK, &answer(1)).only();
+    gateway.run(OPEN, &tcp(OPEN_IP, PEER_IP, (1, 80), ACK)).only();
     for port in 2..=1024 {
-        gateway.run(OPEN, &query(port)).only();
-        gateway.run(UPLINK, &answer(port)).only();
+        connect(&mut gateway, port);
     }
-    assert_eq!(gateway.run(OPEN, &query(1025)).dropped, Some(DropReason::FlowTableFull));
-    gateway.run(OPEN, &query(1)).only();
+    let one_more = tcp(OPEN_IP, PEER_IP, (1025, 80), SYN);
+    assert_eq!(gateway.run(OPEN, &one_more).dropped, Some(DropReason::FlowTableFull));
+    gateway.run(OPEN, &tcp(OPEN_IP, PEER_IP, (1, 80), ACK)).only();
+}
+
+/// A TCP handshake of the pod `open` with the peer.
+fn connect(gateway: &mut Gateway, port: u16) {
+    gateway.run(OPEN, &tcp(OPEN_IP, PEER_IP, (port, 80), SYN)).only();
+    let answer = tcp(PEER_IP, OPEN_IP, (80, port), SYN | ACK);
+    gateway.run(UPLINK, &vxlan_from(REMOTE_NODE_IP, 4096, &answer)).only();
+    gateway.run(OPEN, &tcp(OPEN_IP, PEER_IP, (port, 80), ACK)).only();
 }
 
 #[test]
@@ -117,18 +122,14 @@ fn an_endpoint_that_holds_its_share_is_refused_alone() {
     let mut gateway = Gateway::new();
     let table = FlowTable::new(1024, [1, 2, 3, 4], Timeouts::default()).with_share(2);
     gateway.pipeline = Pipeline::new(Arc::new(table), Arc::clone(&gateway.counters));
-    for port in 1..=2 {
-        gateway.run(OPEN, &udp(OPEN_IP, PEER_IP, (port, 53), b"q")).only();
-        gateway
-            .run(UPLINK, &vxlan_from(REMOTE_NODE_IP, 4096, &udp(PEER_IP, OPEN_IP, (53, port), b"a")))
-            .only();
-    }
+    connect(&mut gateway, 1);
+    connect(&mut gateway, 2);
     let third = gateway.run(OPEN, &udp(OPEN_IP, PEER_IP, (3, 53), b"q"));
     assert_eq!(third.dropped, Some(DropReason::EndpointShare));
     let from_outside = udp(PEER_IP, OPEN_IP, (4, 53), b"q");
     let fourth = gateway.run(UPLINK, &vxlan_from(REMOTE_NODE_IP, 4096, &from_outside));
     assert_eq!(fourth.dropped, Some(DropReason::EndpointShare), "counts in the share of whom it is for");
-    gateway.run(OPEN, &udp(OPEN_IP, PEER_IP, (1, 53), b"q")).only();
+    gateway.run(OPEN, &tcp(OPEN_IP, PEER_IP, (1, 80), ACK)).only();
     gateway.run(UPLINK, &vxlan_from(REMOTE_NODE_IP, 4096, &tcp(PEER_IP, WEB_IP, (5, 80), SYN))).only();
 }
 
