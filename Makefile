@@ -30,9 +30,9 @@ loom: ## the flow table's atomic protocols, interleaved with up to three preempt
 	RUSTFLAGS="--cfg loom" cargo test --release -p margay-flowtable --target-dir target/loom --test loom
 
 asan: ## the tests of the tables and of the packet function under AddressSanitizer
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --target x86_64-unknown-linux-gnu \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg asan" cargo test --target x86_64-unknown-linux-gnu \
 		--target-dir target/asan -p margay-flowtable --lib --tests
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --target x86_64-unknown-linux-gnu \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg asan" cargo test --target x86_64-unknown-linux-gnu \
 		--target-dir target/asan -p margay-fastpath --lib pipeline
 
 miri: ## the tests of the tables under miri, where the toolchain has it

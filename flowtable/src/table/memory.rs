@@ -3,12 +3,12 @@
 //! At a million connections nearly every packet touches two lines that no cache holds. On pages of 4 KiB each of them
 //! also costs a walk of the page tables, itself in memory; on pages of 2 MiB the translations stay in the TLB.
 
-#[cfg(any(loom, miri))]
+#[cfg(any(loom, miri, asan))]
 pub(super) use boxed::Array;
-#[cfg(not(any(loom, miri)))]
+#[cfg(not(any(loom, miri, asan)))]
 pub(super) use mapped::Array;
 
-#[cfg(not(any(loom, miri)))]
+#[cfg(not(any(loom, miri, asan)))]
 mod mapped {
     use std::marker::PhantomData;
     use std::ops::Deref;
@@ -59,11 +59,12 @@ mod mapped {
     }
 }
 
-#[cfg(any(loom, miri))]
+#[cfg(any(loom, miri, asan))]
 mod boxed {
     use std::ops::Deref;
 
-    /// The same on the heap: loom's atomics are no plain memory, and miri has no page to advise about.
+    /// The same on the heap: loom's atomics are no plain memory, miri has no page to advise about, and AddressSanitizer
+    /// watches the ends of what is allocated, not of what is mapped.
     pub(in super::super) struct Array<T>(Box<[T]>);
 
     impl<T> Array<T> {

@@ -48,19 +48,16 @@ impl Pipeline {
 
 fn text(report: &Report) -> String {
     let Case { path, flows, policies, size } = report.case;
-    let mut text = format!(
+    let head = format!(
         "{:<12} {flows} flows, {policies} policies, {size} bytes: {:.1} cycles a packet, {:.1} ns (p99 {:.1})",
         path.name(),
         report.cycles_per_packet,
         report.ns_per_packet,
         report.ns_per_packet_p99
     );
-    if let Some(instructions) = report.instructions {
-        text += &format!(", {instructions:.1} instructions");
-    }
-    text += &format!(", {} allocations\n", report.allocations_per_packet);
-    for (stage, cycles) in &report.stages {
-        text += &format!("    {stage:<10} {cycles:>6.1}\n");
-    }
-    text
+    let instructions =
+        report.instructions.map_or_else(String::new, |count| format!(", {count:.1} instructions"));
+    let stages: Vec<_> =
+        report.stages.iter().map(|(stage, cycles)| format!("    {stage:<10} {cycles:>6.1}\n")).collect();
+    format!("{head}{instructions}, {} allocations\n{}", report.allocations_per_packet, stages.concat())
 }
