@@ -9,6 +9,8 @@ mod read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use margay_fastpath::pipeline;
+use margay_flowtable::conntrack::Timeouts;
 use serde::Deserialize;
 
 pub use read::Error;
@@ -252,6 +254,16 @@ pub enum MidFlow {
     Drop,
 }
 
+impl From<MidFlow> for pipeline::MidFlow {
+    fn from(configured: MidFlow) -> Self {
+        match configured {
+            MidFlow::Pickup => Self::Pickup,
+            MidFlow::PickupFor(time) => Self::PickupFor(time),
+            MidFlow::Drop => Self::Drop,
+        }
+    }
+}
+
 /// A part of the flow table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Share {
@@ -267,6 +279,22 @@ impl Share {
         match self {
             Self::Fraction(fraction) => ((f64::from(connections) * fraction) as u32).max(1),
             Self::Connections(number) => number.min(connections),
+        }
+    }
+}
+
+impl Conntrack {
+    /// The times, in the seconds that the flow table counts.
+    pub fn timeouts(&self) -> Timeouts {
+        let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        Timeouts {
+            tcp_handshake: seconds(self.tcp_handshake),
+            tcp_established: seconds(self.tcp_established),
+            tcp_fins: seconds(self.tcp_fins_seen),
+            tcp_rst: seconds(self.tcp_reset),
+            udp: seconds(self.udp),
+            icmp: seconds(self.icmp),
+            other: seconds(self.other),
         }
     }
 }

@@ -16,12 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use margay_fastpath::Layout;
-use margay_fastpath::pipeline::MidFlow;
 use margay_fastpath::steer::Routes;
 use margay_fastpath::worker::Exchange;
 use margay_fastpath::xdp::{SetupError, Xdp};
 use margay_flowtable::Snapshot;
-use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::publish::Publisher;
 use margay_flowtable::table::FlowTable;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,7 +28,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::admin;
 use crate::compile::{compile, steering, uplink_neighbour, wanted_neighbours};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::identity::Identity;
 use crate::kernel::{self, Kept, Mirror};
 use crate::source::{Source, SourceEvent};
@@ -174,7 +172,7 @@ impl Dataplane {
         let (xdp, frames) = Xdp::load(layout, config.tunnel.vxlan_port)?;
         let exchange = Arc::new(Exchange::new(Arc::clone(xdp.umem()), frames, cores.len()));
         let connections = config.flow_table.connections;
-        let table = FlowTable::new(connections, seed()?, timeouts(&config.conntrack))
+        let table = FlowTable::new(connections, seed()?, config.conntrack.timeouts())
             .with_share(config.conntrack.endpoint_share.of(connections));
         let table = Arc::new(table);
         let mut publisher = Publisher::new(Snapshot::default());
@@ -191,7 +189,7 @@ impl Dataplane {
             "starting"
         );
         let mut shared = Shared { exchange: &exchange, table: &table, publisher: &mut publisher };
-        let mid_flow = mid_flow(config.conntrack.mid_flow);
+        let mid_flow = config.conntrack.mid_flow.into();
         let workers = Workers::start(cores, config.workers.idle, mid_flow, &mut shared)?;
         Ok(Self {
             identity: Identity { node, vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port },
@@ -383,25 +381,4 @@ fn seed() -> Result<[u64; 4], Error> {
         *word = getrandom::u64().map_err(Error::Random)?;
     }
     Ok(seed)
-}
-
-fn timeouts(config: &config::Conntrack) -> Timeouts {
-    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
-    Timeouts {
-        tcp_handshake: seconds(config.tcp_handshake),
-        tcp_established: seconds(config.tcp_established),
-        tcp_fins: seconds(config.tcp_fins_seen),
-        tcp_rst: seconds(config.tcp_reset),
-        udp: seconds(config.udp),
-        icmp: seconds(config.icmp),
-        other: seconds(config.other),
-    }
-}
-
-fn mid_flow(config: config::MidFlow) -> MidFlow {
-    match config {
-        config::MidFlow::Pickup => MidFlow::Pickup,
-        config::MidFlow::PickupFor(time) => MidFlow::PickupFor(time),
-        config::MidFlow::Drop => MidFlow::Drop,
-    }
 }

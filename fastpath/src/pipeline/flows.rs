@@ -13,10 +13,11 @@ use margay_flowtable::key::FlowKey;
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Query};
 use margay_flowtable::{NextHopId, Snapshot, Tuple, Verdict, classify};
 
+use super::Turn;
 use super::ingress::{Input, own_key};
+use super::lane::Lane;
 use super::mid_flow::{Admission, MidFlow};
 use super::rewrite::why_not;
-use super::{Lane, Turn};
 use crate::counters::Counters;
 use crate::drop::DropReason;
 

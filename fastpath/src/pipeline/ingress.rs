@@ -9,9 +9,10 @@ use margay_flowtable::key::{FlowKey, KeyWords};
 use margay_flowtable::table::{FlowAction, FlowTable};
 use margay_flowtable::{PortId, PortKind};
 
+use super::Turn;
 use super::flows::seconds;
+use super::lane::{Lane, Way};
 use super::tunnel::is_tunnel_packet;
-use super::{Lane, Turn, Way};
 use crate::drop::DropReason;
 use crate::frame::Frame;
 use crate::umem::Umem;

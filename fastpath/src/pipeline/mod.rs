@@ -8,6 +8,7 @@ mod answer;
 mod expiry;
 mod flows;
 mod ingress;
+mod lane;
 mod mid_flow;
 mod rewrite;
 mod tunnel;
@@ -18,8 +19,7 @@ pub(crate) mod tests;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use margay_encap::Headers;
-use margay_flowtable::table::{FlowTable, Query};
+use margay_flowtable::table::FlowTable;
 use margay_flowtable::{NextHopId, PortId, Snapshot};
 
 pub use expiry::Expiry;
@@ -33,6 +33,7 @@ use crate::umem::{FramePool, Umem};
 use answer::Answers;
 use flows::Flows;
 use ingress::Input;
+use lane::{Lane, Way};
 
 /// What holds for a whole burst.
 #[derive(Clone, Copy, Debug)]
@@ -41,73 +42,6 @@ pub struct Turn<'a> {
     pub umem: &'a Umem,
     /// Milliseconds of a monotonic clock.
     pub now: u64,
-}
-
-/// Where a packet goes, by number, or why it ends here: a `Result` in one word, which is written and read as one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Way(u32);
-
-impl Way {
-    const END: u32 = 1 << 31;
-    /// Of a packet that nothing has stopped yet.
-    const UNDECIDED: Self = Self(Self::END - 1);
-    /// The same of an ICMP error.
-    const RELATED: Self = Self(Self::END - 2);
-    /// That of no packet.
-    const NONE: Self = Self(u32::MAX);
-
-    #[inline]
-    fn to(number: u32) -> Self {
-        debug_assert!(number < Self::END);
-        Self(number)
-    }
-
-    #[inline]
-    fn end(reason: DropReason) -> Self {
-        Self(Self::END | reason as u32)
-    }
-
-    #[inline]
-    fn get(self) -> Result<u32, DropReason> {
-        if self.0 < Self::END { Ok(self.0) } else { Err(DropReason::ALL[(self.0 & !Self::END) as usize]) }
-    }
-}
-
-impl std::fmt::Debug for Way {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.get().fmt(f)
-    }
-}
-
-/// What is known of a packet on its way through the passes.
-#[derive(Clone, Copy, Debug)]
-struct Lane {
-    query: Query,
-    headers: Headers,
-    /// The next hop, once that is known.
-    next_hop: Way,
-    /// The port by which it leaves.
-    port: Way,
-}
-
-impl AsMut<Query> for Lane {
-    #[inline]
-    fn as_mut(&mut self) -> &mut Query {
-        &mut self.query
-    }
-}
-
-impl Lane {
-    /// The key of its query is that of the flow that an ICMP error quotes.
-    fn is_related(&self) -> bool {
-        self.next_hop == Way::RELATED
-    }
-
-    /// The packet ends here.
-    #[cold]
-    fn end(&mut self, reason: DropReason) {
-        (self.next_hop, self.port) = (Way::end(reason), Way::end(reason));
-    }
 }
 
 /// The passes over a burst, for who measures them.
@@ -149,17 +83,11 @@ pub struct Pipeline {
 
 impl Pipeline {
     pub fn new(table: Arc<FlowTable>, counters: Arc<Counters>) -> Self {
-        let lane = Lane {
-            query: Query::default(),
-            headers: Headers::default(),
-            next_hop: Way::UNDECIDED,
-            port: Way::UNDECIDED,
-        };
         Self {
             flows: Flows::new(table, Arc::clone(&counters)),
             answers: Answers::default(),
             counters,
-            lanes: Box::new([lane; BURST]),
+            lanes: Box::new([Lane::default(); BURST]),
             unresolved: None,
         }
     }

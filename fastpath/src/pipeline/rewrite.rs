@@ -3,7 +3,8 @@
 use margay_encap::{Headers, ipv4, rewrite, vxlan};
 use margay_flowtable::{NextHop, NextHopId, PortId, Rewrite, Snapshot};
 
-use super::{Lane, Turn};
+use super::Turn;
+use super::lane::Lane;
 use crate::drop::DropReason;
 use crate::frame::Frame;
 use crate::umem::Umem;

@@ -7,8 +7,9 @@ use margay_encap::{Headers, ethernet, ipv4, parse_ip, parse_outer, parse_plain, 
 use margay_flowtable::Snapshot;
 use margay_flowtable::table::FlowTable;
 
+use super::Turn;
 use super::ingress::{Input, is_for_one_and_ipv4, note, note_plain};
-use super::{Lane, Turn};
+use super::lane::Lane;
 use crate::drop::DropReason;
 use crate::frame::Frame;
 

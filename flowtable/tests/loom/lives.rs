@@ -1,0 +1,180 @@
+//! The life of a connection: lookup and update against its end and the slot's next life.
+
+use std::sync::Arc;
+
+use loom::thread;
+use margay_flowtable::table::{Insert, SweepCursor};
+use margay_flowtable::{CtStatus, FlowKey};
+
+use super::*;
+
+/// A lookup never finds one connection's entry under another's key, and what it found cannot be turned against the
+/// slot's next connection.
+#[test]
+fn lookup_and_update_against_remove_and_reuse() {
+    model(3, || {
+        let table = table(1);
+        let (k, l) = (key(&table, 0), key(&table, 1));
+        let flow = new(insert(&table, &k)).flow;
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || {
+                assert!(table.remove(flow));
+                // The only slot: the insert reuses it.
+                new(insert(&table, &l));
+            }
+        });
+        if let Some(hit) = lookup(&table, &k) {
+            assert_eq!(hit.flow, flow);
+            table.set_action(&hit, 99, 2);
+            table.observe(&hit, 0, 30);
+            table.renew(flow, action(&k), action(&k.reversed()));
+        }
+        lookup(&table, &l.reversed());
+        other.join().unwrap();
+        assert_eq!(lookup(&table, &k), None);
+        assert_eq!(lookup(&table, &l).expect("present").state.last_seen, 0);
+        assert!(!table.remove(flow));
+        check_holds(&table, &[l]);
+    });
+}
+
+fn update_against_expiry(from_reply: bool) {
+    model(3, move || {
+        let table = table(1);
+        let k = key(&table, 0);
+        new(insert(&table, &k));
+        let sweeper = thread::spawn({
+            let table = Arc::clone(&table);
+            move || table.sweep(&mut SweepCursor::default(), 61_000, 1, 100).expired
+        });
+        let mine = if from_reply { k.reversed() } else { k };
+        let seen = lookup(&table, &mine).map(|hit| table.observe(&hit, 0, 50));
+        let expired = sweeper.join().unwrap();
+        match seen {
+            Some(CtStatus::Tracked) => assert_eq!(expired, 0, "a packet at 50 keeps it until 110"),
+            Some(CtStatus::Gone) | None => assert_eq!(expired, 1),
+            Some(CtStatus::Reopen) => panic!("no TCP"),
+        }
+        check_holds(&table, if expired == 0 { std::slice::from_ref(&k) } else { &[] });
+    });
+}
+
+#[test]
+fn update_by_original_against_expiry() {
+    update_against_expiry(false);
+}
+
+#[test]
+fn update_by_reply_against_expiry() {
+    update_against_expiry(true);
+}
+
+/// Packets of both directions step a connection at once: no flag is lost.
+#[test]
+fn updates_from_both_sides() {
+    model(3, || {
+        let table = table(1);
+        let k = FlowKey { protocol: 6, ..key(&table, 0) };
+        let (syn, ack) = (2, 16);
+        table.insert(&k, table.hash(&k), [action(&k), action(&k.reversed())], k.src, syn, 0);
+        let replier = thread::spawn({
+            let table = Arc::clone(&table);
+            move || {
+                let hit = lookup(&table, &k.reversed()).expect("present");
+                assert_eq!(table.observe(&hit, syn | ack, 1), CtStatus::Tracked);
+            }
+        });
+        let hit = lookup(&table, &k).expect("present");
+        assert_eq!(table.observe(&hit, ack, 2), CtStatus::Tracked);
+        replier.join().unwrap();
+        let state = lookup(&table, &k).expect("present").state;
+        assert!(state.is_established() && state.last_seen == 2, "{state:?}");
+    });
+}
+
+/// A connection that nobody removes is found throughout, in the bucket next to its home too.
+#[test]
+fn lookup_while_the_home_bucket_churns() {
+    model(3, || {
+        let table = table(4);
+        let keys: Vec<_> = (0..4).map(|n| key(&table, n)).collect();
+        let first = new(insert(&table, &keys[0])).flow;
+        new(insert(&table, &keys[1]));
+        new(insert(&table, &keys[2]));
+        let other = thread::spawn({
+            let (table, late) = (Arc::clone(&table), keys[3]);
+            move || {
+                assert!(table.remove(first));
+                new(insert(&table, &late));
+            }
+        });
+        assert!(lookup(&table, &keys[2]).is_some() && lookup(&table, &keys[2].reversed()).is_some());
+        other.join().unwrap();
+        check_holds(&table, &keys[1..]);
+    });
+}
+
+/// An insert meets the connection that is being removed, or makes a new one.
+#[test]
+fn insert_against_remove() {
+    model(3, || {
+        let table = table(2);
+        let k = key(&table, 0);
+        let flow = new(insert(&table, &k)).flow;
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || assert!(table.remove(flow))
+        });
+        let result = insert(&table, &k.reversed());
+        other.join().unwrap();
+        match result {
+            Insert::New(hit) => {
+                assert_ne!(hit.flow, flow);
+                check_holds(&table, &[k]);
+            }
+            Insert::Exists(hit) => {
+                assert_eq!(hit.flow, flow);
+                check_holds(&table, &[]);
+            }
+            Insert::Full | Insert::ShareSpent => panic!("there is a second slot"),
+        }
+    });
+}
+
+#[test]
+fn removes_of_one_connection() {
+    model(3, || {
+        let table = table(2);
+        let k = key(&table, 0);
+        let flow = new(insert(&table, &k)).flow;
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || table.remove(flow)
+        });
+        assert!(table.remove(flow) != other.join().unwrap(), "one of them removed it");
+        check_holds(&table, &[]);
+    });
+}
+
+/// While one thread has read the head of the free stack and its link, another takes two slots and gives the first one
+/// back: the head is the same slot, the link is not.
+#[test]
+fn free_stack_whose_head_came_back() {
+    model(3, || {
+        let table = table(3);
+        let keys: Vec<_> = (0..3).map(|n| key(&table, n)).collect();
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            let (l, m) = (keys[1], keys[2]);
+            move || {
+                let flow = new(insert(&table, &l)).flow;
+                new(insert(&table, &m));
+                assert!(table.remove(flow));
+            }
+        });
+        new(insert(&table, &keys[0]));
+        other.join().unwrap();
+        check_holds(&table, &[keys[0], keys[2]]);
+    });
+}
