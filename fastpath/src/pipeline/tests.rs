@@ -14,8 +14,8 @@ use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{
-    Action, AddressSet, Adjacency, Endpoint, Fib, NextHop, NextHopId, Policy, PortId, PortKind, PortState,
-    Program, Rule, Snapshot, Tier, Tunnel,
+    Action, AddressSet, Adjacency, Endpoint, Fib, Isa, NextHop, NextHopId, Policy, PortId, PortKind,
+    PortState, Program, Rule, Snapshot, Tier, Tunnel,
 };
 
 use super::{Expiry, MidFlow, Pipeline, Turn};
@@ -77,6 +77,10 @@ const CHUNKS: u32 = 128;
 
 impl Gateway {
     fn new() -> Self {
+        Self::with_isa(Isa::best())
+    }
+
+    fn with_isa(isa: Isa) -> Self {
         let (umem, frames) = Umem::heap(Layout { chunk_size: 2048, chunks: CHUNKS });
         let mut pool = FramePool::with_capacity(frames.len());
         pool.extend(frames);
@@ -85,7 +89,7 @@ impl Gateway {
         for port in [UPLINK, WEB, OPEN] {
             egress.open(port);
         }
-        let table = Arc::new(FlowTable::new(1024, [1, 2, 3, 4], Timeouts::default()));
+        let table = Arc::new(FlowTable::new(1024, [1, 2, 3, 4], Timeouts::default()).with_isa(isa));
         let pipeline = Pipeline::new(table, Arc::clone(&counters));
         Self {
             snapshot: snapshot(),
