@@ -19,11 +19,12 @@ demo: ## two availability zones in namespaces, Margay between them, and what hap
 build: ## the three programs, for the tests
 	cargo build --workspace --bins
 
-test: ## everything: unit, property, loom, fuzz smoke, end to end in namespaces (root)
+test: ## everything: unit, property, loom, AddressSanitizer, fuzz smoke, end to end in namespaces (root)
 	@.ci/deps test
 	$(MAKE) build
 	MARGAY_STRESS_SECONDS=$(STRESS_SECONDS) $(SUDO) cargo test --workspace
 	$(MAKE) loom
+	$(MAKE) asan
 	$(MAKE) fuzz-smoke
 
 loom: ## the flow table's atomic protocols, interleaved with up to three preemptions

@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use margay_flowtable::{FlowAction, FlowKey, FlowTable, Insert, SweepCursor, Timeouts, Tuple, classify};
 use margay_perf::gateway;
-use margay_perf::tables::fib_v4;
+use margay_perf::tables::{fib_v4, fib_v6};
 use margay_perf::traffic::{Path, Visits};
 
 const FLOWS: u32 = 100_000;
@@ -47,6 +47,9 @@ fn flow_table(criterion: &mut Criterion) {
             table.remove(hit.flow)
         });
     });
+    let established = key(0);
+    let hit = table.lookup(&established, table.hash(&established), 1).expect("it was entered");
+    group.bench_function("observe", |bencher| bencher.iter(|| table.observe(black_box(&hit), 0, 1)));
     group.throughput(Throughput::Elements(BURST as u64));
     let mut hits = [None; BURST];
     group.bench_function("lookup-burst", |bencher| {
@@ -86,6 +89,37 @@ fn fib(criterion: &mut Criterion) {
             fib.lookup4_burst(bursts.next().expect("a cycle never ends"), black_box(&mut found));
         });
     });
+    // As a writer publishes: on a clone, while readers have the table that it was made from.
+    group.bench_function("clone-and-apply", |bencher| {
+        bencher.iter(|| {
+            let mut next = fib.clone();
+            next.apply(
+                changes
+                    .by_ref()
+                    .take(BURST)
+                    .map(|&(network, length, next_hop)| (network, length, Some(next_hop))),
+            );
+            next
+        });
+    });
+    group.finish();
+}
+
+fn fib_v6_lookups(criterion: &mut Criterion) {
+    let (fib, covered) = fib_v6(ROUTES);
+    let mut group = criterion.benchmark_group("fib-v6");
+    let mut addresses = covered.iter().cycle();
+    group.bench_function("lookup", |bencher| {
+        bencher.iter(|| fib.lookup6(*addresses.next().expect("a cycle never ends")));
+    });
+    group.throughput(Throughput::Elements(BURST as u64));
+    let mut bursts = covered.chunks_exact(BURST).cycle();
+    let mut found = [None; BURST];
+    group.bench_function("lookup-burst", |bencher| {
+        bencher.iter(|| {
+            fib.lookup6_burst(bursts.next().expect("a cycle never ends"), black_box(&mut found));
+        });
+    });
     group.finish();
 }
 
@@ -114,6 +148,6 @@ fn classification(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = flow_table, fib, classification
+    targets = flow_table, fib, fib_v6_lookups, classification
 }
 criterion_main!(benches);

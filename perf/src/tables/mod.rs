@@ -14,7 +14,7 @@ mod start;
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-pub use routes::fib_v4;
+pub use routes::{fib_v4, fib_v6};
 use serde::Serialize;
 
 /// What is compared.

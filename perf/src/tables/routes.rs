@@ -71,6 +71,13 @@ pub fn fib_v4(entries: u32) -> (Fib, Vec<u32>, Vec<(IpAddr, u8, NextHopId)>) {
     (Fib::build(held.into_iter().map(route)), covered, fresh.into_iter().map(route).collect())
 }
 
+/// As [`fib_v4`], of IPv6 routes, and without new ones.
+pub fn fib_v6(entries: u32) -> (Fib, Vec<u128>) {
+    let Routes { held, covered, .. } = Routes::<u128>::new(entries);
+    let route = |(network, length, id): Route<u128>| (network.ip(), length, NextHopId(id));
+    (Fib::build(held.into_iter().map(route)), covered)
+}
+
 pub(super) fn run<A: Address, M: RouteMap<A>>(
     routes: &Routes<A>,
     selection: &Selection,
