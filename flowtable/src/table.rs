@@ -90,9 +90,10 @@ pub enum Insert {
     New(Hit),
     /// The key already belongs to a connection, in either direction, that another worker may have put there just now.
     Exists(Hit),
-    /// No slot is free or can be made free (or, at a full table, no place of the index near the key's is).
+    /// No slot is free, and a bounded search found none to make free (or, at a full table, no place of the index near the
+    /// key's is).
     Full,
-    /// The owner holds its share of the table, and none of its connections can make room.
+    /// The owner holds its share of the table, and a bounded search found none of its connections to make room.
     ShareSpent,
 }
 
