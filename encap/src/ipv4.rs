@@ -111,7 +111,7 @@ impl<'a> Ipv4<'a> {
 
 /// A header without options whose addresses, protocol and TTL are settled, and the folded sum of its words, in host
 /// order: [`stamp`] fills in the rest.
-pub fn template(src: u32, dst: u32, protocol: u8, ttl: u8) -> ([u8; HEADER_LEN], u16) {
+pub(crate) fn template(src: u32, dst: u32, protocol: u8, ttl: u8) -> ([u8; HEADER_LEN], u16) {
     let mut header = [0; HEADER_LEN];
     header[0] = 0x45;
     header[8] = ttl;
@@ -123,7 +123,7 @@ pub fn template(src: u32, dst: u32, protocol: u8, ttl: u8) -> ([u8; HEADER_LEN],
 
 /// Completes a copy of a template for a packet of `total_len` bytes, header included. `sum` is the template's.
 #[inline]
-pub fn stamp(
+pub(crate) fn stamp(
     header: &mut [u8; HEADER_LEN],
     sum: u16,
     total_len: u16,

@@ -153,7 +153,8 @@ const fn needed() -> [u16; 64] {
 }
 
 impl CtState {
-    /// Whether one more packet changes nothing, as nearly every packet does. (A false that is not true is harmless.)
+    /// Whether one more packet changes nothing, as nearly every packet does. Where that is not certain the answer is no,
+    /// and the packet takes the step that may turn out to change nothing.
     #[inline]
     pub(crate) fn is_settled(self, direction: Direction, tcp_flags: u8, now: u32) -> bool {
         let needed = NEEDED[usize::from((direction as u8) << 5 | tcp_flags & 31) & 63];

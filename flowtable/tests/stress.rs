@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::thread;
 
+use fastrand::Rng;
 use margay_flowtable::table::Insert;
 use margay_flowtable::{CtStatus, Direction, FlowAction, FlowKey, FlowTable, Hit, SweepCursor, Timeouts};
 
@@ -20,19 +21,6 @@ const ROUNDS: u32 = 20;
 const TURNS: u32 = 50_000;
 /// What a thread's clock may be ahead of another's; less than any timeout.
 const DRIFT: u32 = 4;
-
-/// `SplitMix64`: the same turns in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u32) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ mixed >> 31) % u64::from(bound)) as u32
-    }
-}
 
 fn key(id: u32) -> FlowKey {
     FlowKey { src: id, dst: 1000, sport: 7, dport: 53, protocol: 17 }
@@ -72,15 +60,16 @@ impl World {
 
     /// One thread's part of a round.
     fn churn(&self, seed: u32, clock: u32) -> Book {
-        let mut random = Random(u64::from(seed));
+        // The same turns in every run.
+        let mut random = Rng::with_seed(u64::from(seed));
         let mut cursor = SweepCursor::default();
         let mut book = Book::default();
         for turn in 0..TURNS {
-            let id = random.below(KEYS);
-            let now = clock + random.below(DRIFT);
+            let id = random.u32(..KEYS);
+            let now = clock + random.u32(..DRIFT);
             let generation = clock + turn / 100;
-            let way = if random.below(2) == 0 { Direction::Original } else { Direction::Reply };
-            if random.below(8) == 0 {
+            let way = if random.bool() { Direction::Original } else { Direction::Reply };
+            if random.u32(..8) == 0 {
                 book.removed +=
                     self.table.sweep(&mut cursor, u64::from(now) * 1000 + 999, generation, 8).expired;
             }
@@ -90,7 +79,7 @@ impl World {
                 book.made += usize::from(matches!(self.insert(id, generation, since), Insert::New(_)));
                 continue;
             };
-            match random.below(8) {
+            match random.u32(..8) {
                 0 if id >= PINNED => book.removed += usize::from(self.table.remove(hit.flow)),
                 1 => drop(self.table.set_action(&hit, hit.action.next_hop, generation)),
                 2 => {

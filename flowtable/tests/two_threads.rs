@@ -11,6 +11,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use hashbrown::HashMap;
 use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
 use margay_flowtable::table::Insert;
@@ -21,30 +22,17 @@ use margay_flowtable::{
 const TCP: u8 = 6;
 const PROTOCOLS: [u8; 4] = [TCP, 17, 1, 132];
 
-/// `SplitMix64`: the same turns in every run.
-struct Random(u64);
+fn any_way(random: &mut Rng) -> Direction {
+    if random.bool() { Direction::Original } else { Direction::Reply }
+}
 
-impl Random {
-    fn below(&mut self, bound: u32) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ mixed >> 31) % u64::from(bound)) as u32
-    }
-
-    fn way(&mut self) -> Direction {
-        if self.below(2) == 0 { Direction::Original } else { Direction::Reply }
-    }
-
-    fn tcp_flags(&mut self) -> u8 {
-        match self.below(32) {
-            0 => RST,
-            1 | 2 => FIN | ACK,
-            3..8 => SYN,
-            8..16 => SYN | ACK,
-            _ => ACK,
-        }
+fn any_flags(random: &mut Rng) -> u8 {
+    match random.u32(..32) {
+        0 => RST,
+        1 | 2 => FIN | ACK,
+        3..8 => SYN,
+        8..16 => SYN | ACK,
+        _ => ACK,
     }
 }
 
@@ -86,7 +74,7 @@ impl Entry {
 /// A thread: its connections are those whose number leaves its own when divided by two.
 struct Side {
     number: u32,
-    random: Random,
+    random: Rng,
     cursor: SweepCursor,
     model: HashMap<u32, Entry>,
     refused: u64,
@@ -96,7 +84,8 @@ impl Side {
     fn new(number: u32) -> Self {
         Self {
             number,
-            random: Random(u64::from(number) + 77),
+            // The same turns in every run.
+            random: Rng::with_seed(u64::from(number) + 77),
             cursor: SweepCursor::default(),
             model: HashMap::new(),
             refused: 0,
@@ -104,12 +93,12 @@ impl Side {
     }
 
     fn turn(&mut self, table: &FlowTable, ids: u32, now: u32) {
-        let id = self.random.below(ids / 2) * 2 + self.number;
-        match self.random.below(16) {
+        let id = self.random.u32(..ids / 2) * 2 + self.number;
+        match self.random.u32(..16) {
             0 => self.sweep(table, now, 8),
             1 => self.remove(table, id, now),
             // The other's: whatever is found is the key's.
-            2 | 3 => _ = find(table, id ^ 1, self.random.way()),
+            2 | 3 => _ = find(table, id ^ 1, any_way(&mut self.random)),
             4..10 => self.packet(table, id, now),
             _ => self.insert(table, id, now),
         }
@@ -140,7 +129,7 @@ impl Side {
     }
 
     fn remove(&mut self, table: &FlowTable, id: u32, now: u32) {
-        let way = self.random.way();
+        let way = any_way(&mut self.random);
         if let Some(hit) = self.lookup(table, id, way, now) {
             let entry = self.model.remove(&id).expect("found");
             assert!(table.remove(hit.flow) || entry.may_be_gone(id, now));
@@ -148,9 +137,9 @@ impl Side {
     }
 
     fn packet(&mut self, table: &FlowTable, id: u32, now: u32) {
-        let way = self.random.way();
+        let way = any_way(&mut self.random);
         let Some(hit) = self.lookup(table, id, way, now) else { return };
-        let flags = if id.is_multiple_of(4) { self.random.tcp_flags() } else { 0 };
+        let flags = if id.is_multiple_of(4) { any_flags(&mut self.random) } else { 0 };
         let entry = *self.model.get(&id).expect("found");
         match table.observe(&hit, flags, now) {
             CtStatus::Tracked => {
@@ -173,7 +162,7 @@ impl Side {
     fn insert(&mut self, table: &FlowTable, id: u32, now: u32) {
         let actions = [Direction::Original, Direction::Reply].map(|way| action(id, way, GENERATION));
         let key = key(id, Direction::Original);
-        let flags = if id.is_multiple_of(4) { self.random.tcp_flags() } else { 0 };
+        let flags = if id.is_multiple_of(4) { any_flags(&mut self.random) } else { 0 };
         let before = self.model.get(&id).copied();
         let gone = before.is_none_or(|entry| entry.may_be_gone(id, now));
         match table.insert(&key, table.hash(&key), actions, owner(id), flags, now) {
@@ -222,7 +211,7 @@ fn check(table: &FlowTable, sides: &mut [Side; 2], now: u32) {
 /// Rounds of `turns` by each thread, until `goes_on` says no; returns the refusals.
 fn run(table: &FlowTable, ids: u32, turns: u32, mut goes_on: impl FnMut(u32) -> bool) -> u64 {
     let mut sides = [Side::new(0), Side::new(1)];
-    let mut clock = Random(5);
+    let mut clock = Rng::with_seed(5);
     let mut now = 1000;
     for round in 0.. {
         if !goes_on(round) {
@@ -235,10 +224,10 @@ fn run(table: &FlowTable, ids: u32, turns: u32, mut goes_on: impl FnMut(u32) -> 
         });
         check(table, &mut sides, now);
         // Mostly less than any timeout; sometimes long enough for a handshake, an hour now and then.
-        now += match clock.below(50) {
+        now += match clock.u32(..50) {
             0 => 3601,
-            1..10 => clock.below(70),
-            _ => clock.below(4),
+            1..10 => clock.u32(..70),
+            _ => clock.u32(..4),
         };
     }
     sides.iter().map(|side| side.refused).sum()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hdrhistogram::Histogram;
 use margay_fastpath::frame::BURST;
 use margay_fastpath::pipeline::{Probe, Stage};
 use serde::Serialize;
@@ -118,12 +119,12 @@ impl Probe for Marks<'_> {
 
 /// Cycles of each pass in the median burst of that pass.
 fn stages(rig: &mut Rig, clock: &Clock) -> BTreeMap<&'static str, f64> {
-    let mut bursts: [Vec<f64>; Stage::ALL.len()] = Default::default();
+    let mut bursts = Stage::ALL.map(|_| Cycles::new());
     for _ in 0..STAGE_BURSTS {
         let marks =
             rig.run_probed_burst(|| Marks { clock, last: clock.cycles(), cycles: Default::default() });
         for (bursts, cycles) in bursts.iter_mut().zip(marks.cycles) {
-            bursts.push(cycles as f64);
+            bursts.record(cycles);
         }
     }
     let names = Stage::ALL.map(|stage| match stage {
@@ -132,7 +133,7 @@ fn stages(rig: &mut Rig, clock: &Clock) -> BTreeMap<&'static str, f64> {
         Stage::Flow => "flow",
         Stage::Rewrite => "rewrite",
     });
-    names.into_iter().zip(bursts).map(|(name, bursts)| (name, median(bursts) / BURST as f64)).collect()
+    names.into_iter().zip(bursts).map(|(name, bursts)| (name, bursts.quantile(0.5) / BURST as f64)).collect()
 }
 
 fn turn(rig: &mut Rig, clock: &Clock, warm_up: u32, bursts: u32) -> Turn {
@@ -146,13 +147,47 @@ fn turn(rig: &mut Rig, clock: &Clock, warm_up: u32, bursts: u32) -> Turn {
             clock.cycles() - start
         })
     };
-    let mut cycles: Vec<u64> = std::iter::repeat_with(burst).take(bursts.max(1) as usize).collect();
-    cycles.sort_unstable();
-    Turn { median: cycles[cycles.len() / 2] as f64, p99: cycles[cycles.len() * 99 / 100] as f64 }
+    let mut cycles = Cycles::new();
+    std::iter::repeat_with(burst).take(bursts.max(1) as usize).for_each(|burst| cycles.record(burst));
+    Turn { median: cycles.quantile(0.5), p99: cycles.quantile(0.99) }
+}
+
+/// Of cycles a burst, a tenth of a percent fine.
+#[derive(Debug)]
+struct Cycles(Histogram<u64>);
+
+impl Cycles {
+    fn new() -> Self {
+        Self(Histogram::new(3).expect("three digits are as many as it can have"))
+    }
+
+    fn record(&mut self, cycles: u64) {
+        // Saturating, it would keep to the range that it began with.
+        self.0.record(cycles).expect("it grows to any value");
+    }
+
+    fn quantile(&self, quantile: f64) -> f64 {
+        self.0.value_at_quantile(quantile) as f64
+    }
 }
 
 /// The middle one, or the lower of two.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[(values.len() - 1) / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_what_was_recorded() {
+        let mut cycles = Cycles::new();
+        (1..=1000).for_each(|n| cycles.record(n * 10_000));
+        for (quantile, expected) in [(0.5, 5e6), (0.99, 9.9e6)] {
+            let found = cycles.quantile(quantile);
+            assert!((found / expected - 1.0).abs() < 0.002, "{quantile}: {found}");
+        }
+    }
 }

@@ -7,7 +7,16 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::packets::{UDP_FRAME, any_sample, frame, hex, ipv4};
+use crate::packets::{Sample, UDP_FRAME, any_sample, frame, hex, ipv4};
+
+/// The sample's frame with some bytes changed.
+fn damaged(sample: &Sample, damage: Vec<(Index, u8)>) -> Vec<u8> {
+    let mut bytes = sample.frame();
+    for (at, value) in damage {
+        *at.get_mut(&mut bytes) = value;
+    }
+    bytes
+}
 
 fn assert_inside(headers: &Headers, frame: &[u8]) {
     assert!(headers.l3() < headers.l4());
@@ -55,10 +64,7 @@ proptest! {
         cut in any::<Index>(),
         mend in any::<bool>(),
     ) {
-        let mut bytes = sample.frame();
-        for (at, value) in damage {
-            *at.get_mut(&mut bytes) = value;
-        }
+        let mut bytes = damaged(&sample, damage);
         if mend {
             let mut ip = sample.ip.clone();
             ip.total_len = u16::from_be_bytes([bytes[16], bytes[17]]);
@@ -98,10 +104,7 @@ proptest! {
         cut in any::<Index>(),
         mend in any::<bool>(),
     ) {
-        let mut bytes = sample.frame();
-        for (at, value) in damage {
-            *at.get_mut(&mut bytes) = value;
-        }
+        let mut bytes = damaged(&sample, damage);
         if mend {
             bytes[24..26].fill(0);
             let sum = Sum::of(&bytes[14..34]).finish();

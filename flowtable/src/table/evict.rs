@@ -1,8 +1,8 @@
 //! Eviction: room in a full table, at the cost of a connection that is not assured.
 //!
 //! A hand goes round the deadlines, as on a clock, and takes the first connection that may go: a handshake that is not
-//! complete, a packet that nobody has answered, a connection that is closed. So a new one has a whole round of the hand
-//! to become assured. An assured connection is never evicted: the eviction swaps the track that it has judged, and a
+//! complete, a connection that is closed, a flow that has not lasted beyond an answer (`CtState::is_assured`). So a new
+//! one has a whole round of the hand to become assured. An assured connection is never evicted: the eviction swaps the track that it has judged, and a
 //! packet that assures the connection before that has changed it.
 
 use crossbeam::utils::CachePadded;
