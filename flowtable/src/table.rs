@@ -196,7 +196,8 @@ impl FlowTable {
     /// The connection that the key belongs to, in either direction. `generation` is that of the caller's snapshot; it
     /// completes the one in the action.
     ///
-    /// Wait-free: a bounded number of loads, no store. If the connection ends meanwhile, the lookup may miss.
+    /// Wait-free: a bounded number of loads, no store. If the connection ends meanwhile, the lookup may miss; until who
+    /// ends it is done, packets of the Reply direction may still find what those of the Original one do not.
     #[inline]
     pub fn lookup(&self, key: &FlowKey, hash: u64, generation: u32) -> Option<Hit> {
         // The home bucket is searched all at once: which of its words it is hangs on memory, and a branch on that would

@@ -110,7 +110,7 @@ impl Side {
 
     /// What the table says, which is what the model says.
     fn lookup(&mut self, table: &FlowTable, id: u32, way: Direction, now: u32) -> Option<Hit> {
-        let hit = find(table, id, way);
+        let hit = find_settled(table, id, way);
         let entry = self.model.get(&id).copied();
         match (hit, entry) {
             (Some(hit), Some(entry)) => {
@@ -186,6 +186,21 @@ fn find(table: &FlowTable, id: u32, way: Direction) -> Option<Hit> {
     let hit = table.lookup(&key, table.hash(&key), GENERATION)?;
     assert_eq!((hit.direction, hit.action), (way, action(id, way, GENERATION)), "another connection's entry");
     Some(hit)
+}
+
+/// The same, once nobody is ending the connection any more: until then its Reply half may be found after the Original
+/// half is gone.
+fn find_settled(table: &FlowTable, id: u32, way: Direction) -> Option<Hit> {
+    for _ in 0..10_000_000 {
+        let hit = find(table, id, way)?;
+        if way == Direction::Original
+            || find(table, id, Direction::Original).map(|o| o.flow) == Some(hit.flow)
+        {
+            return Some(hit);
+        }
+        thread::yield_now();
+    }
+    panic!("{id} is found in one direction alone");
 }
 
 /// While nobody works on it, the table holds what the models say, and nothing that has expired.

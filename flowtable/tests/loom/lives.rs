@@ -178,3 +178,25 @@ fn free_stack_whose_head_came_back() {
         check_holds(&table, &[keys[0], keys[2]]);
     });
 }
+
+/// While a connection is being ended its Reply half may still be found, whole, when its Original half is gone; not when
+/// that is done.
+#[test]
+fn lookups_of_both_directions_while_it_ends() {
+    model(3, || {
+        let table = table(1);
+        let k = key(&table, 0);
+        let flow = new(insert(&table, &k)).flow;
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || assert!(table.remove(flow))
+        });
+        // What is found is the key's own, as `lookup` asserts, in either direction and any order.
+        for key in [k, k.reversed(), k] {
+            lookup(&table, &key);
+        }
+        other.join().unwrap();
+        assert!(lookup(&table, &k.reversed()).is_none());
+        check_holds(&table, &[]);
+    });
+}
