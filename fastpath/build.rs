@@ -1,4 +1,4 @@
-//! Compiles the XDP program with clang; `src/xdp/program.rs` embeds the object.
+//! Compiles the BPF programs with clang; `src/xdp/program.rs` embeds the object.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -6,9 +6,11 @@ use std::process::Command;
 use libbpf_cargo::SkeletonBuilder;
 
 const SOURCE: &str = "bpf/margay.bpf.c";
+const INCLUDED: &str = "bpf/began.h";
 
 fn main() {
     println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-changed={INCLUDED}");
     let object = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("margay.bpf.o");
     assert!(
         Command::new("clang").arg("--version").output().is_ok_and(|out| out.status.success()),

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use margay_flowtable::classify::{Decision, Tuple, classify};
-use margay_flowtable::{Endpoints, Verdict};
+use margay_flowtable::{Decision, Policies, Tuple, Verdict, classify};
 use serde::Serialize;
 
-use crate::compile;
+use crate::compile::policy::{self, RuleIds, Serves};
 use crate::probe::{Expect, Given, Packet, Probe, ProbeFileError, Unresolved};
-use crate::state::Cluster;
+use crate::state::{Cluster, Protocol};
 
 /// Source port of a probe that names none: the first ephemeral one (IANA).
 const EPHEMERAL: u16 = 49152;
@@ -29,7 +28,7 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Half {
     pub verdict: Expect,
-    /// `NAMESPACE/NAME`.
+    /// `NAMESPACE/NAME`, or `NAME` of one that is cluster-wide.
     pub policy: Option<String>,
     /// Position in the policy's ingress or egress list.
     pub rule: Option<u32>,
@@ -45,16 +44,31 @@ impl Answer {
 impl Half {
     const UNDELIVERED: Self = Self { verdict: Expect::Deny, policy: None, rule: None };
 
-    fn of(decision: &Decision<'_>) -> Self {
+    fn of(decision: Decision, rules: &RuleIds) -> Self {
+        let name = rules.name(decision.rule);
         Self {
             verdict: spoken(decision.verdict),
-            policy: decision.policy.map(|policy| policy.name.to_string()),
-            rule: decision.rule,
+            policy: name.map(|name| name.policy.full_name()),
+            rule: name.and_then(|name| name.index),
         }
     }
 }
 
-fn spoken(verdict: Verdict) -> Expect {
+impl Probe {
+    /// What policy sees of one of its packets.
+    pub fn tuple(&self, packet: &Packet) -> Tuple {
+        Tuple {
+            src: packet.src,
+            dst: packet.dst,
+            protocol: self.protocol.0,
+            sport: if packet.dport.is_some() { self.sport.unwrap_or(EPHEMERAL) } else { 0 },
+            dport: packet.dport.unwrap_or(0),
+            icmp: matches!(self.protocol, Protocol::ICMP | Protocol::ICMPV6).then_some(self.icmp),
+        }
+    }
+}
+
+pub(crate) fn spoken(verdict: Verdict) -> Expect {
     match verdict {
         Verdict::Allow => Expect::Allow,
         Verdict::Deny => Expect::Deny,
@@ -78,27 +92,21 @@ impl Unanswerable {
 
 /// Answers the probes in their order, with every pod of the cluster taken as served.
 pub fn check(cluster: &Cluster, probes: &[Probe]) -> Result<Vec<Answer>, Unanswerable> {
-    let endpoints = compile::endpoints(cluster, |_, _| true);
+    let (policies, compiler) = policy::compile(cluster, Serves::All);
     let answer = |probe: &Probe| {
         let packets = probe.packets(cluster).map_err(|why| Unanswerable { line: probe.line, why })?;
-        Ok(answer(&endpoints, probe, &packets))
+        Ok(answer(&policies, compiler.rule_ids(), probe, &packets))
     };
     probes.iter().map(answer).collect()
 }
 
 /// Allowed if each packet is; of several the first that is denied speaks. Without a packet (a service without ready
 /// endpoints, a finished pod) nothing is delivered.
-fn answer(endpoints: &Endpoints, probe: &Probe, packets: &[Packet]) -> Answer {
+fn answer(policies: &Policies, rules: &RuleIds, probe: &Probe, packets: &[Packet]) -> Answer {
     let halves = |packet: &Packet| {
-        let tuple = Tuple {
-            src: packet.src,
-            dst: packet.dst,
-            protocol: probe.protocol.0,
-            sport: if packet.dport.is_some() { probe.sport.unwrap_or(EPHEMERAL) } else { 0 },
-            dport: packet.dport.unwrap_or(0),
-        };
-        let classification = classify(endpoints, &tuple);
-        let halves = (Half::of(&classification.egress), Half::of(&classification.ingress));
+        let tuple = probe.tuple(packet);
+        let classification = classify(policies, &tuple, &mut |_| {});
+        let halves = (Half::of(classification.egress, rules), Half::of(classification.ingress, rules));
         (spoken(classification.verdict()), halves)
     };
     let verdicts: Vec<_> = packets.iter().map(halves).collect();

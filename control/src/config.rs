@@ -4,6 +4,7 @@
 //! and a value that cannot be are errors that name file, line and column. How the text is read and its errors are
 //! worded is `config/read.rs`.
 
+mod policy;
 mod read;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use margay_fastpath::pipeline;
 use margay_flowtable::conntrack::Timeouts;
 use serde::Deserialize;
 
+pub use policy::{EndpointToHost, Established, Policy};
 pub use read::Error;
 
 /// The whole file.
@@ -25,6 +27,7 @@ pub struct Config {
     #[serde(deserialize_with = "read::uplinks")]
     pub uplink: Vec<Uplink>,
     pub pods: Pods,
+    pub policy: Policy,
     pub workers: Workers,
     pub umem: Umem,
     pub xdp: Xdp,

@@ -7,6 +7,7 @@
 
 mod keep;
 mod message;
+mod pair;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -26,6 +27,7 @@ use rtnetlink::{Handle, MulticastGroup};
 use crate::state::{Kernel, Route};
 
 pub use keep::Kept;
+pub use pair::{Pair, PairError};
 
 /// Interface index and address of a neighbour.
 pub type NeighbourKey = (u32, IpAddr);

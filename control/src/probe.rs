@@ -11,7 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::manifest::yaml::{self, Node};
+use crate::manifest::yaml;
 use crate::manifest::{FieldPath, Invalid, Step};
 use crate::state::{Name, Protocol};
 
@@ -69,7 +69,7 @@ pub enum Expect {
 }
 
 /// What comes back as it was given.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Given {
     pub from: String,
     pub to: String,
@@ -103,30 +103,37 @@ fn parse(text: &str) -> Result<Vec<Probe>, (usize, String)> {
             return Err((document.line(), "is not a list of probes (`- {from: ..., to: ..., ...}`)".into()));
         };
         for item in items {
-            let probe = read(item).map_err(|invalid| (item.line_of(&invalid.field), invalid.to_string()))?;
-            probes.push(probe);
+            let probe = item.read().and_then(|written| read(written, item.line()));
+            probes.push(probe.map_err(|invalid| (item.line_of(&invalid.field), invalid.to_string()))?);
         }
     }
     Ok(probes)
 }
 
-#[derive(Deserialize)]
+/// A probe as it is written down.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
-    from: String,
-    to: String,
-    proto: Value,
+pub struct Written {
+    pub from: String,
+    pub to: String,
+    pub proto: Value,
     #[serde(default)]
-    port: Value,
-    sport: Option<u16>,
-    icmp_type: Option<u8>,
-    icmp_code: Option<u8>,
-    family: Option<u8>,
-    expect: Option<Expect>,
+    pub port: Value,
+    pub sport: Option<u16>,
+    pub icmp_type: Option<u8>,
+    pub icmp_code: Option<u8>,
+    pub family: Option<u8>,
+    pub expect: Option<Expect>,
 }
 
-fn read(node: Node<'_>) -> Result<Probe, Invalid> {
-    let written: Written = node.read()?;
+impl Written {
+    /// The probe that it means; `line` is where it stands.
+    pub fn read(self, line: usize) -> Result<Probe, Invalid> {
+        read(self, line)
+    }
+}
+
+fn read(written: Written, line: usize) -> Result<Probe, Invalid> {
     let invalid = |field: &str, why: String| Invalid { field: FieldPath(vec![Step::Key(field.into())]), why };
     let end = |field, text: &str| text.parse().map_err(|why: String| invalid(field, why));
     let (from, to) = (end("from", &written.from)?, end("to", &written.to)?);
@@ -156,7 +163,7 @@ fn read(node: Node<'_>) -> Result<Probe, Invalid> {
         family,
         expect: written.expect,
         given: Given { from: written.from, to: written.to, proto: written.proto, port: written.port },
-        line: node.line(),
+        line,
     })
 }
 

@@ -16,13 +16,14 @@ use margay_fastpath::frame::Burst;
 use margay_fastpath::pipeline::{Expiry, Pipeline, Turn};
 use margay_fastpath::port::Port;
 use margay_fastpath::port::pcap::PcapPort;
-use margay_fastpath::steer::{Steer, SteerTables, steer};
+use margay_fastpath::steer::{Kind, Steer, SteerPort, SteerTables, steer};
 use margay_fastpath::{Counters, DropReason, FramePool, Layout, Umem};
 use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::table::FlowTable;
-use margay_flowtable::{PortId, Snapshot};
+use margay_flowtable::{PortId, PortKind, Snapshot};
 use serde::Serialize;
 
+use crate::compile::is_policed;
 use captures::Record;
 
 pub use captures::Input;
@@ -66,6 +67,7 @@ struct Replay {
     snapshot: Snapshot,
     steering: SteerTables,
     ports: BTreeMap<PortId, PcapPort<BufWriter<File>>>,
+    host: PortId,
     pipeline: Pipeline,
     expiry: Expiry,
     counters: Arc<Counters>,
@@ -128,16 +130,19 @@ impl Replay {
         let table = Arc::new(FlowTable::new(CONNECTIONS, [0; 4], Timeouts::default()));
         let mut pool = FramePool::with_capacity(frames.len());
         pool.extend(frames);
-        let mut egress = Egress::default();
+        let (snapshot, steering) = world.compile();
+        let (mut egress, host) = (Egress::default(), world.host_port());
+        egress.open(host);
         let mut ports = BTreeMap::new();
         for (id, name) in world.ports() {
             egress.open(id);
             ports.insert(id, open_capture(id, &capture_path(out, name))?);
         }
         Ok(Self {
-            snapshot: world.compile(),
-            steering: world.steering(),
+            snapshot,
+            steering,
             ports,
+            host,
             pipeline: Pipeline::new(table, Arc::clone(&counters)),
             expiry: Expiry::default(),
             counters,
@@ -153,8 +158,12 @@ impl Replay {
     fn run(&mut self, world: &World, port: PortId, bytes: &[u8], time: Duration) -> Option<String> {
         let now = time.as_millis() as u64;
         self.expire(now);
-        let kind = &self.snapshot.port(port)?.kind;
-        if steer(&self.steering, kind.into(), None, bytes) == Steer::Pass {
+        let kind = match self.snapshot.port(port)?.kind {
+            PortKind::Uplink => Kind::Uplink,
+            PortKind::Pod { .. } => Kind::Pod,
+        };
+        let input = SteerPort { kind, mac: None, is_policed: is_policed(&self.snapshot, port) };
+        if steer(&self.steering, &input, bytes) == Steer::Pass {
             return Some("pass".into());
         }
         let mut frame = self.pool.get()?;
@@ -173,6 +182,8 @@ impl Replay {
             DropReason::ALL.iter().zip(dropped).zip(self.drops(port)).find(|((_, old), new)| old != new);
         Some(match (reason, sent) {
             (Some(((reason, _), _)), _) => format!("drop {}", reason.word()),
+            // The kernel has it, as if it had not come by a worker.
+            (None, Some(output)) if output == self.host => "pass".into(),
             (None, Some(output)) => format!("tx {}", world.port_name(output)),
             (None, None) => unreachable!("a frame is sent or dropped"),
         })
@@ -180,10 +191,13 @@ impl Replay {
 
     /// Writes what waits for transmission; returns the first port that had something.
     fn flush(&mut self, time: Duration) -> Option<PortId> {
-        let Self { egress, ports, umem, pool, .. } = self;
+        let Self { egress, ports, umem, pool, host, .. } = self;
         let mut first = None;
         egress.flush(|id, burst| {
-            if let Some(port) = ports.get_mut(&id) {
+            if id == *host {
+                first.get_or_insert(id);
+                pool.extend(burst.drain_front(burst.len()));
+            } else if let Some(port) = ports.get_mut(&id) {
                 first.get_or_insert(id);
                 port.set_time(time);
                 port.tx(umem, burst);

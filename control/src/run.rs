@@ -1,24 +1,30 @@
 //! The running gateway: the control thread that keeps what workers read in step with the source and the kernel.
 //!
-//! Whatever changes marks the state as due; a few milliseconds later, with all that came meanwhile, ports are opened
-//! and closed, the state is compiled and the snapshot published. Nothing is published before the source and the kernel
-//! have delivered a whole first state. No packet comes this way: those are the workers', on threads of their own.
+//! The compiler follows the source at once; then ports are opened and closed and a snapshot is published, a few
+//! milliseconds after the last one at the earliest, with all that came meanwhile. Nothing is published before the source
+//! and the kernel have delivered a whole first state. No packet comes this way: those are the workers', on threads of
+//! their own.
 
+mod error;
+mod host;
+mod policies;
 mod ports;
 mod status;
+mod steered;
 mod wanted;
 mod workers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::mem;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use margay_fastpath::Layout;
-use margay_fastpath::steer::Routes;
+use margay_fastpath::steer::RouteChanges;
 use margay_fastpath::worker::Exchange;
-use margay_fastpath::xdp::{SetupError, Xdp};
+use margay_fastpath::xdp::Xdp;
 use margay_flowtable::Snapshot;
 use margay_flowtable::publish::Publisher;
 use margay_flowtable::table::FlowTable;
@@ -27,20 +33,24 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::admin;
-use crate::compile::{compile, steering, uplink_neighbour, wanted_neighbours};
+use crate::compile::Compiler;
 use crate::config::Config;
 use crate::identity::Identity;
-use crate::kernel::{self, Kept, Mirror};
+use crate::kernel::{Kept, Mirror};
 use crate::source::{Source, SourceEvent};
-use crate::state::{Cluster, Kernel, PortBinding, State};
 
+use self::host::HostWay;
+use self::policies::PolicyCounts;
 use self::ports::Ports;
-use self::wanted::{Wanted, wanted};
+use self::steered::Steered;
+use self::wanted::WantedPorts;
 use self::workers::{Shared, Workers};
 
+pub use self::error::Error;
 pub use self::wanted::device_name;
 
-/// How long a change waits for others to be published with it.
+/// Snapshots follow each other no faster. A change that comes after a pause is published at once, the changes that come
+/// right after it together.
 const COALESCE: Duration = Duration::from_millis(5);
 /// How often to look whether workers have caught up, while something waits for that.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -50,27 +60,6 @@ const ASK: Duration = Duration::from_millis(100);
 const ASKED: usize = 256;
 /// How often to look after the workers, and to try again what failed.
 const CHECK: Duration = Duration::from_secs(1);
-
-/// Why Margay cannot start, or cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot wait for signals: {0}")]
-    Signals(std::io::Error),
-    #[error("cannot start a thread for the source: {0}")]
-    SourceThread(std::io::Error),
-    #[error("the source has ended: it panicked, and its message stands above")]
-    SourceEnded,
-    #[error("cannot have random numbers of the kernel for the flow table: {0}")]
-    Random(getrandom::Error),
-    #[error(transparent)]
-    Admin(#[from] admin::ServerError),
-    #[error(transparent)]
-    Kernel(#[from] kernel::Error),
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    #[error(transparent)]
-    Workers(#[from] workers::Error),
-}
 
 /// Runs node `node` until SIGTERM or SIGINT. Takes ports down as they are configured to fail.
 pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Result<(), Error> {
@@ -87,7 +76,8 @@ pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Resul
     let mut check = interval(CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let soon = || Instant::now() + COALESCE;
+        let next = plane.published.map(|published| published + COALESCE);
+        let soon = || next.unwrap_or_else(Instant::now).max(Instant::now());
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -102,17 +92,20 @@ pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Resul
             Some(request) = requests.recv() => plane.answer(request),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 plane.step().await?;
-                due = plane.ports.are_waiting().then(Instant::now);
+                due = (plane.ports.are_waiting() || plane.host.is_waiting()).then(Instant::now);
             }
             _ = settle.tick(), if plane.is_settling() => {
                 if plane.settle() {
                     due.get_or_insert_with(soon);
                 }
             }
-            _ = ask.tick() => plane.ask_for_neighbours(),
+            _ = ask.tick() => {
+                plane.ask_for_neighbours();
+                plane.collect_drops();
+            }
             _ = check.tick() => {
                 plane.workers.check()?;
-                if plane.ports.are_due() {
+                if plane.ports.are_due() || plane.host.is_due() {
                     due.get_or_insert_with(soon);
                 }
             }
@@ -150,19 +143,21 @@ struct Dataplane {
     published: Option<Instant>,
     workers: Workers,
     ports: Ports,
-    wanted: Vec<Wanted>,
-    /// `None` until the source has delivered.
-    cluster: Option<Cluster>,
-    /// What the snapshot in force was compiled from beside the cluster; `None` where that has changed since.
-    compiled: Option<(Arc<Kernel>, Vec<PortBinding>)>,
+    wanted: WantedPorts,
+    host: HostWay,
+    compiler: Compiler,
+    policy_counts: PolicyCounts,
+    /// Whether the source has delivered.
+    has_cluster: bool,
+    /// Whether the cluster is another than the snapshot in force was made of.
+    is_stale: bool,
     source: admin::Source,
-    /// What the XDP program redirects.
-    steered: Routes,
-    /// What it is to redirect once every worker has taken the snapshot of this number.
-    steering: Option<(u64, Routes)>,
+    steered: Steered,
     said_unknown_node: bool,
     /// Destinations on the uplinks' own subnets that packets went to.
     asked: VecDeque<IpAddr>,
+    /// Revision of the routing's neighbours that the kernel was asked for.
+    neighbours_revision: Option<u64>,
 }
 
 impl Dataplane {
@@ -189,12 +184,15 @@ impl Dataplane {
             "starting"
         );
         let mut shared = Shared { exchange: &exchange, table: &table, publisher: &mut publisher };
-        let mid_flow = config.conntrack.mid_flow.into();
-        let workers = Workers::start(cores, config.workers.idle, mid_flow, &mut shared)?;
+        let workers = Workers::start(cores, &config, &mut shared)?;
+        let identity = Identity { node, vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port };
         Ok(Self {
-            identity: Identity { node, vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port },
+            compiler: Compiler::new(identity.clone()),
+            policy_counts: PolicyCounts::default(),
+            identity,
             started: Instant::now(),
             kernel: Mirror::open().await?.keep(),
+            host: HostWay::new(&config.policy, xdp.largest_mtu()),
             xdp,
             exchange,
             table,
@@ -202,14 +200,14 @@ impl Dataplane {
             published: None,
             workers,
             ports: Ports::default(),
-            wanted: Vec::new(),
-            cluster: None,
-            compiled: None,
+            wanted: WantedPorts::default(),
+            has_cluster: false,
+            is_stale: false,
             source: admin::Source { name: source, ..admin::Source::default() },
-            steered: Routes::new(),
-            steering: None,
+            steered: Steered::default(),
             said_unknown_node: false,
             asked: VecDeque::new(),
+            neighbours_revision: None,
             config,
         })
     }
@@ -218,22 +216,28 @@ impl Dataplane {
         match request {
             // Whoever asked may have gone.
             admin::Request::Status(reply) => drop(reply.send(self.status())),
+            admin::Request::Policies(reply) => {
+                let (rules, now) = (self.compiler.rule_ids(), self.started.elapsed());
+                drop(reply.send(self.policy_counts.counted(&self.workers, rules, now)));
+            }
+            admin::Request::Explain(probe, reply) => drop(reply.send(self.explain(&probe))),
         }
     }
 
     /// Takes what the source says. Problems are logged when they are new.
     fn take(&mut self, event: SourceEvent) {
         match event {
-            SourceEvent::Snapshot(cluster, problems) => {
-                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                for problem in problems.iter().filter(|problem| !self.source.problems.contains(problem)) {
+            SourceEvent::Changes { changes, problems } => {
+                self.compiler.apply(changes);
+                let known: BTreeSet<String> = mem::take(&mut self.source.problems).into_iter().collect();
+                let problems = problems.iter().map(ToString::to_string);
+                self.source.problems = problems.chain(self.compiler.not_in_force()).collect();
+                for problem in self.source.problems.iter().filter(|problem| !known.contains(*problem)) {
                     tracing::warn!("{problem}");
                 }
-                self.source.problems = problems;
                 self.source.error = None;
-                self.note_node(&cluster);
-                self.cluster = Some(*cluster);
-                self.compiled = None;
+                (self.has_cluster, self.is_stale) = (true, true);
+                self.note_node();
             }
             SourceEvent::Lost { why } => {
                 tracing::error!("source lost, what it said last stays in force: {why}");
@@ -243,7 +247,8 @@ impl Dataplane {
     }
 
     /// Says once that the cluster does not know us: then only the kernel's routes are forwarded.
-    fn note_node(&mut self, cluster: &Cluster) {
+    fn note_node(&mut self) {
+        let cluster = self.compiler.cluster();
         let is_known = cluster.nodes.contains_key(&self.identity.node);
         if !is_known && !self.said_unknown_node {
             let known: Vec<&str> = cluster.nodes.keys().map(String::as_str).collect();
@@ -260,31 +265,32 @@ impl Dataplane {
 
     /// Brings ports, snapshot and neighbours in step with the cluster and the kernel.
     async fn step(&mut self) -> Result<(), Error> {
-        let Some(cluster) = &self.cluster else { return Ok(()) };
+        if !self.has_cluster {
+            return Ok(());
+        }
         let kernel = self.kernel.kernel();
-        self.wanted = wanted(&self.config, &self.identity.node, cluster, &kernel);
-        self.ports.retire_unwanted(&self.wanted, &kernel);
+        self.host.ensure(&kernel).await;
+        if self.wanted.refresh(&self.config, self.compiler.routing(), &kernel, self.host.device()) {
+            self.ports.retire_unwanted(&self.wanted.ports, &kernel);
+        }
         for (ifindex, link) in &kernel.links {
             if let Err(error) = self.xdp.set_mac(*ifindex, link.mac) {
                 tracing::error!("packets to the new MAC address of {} go to the kernel: {error}", link.name);
             }
         }
-        let mut state = State {
-            cluster: cluster.clone(),
-            kernel: limited(&kernel, &self.wanted),
-            ports: self.ports.bindings(),
-        };
+        let mut is_new = self.compiler.set_underlay(&self.wanted.limited, self.ports.bindings());
         // Before a port is open: what is Margay's must not slip to the kernel meanwhile.
-        self.steer_also(&steering(&state, &self.identity));
-        self.ports.open_wanted(&self.wanted, &self.config, &kernel, &mut self.xdp, &mut self.workers).await?;
-        state.ports = self.ports.bindings();
-        if self.compiled.as_ref().is_some_and(|(k, p)| Arc::ptr_eq(k, &kernel) && *p == state.ports) {
-            return Ok(());
+        self.steer();
+        let (xdp, workers) = (&mut self.xdp, &mut self.workers);
+        self.ports.open_wanted(&self.wanted.ports, &self.config, &kernel, xdp, workers).await?;
+        is_new |= self.compiler.set_underlay(&self.wanted.limited, self.ports.bindings());
+        is_new |= mem::take(&mut self.is_stale);
+        is_new |= self.host.refresh(&self.ports, &kernel, &self.xdp);
+        if is_new {
+            self.publish();
+            self.want_neighbours();
+            self.ports.detach_retired(&mut self.workers).await?;
         }
-        self.publish(&state);
-        self.want_neighbours(&state);
-        self.compiled = Some((kernel, state.ports));
-        self.ports.detach_retired(&mut self.workers).await?;
         Ok(())
     }
 
@@ -297,61 +303,73 @@ impl Dataplane {
                 self.asked.push_back(address);
             }
         }
-        let Some(cluster) = self.cluster.as_ref().filter(|_| self.asked.len() > before) else { return };
-        let kernel = limited(&self.kernel.kernel(), &self.wanted);
-        let state = State { cluster: cluster.clone(), kernel, ports: self.ports.bindings() };
-        self.asked.retain(|address| uplink_neighbour(&state, *address).is_some());
-        self.asked.drain(..self.asked.len().saturating_sub(ASKED));
-        self.want_neighbours(&state);
+        if self.has_cluster && self.asked.len() > before {
+            let routing = self.compiler.routing();
+            self.asked.retain(|address| routing.uplink_neighbour(*address).is_some());
+            self.asked.drain(..self.asked.len().saturating_sub(ASKED));
+            self.neighbours_revision = None;
+            self.want_neighbours();
+        }
     }
 
-    fn want_neighbours(&self, state: &State) {
-        let mut neighbours = wanted_neighbours(state, &self.identity);
-        neighbours.extend(self.asked.iter().filter_map(|address| uplink_neighbour(state, *address)));
-        self.kernel.want_neighbours(neighbours);
+    fn want_neighbours(&mut self) {
+        let routing = self.compiler.routing();
+        let revision = Some(routing.neighbours_revision());
+        if self.neighbours_revision != revision {
+            self.neighbours_revision = revision;
+            let asked = self.asked.iter().filter_map(|address| routing.uplink_neighbour(*address));
+            self.kernel.want_neighbours(routing.wanted_neighbours().chain(asked).collect());
+        }
     }
 
-    /// Publishes what the state compiles to. The XDP program redirects what the snapshots before and after need until
-    /// no worker has the one before.
-    fn publish(&mut self, state: &State) {
-        let mut snapshot = compile(state, &self.identity);
-        snapshot.succeed(self.publisher.current());
-        let routes = steering(state, &self.identity);
-        self.steer_also(&routes);
-        let number = self.publisher.publish(snapshot);
-        self.steering = Some((number, routes));
+    /// Takes what policy has dropped since.
+    fn collect_drops(&mut self) {
+        let (rules, policies) = (self.compiler.rule_ids(), &self.publisher.current().policies);
+        self.policy_counts.collect(&self.workers, rules, policies, self.started.elapsed());
+    }
+
+    /// Publishes what the state compiles to.
+    fn publish(&mut self) {
+        let mut snapshot = self.compiler.snapshot(self.publisher.current());
+        snapshot.entrance = self.host.entrance();
+        self.policy_counts.begin(self.compiler.take_rules_given_again(), &self.workers);
+        self.steer();
+        self.steered.publish(self.publisher.publish(snapshot));
+        self.host.police(self.ports.pods(), self.publisher.current(), &mut self.xdp);
         let first = self.published.replace(Instant::now()).is_none();
         if first {
             tracing::info!(
-                ports = state.ports.len(),
+                ports = self.ports.bindings().len(),
                 fill_frames = self.ports.fill_total(&self.config.xdp),
                 "forwarding: the first snapshot is published"
             );
         }
     }
 
-    /// Has the program redirect these beside what it redirects already.
-    fn steer_also(&mut self, routes: &Routes) {
-        self.steered.extend(routes.iter().map(|(prefix, destination)| (*prefix, *destination)));
-        self.steer();
+    /// Has the program redirect what has come, beside what it redirects already.
+    fn steer(&mut self) {
+        let changes = self.steered.take(self.compiler.take_steering_changes());
+        self.change_routes(changes);
     }
 
-    fn steer(&mut self) {
-        if let Err(error) = self.xdp.set_routes(&self.steered) {
+    fn change_routes(&mut self, changes: RouteChanges) {
+        if let Err(error) = self.xdp.change_routes(changes) {
             tracing::error!("packets to some destinations go to the kernel: {error}");
         }
     }
 
     fn is_settling(&self) -> bool {
-        self.steering.is_some() || self.ports.is_closing()
+        self.steered.is_waiting() || self.ports.is_closing() || self.compiler.has_stale_indexes()
     }
 
     /// Does what waited for the workers, as far as they are. True where the state is due.
     fn settle(&mut self) -> bool {
-        if let Some((_, routes)) = self.steering.take_if(|(number, _)| self.publisher.is_taken(*number)) {
-            self.steered = routes;
-            self.steer();
+        if let Some(changes) = self.steered.settle(|number| self.publisher.is_taken(number)) {
+            self.change_routes(changes);
             self.publisher.reclaim();
+        }
+        if let Some(snapshot) = self.compiler.refresh_indexes(self.publisher.current()) {
+            self.publisher.publish(snapshot);
         }
         self.ports.advance(&mut self.xdp, &mut self.workers)
     }
@@ -360,19 +378,9 @@ impl Dataplane {
     async fn stop(mut self) {
         self.ports.leave(&mut self.xdp);
         self.workers.stop().await;
+        self.host.close().await;
         self.kernel.close().await;
     }
-}
-
-/// The kernel with the MTUs that the configuration limits.
-fn limited(kernel: &Kernel, wanted: &[Wanted]) -> Kernel {
-    let mut kernel = kernel.clone();
-    for (ifindex, mtu) in wanted.iter().filter_map(|port| Some((port.ifindex?, port.mtu?))) {
-        if let Some(link) = kernel.links.get_mut(&ifindex) {
-            link.mtu = link.mtu.min(mtu.into());
-        }
-    }
-    kernel
 }
 
 fn seed() -> Result<[u64; 4], Error> {

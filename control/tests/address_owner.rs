@@ -1,6 +1,6 @@
 //! Two pods that claim one address: exactly one of them holds it, for its own policy and as a peer.
 
-use margay_control::compile::endpoints;
+use margay_control::compile::policy::{Serves, compile};
 use margay_control::state::{Cluster, Name, Pod};
 
 const ADDRESS: &str = "10.0.0.1";
@@ -13,9 +13,9 @@ fn owner(pods: &[(&str, bool, i64, bool, bool)]) -> Option<String> {
         let pod = Pod { terminating, created, finished, host_network, addresses, ..Pod::default() };
         cluster.pods.insert(Name::new("x", name), pod.into());
     }
-    let endpoints = endpoints(&cluster, |_, _| true);
-    assert!(endpoints.iter().count() <= 1);
-    endpoints.get(ADDRESS.parse().unwrap()).map(|endpoint| endpoint.name.to_string())
+    let (policies, _) = compile(&cluster, Serves::All);
+    assert!(policies.endpoints.len() <= 1);
+    policies.endpoint(ADDRESS.parse().unwrap()).map(|endpoint| endpoint.name.to_string())
 }
 
 #[test]

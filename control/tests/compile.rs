@@ -1,10 +1,11 @@
 //! What `compile` makes of the wire cases' cluster on node gw-a, and of a kernel with one uplink toward a router.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use margay_control::compile::{compile, steering, uplink_neighbour, wanted_neighbours};
+use margay_control::compile::{Compiler, NeighbourKey};
 use margay_control::identity::Identity;
 use margay_control::manifest::load_dir;
 use margay_control::state::{Link, Name, Neighbour, PortBinding, Route, State};
@@ -74,6 +75,14 @@ fn state() -> State {
 
 fn identity() -> Identity {
     Identity::new("gw-a")
+}
+
+fn compiled(state: &State) -> Compiler {
+    Compiler::of(state, identity())
+}
+
+fn compile(state: &State, identity: &Identity) -> Snapshot {
+    Compiler::of(state, identity.clone()).snapshot(&Snapshot::default())
 }
 
 fn mac(mac: [u8; 6]) -> String {
@@ -262,7 +271,7 @@ fn a_gateway_serves_its_own_pods_and_those_of_the_nodes_behind_it() {
     let names = |node: &str| {
         let snapshot = compile(&state(), &Identity::new(node));
         let mut names: Vec<String> =
-            snapshot.endpoints.iter().map(|(_, endpoint)| endpoint.name.to_string()).collect();
+            snapshot.policies.endpoints.iter().map(|(_, endpoint)| endpoint.name.to_string()).collect();
         names.sort();
         names
     };
@@ -275,7 +284,7 @@ fn a_gateway_serves_its_own_pods_and_those_of_the_nodes_behind_it() {
 
 #[test]
 fn neighbours_that_routes_need_are_kept_resolved() {
-    let wanted = wanted_neighbours(&state(), &identity());
+    let wanted: BTreeSet<NeighbourKey> = compiled(&state()).routing().wanted_neighbours().collect();
     let expected = [
         (UPLINK, address("172.20.1.1")),
         // In our subnet: a1 and a2, the latter not resolved yet.
@@ -288,15 +297,17 @@ fn neighbours_that_routes_need_are_kept_resolved() {
 
 #[test]
 fn hosts_on_an_uplink_are_asked_for_and_what_is_elsewhere_is_not() {
-    let state = state();
-    assert_eq!(uplink_neighbour(&state, address("172.20.1.77")), Some((UPLINK, address("172.20.1.77"))));
-    assert_eq!(uplink_neighbour(&state, address("203.0.113.9")), Some((UPLINK, address("172.20.1.1"))));
-    assert_eq!(uplink_neighbour(&state, address("192.0.2.77")), None, "on a link that is no port");
+    let compiler = compiled(&state());
+    let toward = |to| compiler.routing().uplink_neighbour(address(to));
+    assert_eq!(toward("172.20.1.77"), Some((UPLINK, address("172.20.1.77"))));
+    assert_eq!(toward("203.0.113.9"), Some((UPLINK, address("172.20.1.1"))));
+    assert_eq!(toward("192.0.2.77"), None, "on a link that is no port");
 }
 
 #[test]
 fn blocks_and_pods_are_steered_and_connected_routes_are_not() {
-    let steering = steering(&state(), &identity());
+    let compiler = compiled(&state());
+    let steering = compiler.routing().steering();
     let found = |prefix: &str, length| steering.get(&(address(prefix), length)).copied();
     assert_eq!(found("10.65.21.0", 26), Some(Destination::Owned));
     assert_eq!(found("10.65.21.40", 32), Some(Destination::Owned));

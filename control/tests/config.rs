@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use margay_control::config::{Config, Idle, MidFlow, OnFailure, Share, XdpMode, ZeroCopy};
+use margay_control::config::{
+    Config, EndpointToHost, Established, Idle, MidFlow, OnFailure, Share, XdpMode, ZeroCopy,
+};
 
 const WHOLE: &str = r#"
 [node]
@@ -41,6 +43,11 @@ tcp_established = "2h"
 udp = "90s"
 mid_flow = "90s"
 endpoint_share = 0.25
+[policy]
+established = "keep"
+rules = 5000
+endpoint_to_host = "drop"
+host_interface_prefix = "mgy-host-"
 [tunnel]
 vni = 7
 vxlan_port = 8472
@@ -60,6 +67,8 @@ fn every_key_is_read() {
     assert_eq!((config.uplink[1].name(), config.uplink[1].device.as_str()), ("backbone", "eth1"));
     assert_eq!((config.uplink[1].on_failure, config.uplink[1].mtu), (OnFailure::Drop, Some(9000)));
     assert_eq!(config.pods.interface_prefix, "veth");
+    assert_eq!(config.policy.endpoint_to_host, EndpointToHost::Drop);
+    assert_eq!(config.policy.host_interface_prefix, "mgy-host-");
     assert_eq!((config.workers.cores, config.workers.idle), (vec![1, 3], Idle::Poll));
     assert_eq!((config.umem.frame_size, config.umem.frames), (4096, 8192));
     assert_eq!((config.xdp.mode, config.xdp.zero_copy), (XdpMode::Skb, ZeroCopy::Off));
@@ -72,6 +81,7 @@ fn every_key_is_read() {
     assert_eq!(config.conntrack.endpoint_share, Share::Fraction(0.25));
     assert_eq!(config.conntrack.endpoint_share.of(config.flow_table.connections), 250);
     assert_eq!(config.conntrack.icmp, Duration::from_secs(5));
+    assert_eq!((config.policy.established, config.policy.rules), (Established::Keep, 5000));
     assert_eq!((config.tunnel.vni, config.tunnel.vxlan_port), (7, 8472));
     assert_eq!(config.admin.socket, Path::new("/run/a.sock"));
 }
@@ -120,8 +130,16 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
             "[conntrack]\nendpoint_share = 0",
             "2:18: invalid value: integer `0`, expected a fraction above 0.0",
         ),
+        ("[policy]\nestablished = \"kepp\"", "2:15: unknown value `kepp`: did you mean `keep`?"),
+        ("[policy]\nrules = 0", "2:9: 0 cannot be: it must be from 1 to 524287"),
+        ("[policy]\nrules = 1000000", "2:9: 1000000 cannot be: it must be from 1 to 524287"),
         ("[conntrack]\nudp = \"10ms\"", "2:7: 10ms cannot be: it must be a second or more"),
         ("[pods]\ninterface_prefix = \"calico\"", "2:20: \"calico\" cannot be: it must be 1 to 4 letters"),
+        (
+            "[policy]\nhost_interface_prefix = \"margay-to-host-\"",
+            "2:25: \"margay-to-host-\" cannot be: it must be 1 to 14 letters",
+        ),
+        ("[policy]\nendpoint_to_host = \"return\"", "2:20: unknown value `return`: "),
         ("[workers]\ncores = [1, 1]", "2:9: [1, 1] cannot be: it must be a list of different cores"),
         ("[[uplink]]\non_failure = \"pass\"", "1:1: missing field `device`"),
         ("[[uplink]]\ndevice = \"a\"\n[[uplink]]\ndevice = \"a\"", "1:1: uplink a stands twice"),

@@ -15,7 +15,10 @@ use margay_control::state::Cluster;
 /// Longest that a change may take here before the test gives up; nothing depends on how long it takes.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
-struct Watched(Receiver<SourceEvent>);
+struct Watched {
+    events: Receiver<SourceEvent>,
+    cluster: Cluster,
+}
 
 impl Watched {
     fn start(path: &Path) -> Self {
@@ -27,20 +30,22 @@ impl Watched {
                 Err(_) => ControlFlow::Break(()),
             });
         });
-        Self(receiver)
+        Self { events: receiver, cluster: Cluster::default() }
     }
 
     fn next(&self) -> SourceEvent {
-        self.0.recv_timeout(GIVE_UP).expect("an event")
+        self.events.recv_timeout(GIVE_UP).expect("an event")
     }
 
-    /// Waits for a state of which `is_it` holds.
-    fn until(&self, is_it: impl Fn(&Cluster, &[Problem]) -> bool) -> (Cluster, Vec<Problem>) {
+    /// Waits for a state of which `is_it` holds. Every change that comes on the way is one.
+    fn until(&mut self, is_it: impl Fn(&Cluster, &[Problem]) -> bool) -> (Cluster, Vec<Problem>) {
         loop {
-            if let SourceEvent::Snapshot(cluster, problems) = self.next()
-                && is_it(&cluster, &problems)
-            {
-                return (*cluster, problems);
+            let SourceEvent::Changes { changes, problems } = self.next() else { continue };
+            for mut change in changes {
+                assert!(self.cluster.apply(&mut change), "{change:?}");
+            }
+            if is_it(&self.cluster, &problems) {
+                return (self.cluster.clone(), problems);
             }
         }
     }
@@ -59,7 +64,7 @@ fn files_come_change_and_go() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a.yaml");
     fs::write(&file, namespace("a", "first")).unwrap();
-    let watched = Watched::start(directory.path());
+    let mut watched = Watched::start(directory.path());
     watched.until(|cluster, _| label_of(cluster, "a") == Some("first"));
     // As editors write: a new file renamed over the old one.
     fs::write(directory.path().join(".a.yaml.swp"), namespace("a", "second")).unwrap();
@@ -82,7 +87,7 @@ fn what_becomes_wrong_keeps_its_last_good_version() {
     let file = directory.path().join("a.yaml");
     let both = |a: &str, b: &str| format!("{}---\n{}", namespace("a", a), namespace("b", b));
     fs::write(&file, both("first", "first")).unwrap();
-    let watched = Watched::start(directory.path());
+    let mut watched = Watched::start(directory.path());
     watched.until(|cluster, _| label_of(cluster, "b") == Some("first"));
 
     fs::write(&file, both("second", "no label value")).unwrap();
@@ -111,7 +116,7 @@ fn a_volume_of_the_kubelet_is_swapped_whole() {
     }
     symlink("..1", at("..data")).unwrap();
     symlink("..data/a.yaml", at("a.yaml")).unwrap();
-    let watched = Watched::start(directory.path());
+    let mut watched = Watched::start(directory.path());
     watched.until(|cluster, _| label_of(cluster, "a") == Some("first"));
     symlink("..2", at("..data_tmp")).unwrap();
     fs::rename(at("..data_tmp"), at("..data")).unwrap();
@@ -122,7 +127,7 @@ fn a_volume_of_the_kubelet_is_swapped_whole() {
 fn a_directory_that_goes_away_is_lost_and_found_again() {
     let above = tempfile::tempdir().unwrap();
     let path = above.path().join("manifests");
-    let watched = Watched::start(&path);
+    let mut watched = Watched::start(&path);
     assert!(matches!(watched.next(), SourceEvent::Lost { why } if why.contains("manifests")));
     fs::create_dir(&path).unwrap();
     fs::write(path.join("a.yaml"), namespace("a", "first")).unwrap();

@@ -95,7 +95,7 @@ fn what_the_api_server_refuses_is_named_with_line_field_and_reason() {
         ("ingress: {}", 7, "spec.ingress: invalid type: map"),
     ] {
         let (cluster, problems) = load(&[("a.yaml", &policy(spec))]);
-        assert!(cluster.network_policies.is_empty(), "{spec}");
+        assert!(cluster.policies.is_empty(), "{spec}");
         assert_eq!(problems.len(), 1, "{spec}: {problems:?}");
         let prefix = format!("a.yaml:{line}: NetworkPolicy x/p: ");
         assert!(

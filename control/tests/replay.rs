@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use pcap_file::pcap::PcapReader;
+use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use serde_json::Value;
 
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/cases/wire");
@@ -66,6 +67,56 @@ fn inputs_that_cannot_be_used_leave_the_output_alone() {
         assert!(run.status.code() == Some(2) && stderr.contains(expected), "{stderr}");
         assert_eq!(fs::read(&kept).unwrap(), b"kept");
     }
+}
+
+/// Frames of UDP from a pod to its node, to these ports.
+fn to_node(pod: [u8; 4], node: [u8; 4], ports: &[u16]) -> Vec<Vec<u8>> {
+    let frame = |port: &u16| {
+        let mut ip = [&[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0][..], &pod, &node].concat();
+        let sum: u32 = ip.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+        ip[10..12].copy_from_slice(&(!((sum >> 16) + (sum & 0xffff)) as u16).to_be_bytes());
+        let udp = [&40_000u16.to_be_bytes()[..], &port.to_be_bytes(), &[0, 8, 0, 0]].concat();
+        [&[2; 12][..], &[8, 0], &ip, &udp].concat()
+    };
+    ports.iter().map(frame).collect()
+}
+
+#[test]
+fn a_pod_s_packets_to_its_node_are_judged_where_calico_s_kinds_select_it() {
+    let home = tempfile::tempdir().unwrap();
+    let manifests = home.path().join("manifests");
+    fs::create_dir(&manifests).unwrap();
+    let objects = "apiVersion: v1\nkind: Node\nmetadata: {name: gw, annotations: \
+        {projectcalico.org/IPv4Address: 192.0.2.1/24}}\nspec: {podCIDRs: [10.0.0.0/24]}\n---\n\
+        apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: default}\nspec: {nodeName: gw}\n\
+        status: {phase: Running, podIP: 10.0.0.5}\n---\n\
+        apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n---\n\
+        apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: out, namespace: default}\n\
+        spec: {podSelector: {}, policyTypes: [Egress]}\n";
+    let policy = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: dns}\n\
+        spec: {types: [Egress], egress: [{action: Allow, protocol: UDP, destination: {ports: [53]}}]}\n";
+    fs::write(manifests.join("objects.yaml"), objects).unwrap();
+    let capture = home.path().join("in.pcap");
+    let mut writer = PcapWriter::new(File::create(&capture).unwrap()).unwrap();
+    for frame in to_node([10, 0, 0, 5], [192, 0, 2, 1], &[53, 54]) {
+        writer.write_packet(&PcapPacket::new(Duration::ZERO, frame.len() as u32, &frame)).unwrap();
+    }
+    let fates = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_margay"));
+        command.args(["replay", "-o", "json", "--node", "gw", "--manifests"]).arg(&manifests);
+        command.arg("--in").arg(format!("default/web={}", capture.display()));
+        let run = command.arg("--out").arg(home.path().join("out")).output().unwrap();
+        let fates: Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"));
+        fates
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|fate| fate["fate"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(fates(), ["pass", "pass"], "Kubernetes' kind has no say");
+    fs::write(manifests.join("policy.yaml"), policy).unwrap();
+    assert_eq!(fates(), ["pass", "drop policy-deny"]);
 }
 
 /// What was sent, by port name without its namespace.

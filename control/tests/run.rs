@@ -8,11 +8,13 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use margay_control::admin::policies::{DropRow, Policies};
 use margay_control::admin::{Port, PortState, Status};
 use margay_control::run::device_name;
 use margay_control::state::Name;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
 use support::{Netns, veth};
 use tempfile::TempDir;
 
@@ -153,6 +155,24 @@ impl World {
         }
     }
 
+    /// Pings once after another until what `margay policies` then says is so.
+    fn ping_until<T: DeserializeOwned>(&self, more: &[&str], holds: impl Fn(&T) -> bool) -> T {
+        let begin = Instant::now();
+        loop {
+            let mut ping = self.other.command("ping");
+            // The last answers may be missing, which is what is tried here.
+            ping.args(["-c", "1", "-W", "0.2", "10.0.0.5"]).stdout(Stdio::null()).status().unwrap();
+            let mut policies = Command::new(MARGAY);
+            policies.args(["policies", "-o", "json", "--socket"]).arg(self.path("socket")).args(more);
+            let output = policies.output().unwrap();
+            match serde_json::from_slice(&output.stdout) {
+                Ok(said) if holds(&said) => return said,
+                _ if begin.elapsed() < NEVER => {}
+                _ => panic!("never:\n{output:?}\n{}", self.log()),
+            }
+        }
+    }
+
     /// Whether the other node reaches the pod.
     fn pings(&self) -> bool {
         // The first may be lost while the kernel resolves neighbours.
@@ -233,6 +253,54 @@ fn ports_and_manifests_come_and_go_while_it_forwards() {
     assert!(world.signal(Signal::SIGTERM).success(), "{}", world.log());
     assert!(!world.has_program("eth0"), "on_failure = pass: the kernel has its device back");
     assert!(!world.path("socket").exists());
+}
+
+#[test]
+fn rules_say_what_they_counted_and_drops_who_dropped_them() {
+    let policy = |ingress: &str| {
+        let head = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web, namespace: default}";
+        format!("{head}\nspec: {{podSelector: {{}}, policyTypes: [Ingress], ingress: {ingress}}}\n")
+    };
+    let mut world = World::new();
+    world.write("manifests/policy.yaml", &policy("[{from: [{ipBlock: {cidr: 10.0.1.0/24}}]}]"));
+    world.start();
+    world.until("ready", |status| status.ready);
+    let said = world.ping_until(&[], |said: &Policies| said.rules[0].counts.packets > 1);
+    let [hit, end] = &said.rules[..] else { panic!("{said:?}") };
+    assert_eq!((hit.rule.policy.as_str(), hit.rule.rule, hit.counts.denied), ("default/web", Some(0), 0));
+    assert!(hit.counts.flows > 0 && hit.counts.bytes == 84 * hit.counts.packets, "{hit:?}");
+    assert_eq!((end.rule.rule, end.counts.packets, said.drops.len()), (None, 0, 0));
+
+    world.write("manifests/policy.yaml", &policy("[]"));
+    let drops = world.ping_until(&["--drops"], |drops: &Vec<DropRow>| !drops.is_empty());
+    let rule = drops[0].rule.as_ref().expect("the end of the tier");
+    assert_eq!(
+        (rule.policy.as_str(), rule.rule, drops[0].endpoint.as_str()),
+        ("default/web", None, "default/web")
+    );
+    assert_eq!((drops[0].last.dst.to_string().as_str(), drops[0].last.icmp), ("10.0.0.5", Some((8, 0))));
+}
+
+#[test]
+fn a_running_gateway_explains_by_what_is_in_force() {
+    let mut world = World::new();
+    world.start();
+    world.until("ready", |status| status.ready);
+    let explain = |arguments: &[&str]| {
+        let mut command = Command::new(MARGAY);
+        command.arg("explain").arg("--socket").arg(world.path("socket")).args(arguments).output().unwrap()
+    };
+    let output = explain(&["192.0.2.2", "default/web", "tcp", "80"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text.contains("  ingress  allow  no policy selects default/web\n"), "{text}");
+    assert!(text.contains("  route    on gw: 10.0.0.5/32 local"), "{text}");
+    let output = explain(&["192.0.2.2", "default/nobody", "tcp", "80"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("default/nobody is not in the manifests"),
+        "{output:?}"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //
 // The XDP program of every port: decides by destination whether a packet is Margay's, and hands those that are to the
 // AF_XDP socket of their queue. It reads and never writes the packet. src/steer.rs says the same in Rust, and a test
-// holds the two together.
+// holds the two together. Two programs of traffic control beside it note who began what a node and its pods exchange.
 
 #include <stdbool.h>
 #include <linux/bpf.h>
@@ -10,12 +10,15 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "began.h"
+
 // Shared with src/xdp/program.rs: number for number, field for field.
-enum kind { UPLINK = 0, POD = 1 };
+enum kind { UPLINK = 0, POD = 1, HOST = 2 };
 enum destination { ELSEWHERE = 0, OWNED = 1, LOCAL = 2, TUNNEL_END = 3 };
 
 struct port {
@@ -26,7 +29,9 @@ struct port {
 	__u32 first;
 	__u32 queues;
 	__u8 mac[ETH_ALEN];
-	__u8 unused[2];
+	// Of a pod: policy is asked about its packets to the node as well.
+	__u8 is_policed;
+	__u8 unused;
 };
 
 struct prefix4 {
@@ -156,6 +161,21 @@ static __always_inline bool is_tagged(const struct ethhdr *eth)
 	return eth->h_proto == bpf_htons(ETH_P_8021Q) || eth->h_proto == bpf_htons(ETH_P_8021AD);
 }
 
+// Whether the kernel may not have the IP packet of a policed pod that is for the node, or for everyone on the link.
+static __always_inline bool polices(const struct ethhdr *eth, const void *end)
+{
+	struct exchange exchange;
+	enum part part;
+
+	if (eth->h_proto == bpf_htons(ETH_P_IP))
+		part = read4(&exchange, (const void *)(eth + 1), end, true);
+	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		part = read6(&exchange, (const void *)(eth + 1), end, true);
+	else
+		return false;
+	return !is_of_node(part, &exchange);
+}
+
 SEC("xdp")
 int margay(struct xdp_md *ctx)
 {
@@ -167,6 +187,9 @@ int margay(struct xdp_md *ctx)
 
 	if (!port || (const void *)(eth + 1) > end)
 		return XDP_PASS;
+	// Nobody has an address at the kernel's end: what it sends is noise.
+	if (port->kind == HOST)
+		return XDP_DROP;
 	// What another station of an uplink gets, or all of them, is not ours to forward (RFC 1812 section 5.3.4). What a
 	// pod sends goes no way round us, whatever the address: the worker drops what was for many.
 	if (port->kind != POD && !is_for(port, eth))
@@ -179,11 +202,102 @@ int margay(struct xdp_md *ctx)
 		// The kernel would take a pod's packet behind a priority tag (VLAN 0) for an untagged one.
 		mine = port->kind == POD && is_tagged(eth);
 
+	if (!mine && port->is_policed)
+		mine = polices(eth, end);
 	if (!mine)
 		return XDP_PASS;
 	if (ctx->rx_queue_index >= port->queues)
 		return port->on_failure;
 	return bpf_redirect_map(&margay_xsks, port->first + ctx->rx_queue_index, port->on_failure);
+}
+
+static __always_inline bool is_own(const __u32 *destination)
+{
+	return destination && (*destination == LOCAL || *destination == TUNNEL_END);
+}
+
+// Reads a packet between the node and a pod; none of its own addresses is at the node's end where that is false.
+static __always_inline bool read_exchange(struct __sk_buff *skb, bool by_pod, enum part *part,
+					  struct exchange *exchange)
+{
+	const void *end = (const void *)(long)skb->data_end;
+	const struct ethhdr *eth = (const void *)(long)skb->data;
+
+	if ((const void *)(eth + 1) > end)
+		return false;
+	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+		struct prefix4 key = { .length = 32 };
+
+		*part = read4(exchange, (const void *)(eth + 1), end, by_pod);
+		key.address = exchange->node.in6_u.u6_addr32[3];
+		return *part != NO_PART && *part != BESIDE && is_own(bpf_map_lookup_elem(&margay_lpm4, &key));
+	}
+	if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
+		struct prefix6 key = { .length = 128 };
+
+		*part = read6(exchange, (const void *)(eth + 1), end, by_pod);
+		key.address = exchange->node;
+		return *part != NO_PART && *part != BESIDE && is_own(bpf_map_lookup_elem(&margay_lpm6, &key));
+	}
+	return false;
+}
+
+// Whether a process of the node listens where the exchange has the node's port: then the pod has called it.
+static __always_inline bool listens(struct __sk_buff *skb, const struct exchange *exchange)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sock;
+	bool is_listener;
+
+	// Without the pod's port no connection is found, and a listener is.
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		tuple.ipv4.saddr = exchange->pod.in6_u.u6_addr32[3];
+		tuple.ipv4.daddr = exchange->node.in6_u.u6_addr32[3];
+		tuple.ipv4.dport = exchange->node_port;
+		sock = bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &exchange->pod, sizeof(exchange->pod));
+		__builtin_memcpy(tuple.ipv6.daddr, &exchange->node, sizeof(exchange->node));
+		tuple.ipv6.dport = exchange->node_port;
+		sock = bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!sock)
+		return false;
+	is_listener = sock->state == BPF_TCP_LISTEN;
+	bpf_sk_release(sock);
+	return is_listener;
+}
+
+// At the host's end of a pod's veth: sees what the kernel sends to the pod, and none of what Margay sends.
+SEC("tc")
+int margay_to_pod(struct __sk_buff *skb)
+{
+	struct exchange exchange;
+	enum part part;
+
+	if (!read_exchange(skb, false, &part, &exchange))
+		return TC_ACT_UNSPEC;
+	// In the middle of TCP that nothing is known of (it is older than this program, or was forgotten in a full map) the
+	// one who began is the one without a listener.
+	if (part == OPENS || (part == GOES_ON && began(&exchange) == NOBODY &&
+			      !(exchange.protocol == IPPROTO_TCP && listens(skb, &exchange))))
+		begin(&exchange, NODE);
+	return TC_ACT_UNSPEC;
+}
+
+// At the kernel's end of Margay's own veth pair: sees what policy has let a pod send to the node.
+SEC("tc")
+int margay_entered(struct __sk_buff *skb)
+{
+	struct exchange exchange;
+	enum part part;
+
+	if (!read_exchange(skb, true, &part, &exchange))
+		return TC_ACT_UNSPEC;
+	// An echo's request says by itself who asks.
+	if ((part == OPENS && exchange.protocol == IPPROTO_TCP) || (part == GOES_ON && began(&exchange) == NOBODY))
+		begin(&exchange, THE_POD);
+	return TC_ACT_UNSPEC;
 }
 
 // No helper above asks for the GPL.

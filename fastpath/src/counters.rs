@@ -1,10 +1,18 @@
-//! Counters per worker and port. One worker writes, anyone reads.
+//! Counters per worker, by port and by rule. One worker writes, anyone reads.
 //!
 //! A worker is the only writer of its counters, so an increment is a plain load and store, not an atomic add.
+
+mod policy_drops;
+mod rules;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use margay_flowtable::PortId;
+use zerocopy::{FromZeros, KnownLayout};
+
+pub use policy_drops::{PolicyDrop, PolicyDrops};
+pub(crate) use rules::RuleRun;
+pub use rules::{DEFAULT_RULES, MAX_RULES, RuleCount, RuleCounters};
 
 use crate::drop::DropReason;
 
@@ -12,7 +20,8 @@ use crate::drop::DropReason;
 pub const MAX_PORTS: usize = 1024;
 
 /// A counter with one writer.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, FromZeros, KnownLayout)]
+#[repr(transparent)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
@@ -65,6 +74,8 @@ impl Default for PortCounters {
 #[derive(Debug)]
 pub struct Counters {
     ports: Box<[PortCounters]>,
+    pub rules: RuleCounters,
+    pub policy_drops: PolicyDrops,
     /// Turns of the loop, and those of them that moved at least one frame.
     pub turns: Counter,
     pub busy_turns: Counter,
@@ -81,6 +92,8 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
+            rules: RuleCounters::default(),
+            policy_drops: PolicyDrops::default(),
             turns: Counter::default(),
             busy_turns: Counter::default(),
             flows_inserted: Counter::default(),
@@ -92,6 +105,11 @@ impl Default for Counters {
 }
 
 impl Counters {
+    /// Counters for so many rules.
+    pub fn with_rules(rules: u32) -> Self {
+        Self { rules: RuleCounters::new(rules), ..Self::default() }
+    }
+
     #[inline]
     pub fn port(&self, id: PortId) -> &PortCounters {
         &self.ports[usize::from(id.0)]

@@ -84,8 +84,10 @@ drop_reasons! {
     Blackhole = "blackhole",
     /// The next hop's neighbour is not resolved by the kernel yet.
     NeighbourUnresolved = "neighbour-unresolved",
-    /// For this node itself, but inside a tunnel: the kernel does not see it.
+    /// For this node itself, and it has no way there: it came in a tunnel, or the port into the kernel is not open.
     HostBound = "host-bound",
+    /// A pod's packet to its own node, which the configuration forbids (`policy.endpoint_to_host`).
+    EndpointToHost = "endpoint-to-host",
     /// A policy denied it.
     PolicyDeny = "policy-deny",
     /// TTL ran out (answered by ICMP time exceeded).

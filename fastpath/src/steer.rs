@@ -1,10 +1,16 @@
-//! Which packets are Margay's: the decision of the XDP program (`bpf/margay.bpf.c`) over plain data, for replay and to
-//! test the program against. By destination alone; what becomes of a packet that is taken is the pipeline's.
+//! Which packets are Margay's: the decision of the XDP program (`bpf/margay.bpf.c`) over plain data, for replay and
+//! to test the program against. By destination, and for what a policed pod sends to its node by who began; what
+//! becomes of a packet that is taken is the pipeline's.
 
-use std::collections::BTreeMap;
+mod exchange;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use margay_flowtable::{Fib, NextHopId, PortKind};
+use margay_flowtable::{Fib, NextHopId};
+
+pub use self::exchange::Exchange;
+use self::exchange::{Part, read4, read6};
 
 /// The side of the node that a port is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,15 +20,19 @@ pub enum Kind {
     Uplink = 0,
     /// Takes every IP packet but those to the node itself.
     Pod = 1,
+    /// Takes nothing: packets leave there for the node's own kernel.
+    Host = 2,
 }
 
-impl From<&PortKind> for Kind {
-    fn from(kind: &PortKind) -> Self {
-        match kind {
-            PortKind::Uplink => Self::Uplink,
-            PortKind::Pod { .. } => Self::Pod,
-        }
-    }
+/// What the decision needs to know of the port that a frame came in by.
+#[derive(Clone, Copy, Debug)]
+pub struct SteerPort {
+    pub kind: Kind,
+    /// The port's own, which an uplink takes frames for; `None` stands for whatever unicast address the frame has:
+    /// captures come from elsewhere.
+    pub mac: Option<[u8; 6]>,
+    /// Of a pod: whether policy is asked about its packets to the node as well.
+    pub is_policed: bool,
 }
 
 /// Whose the addresses of a prefix are. Prefixes that are none of these are not in the table.
@@ -40,11 +50,16 @@ pub enum Destination {
 /// Prefixes (address without host bits, length) and whose they are. The longest that holds an address counts.
 pub type Routes = BTreeMap<(IpAddr, u8), Destination>;
 
+/// What becomes of prefixes: another destination, or none any more.
+pub type RouteChanges = BTreeMap<(IpAddr, u8), Option<Destination>>;
+
 /// What the decision is made by.
 #[derive(Debug)]
 pub struct SteerTables {
     routes: Fib,
     vxlan_port: u16,
+    /// What the node has begun with pods of its own.
+    pub begun_by_node: BTreeSet<Exchange>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +68,8 @@ pub enum Steer {
     Redirect,
     /// To the kernel, untouched.
     Pass,
+    /// Nowhere.
+    Drop,
 }
 
 const ETHERNET: usize = 14;
@@ -65,7 +82,7 @@ impl SteerTables {
         let hops = routes
             .iter()
             .map(|(&(address, length), &destination)| (address, length, NextHopId(destination as u32)));
-        Self { routes: Fib::build(hops), vxlan_port }
+        Self { routes: Fib::build(hops), vxlan_port, begun_by_node: BTreeSet::new() }
     }
 
     fn destination(&self, address: IpAddr) -> Option<Destination> {
@@ -76,21 +93,34 @@ impl SteerTables {
         })
     }
 
+    /// Whether the kernel may have this packet of a policed pod: one that is part of what the node began.
+    fn is_of_node(&self, part: Part) -> bool {
+        match part {
+            Part::Beside => true,
+            Part::Of(exchange) => self.begun_by_node.contains(&exchange),
+            Part::None | Part::Opens => false,
+        }
+    }
+
     fn is_vxlan(&self, udp: &[u8]) -> bool {
         udp.len() >= UDP && u16::from_be_bytes([udp[2], udp[3]]) == self.vxlan_port
     }
 }
 
-/// Decides on a frame that came in by a port of this kind. `mac` is the port's own, which an uplink takes frames for;
-/// `None` stands for whatever unicast address the frame has: captures come from elsewhere.
-pub fn steer(tables: &SteerTables, kind: Kind, mac: Option<[u8; 6]>, frame: &[u8]) -> Steer {
+/// Decides on a frame that came in by this port.
+pub fn steer(tables: &SteerTables, port: &SteerPort, frame: &[u8]) -> Steer {
     let Some((header, packet)) = frame.split_at_checked(ETHERNET) else {
         return Steer::Pass;
     };
-    let is_ours = kind == Kind::Pod || mac.map_or(header[0] & 1 == 0, |mac| header[..6] == mac);
+    let kind = port.kind;
+    if kind == Kind::Host {
+        return Steer::Drop;
+    }
+    let is_ours = kind == Kind::Pod || port.mac.map_or(header[0] & 1 == 0, |mac| header[..6] == mac);
+    let is_policed = kind == Kind::Pod && port.is_policed;
     let taken = match u16::from_be_bytes([header[12], header[13]]) {
-        0x0800 => is_ours && takes4(tables, kind, packet),
-        0x86dd => is_ours && takes6(tables, kind, packet),
+        0x0800 => is_ours && takes4(tables, kind, packet) || is_policed && !tables.is_of_node(read4(packet)),
+        0x86dd => is_ours && takes6(tables, kind, packet) || is_policed && !tables.is_of_node(read6(packet)),
         // The kernel would take a pod's packet behind a priority tag (VLAN 0) for an untagged one.
         0x8100 | 0x88a8 => kind == Kind::Pod,
         _ => false,
@@ -163,8 +193,10 @@ mod tests {
             (vxlan([2, 0, 0, 0, 0, 8]), Steer::Redirect, Steer::Pass),
             (tagged, Steer::Redirect, Steer::Pass),
         ] {
-            assert_eq!(steer(&tables, Kind::Pod, Some(mac), &frame), from_pod, "{frame:02x?}");
-            assert_eq!(steer(&tables, Kind::Uplink, Some(mac), &frame), from_uplink, "{frame:02x?}");
+            for (kind, expected) in [(Kind::Pod, from_pod), (Kind::Uplink, from_uplink)] {
+                let port = SteerPort { kind, mac: Some(mac), is_policed: false };
+                assert_eq!(steer(&tables, &port, &frame), expected, "{kind:?}: {frame:02x?}");
+            }
         }
     }
 }

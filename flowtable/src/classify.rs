@@ -1,10 +1,15 @@
 //! The verdict of a flow's first packet: the sender's egress policy, then the receiver's ingress policy.
 
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
+mod host;
+mod rule;
 
-use crate::endpoint::Endpoints;
-use crate::policy::{Action, Index, Policy, Program, Rule, Tier};
+use std::net::IpAddr;
+
+pub use self::host::{HostClassification, Passage, classify_host, classify_untracked};
+use self::rule::Packet;
+use crate::address_set::End;
+use crate::policy::{Check, Step};
+use crate::{Action, Holder, Obeys, Policies, Program, ProgramId, Rule, RuleId, Segment, TierEnd};
 
 /// What policy sees of a first packet, in the direction that it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +19,8 @@ pub struct Tuple {
     pub protocol: u8,
     pub sport: u16,
     pub dport: u16,
+    /// Type and code, where the packet is ICMP or ICMPv6.
+    pub icmp: Option<(u8, u8)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,27 +29,28 @@ pub enum Verdict {
     Deny,
 }
 
-/// A verdict and what decided it: no policy where a profile or a rule of the dataplane did; no rule where the end of
-/// a tier did (the policy is then the tier's first that selects the endpoint).
-#[derive(Clone, Copy, Debug)]
-pub struct Decision<'a> {
+/// A verdict and the rule, or the end of a tier, that decided it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
     pub verdict: Verdict,
-    pub policy: Option<&'a Policy>,
-    pub rule: Option<u32>,
+    /// [`RuleId::NONE`] where no policy selects the end, all tiers passed, or a rule of the dataplane decided.
+    pub rule: RuleId,
 }
 
-impl Decision<'_> {
-    const ALLOW: Self = Self { verdict: Verdict::Allow, policy: None, rule: None };
+impl Decision {
+    const ALLOW: Self = Self { verdict: Verdict::Allow, rule: RuleId::NONE };
+    /// A part of policy is missing that another refers to.
+    const BROKEN: Self = Self { verdict: Verdict::Deny, rule: RuleId::NONE };
 }
 
 /// Both halves of a verdict. The packet passes if both allow.
-#[derive(Clone, Copy, Debug)]
-pub struct Classification<'a> {
-    pub egress: Decision<'a>,
-    pub ingress: Decision<'a>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classification {
+    pub egress: Decision,
+    pub ingress: Decision,
 }
 
-impl Classification<'_> {
+impl Classification {
     pub fn verdict(&self) -> Verdict {
         if self.egress.verdict == Verdict::Allow && self.ingress.verdict == Verdict::Allow {
             Verdict::Allow
@@ -52,96 +60,184 @@ impl Classification<'_> {
     }
 }
 
-/// Asks both ends' programs. An address that is no endpoint has no policy. A pod always reaches itself, and a node its
-/// own pods.
-pub fn classify<'a>(endpoints: &'a Endpoints, tuple: &Tuple) -> Classification<'a> {
-    let allow = Classification { egress: Decision::ALLOW, ingress: Decision::ALLOW };
-    if tuple.src == tuple.dst {
-        return allow;
-    }
-    let sender = endpoints.get(tuple.src);
-    let receiver = endpoints.get(tuple.dst);
-    let to_own_node = sender.is_some_and(|e| e.node_addresses.contains(&tuple.dst));
-    let from_own_node = receiver.is_some_and(|e| e.node_addresses.contains(&tuple.src));
-    let egress = match sender {
-        Some(endpoint) if !to_own_node => evaluate(&endpoint.egress, tuple, tuple.dst),
-        _ => Decision::ALLOW,
+/// What staged policies would do, on the sides where there are any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Staged {
+    pub egress: Option<Decision>,
+    pub ingress: Option<Decision>,
+}
+
+/// Asks both ends' programs. Who is not served here has no policy. A pod always reaches itself, and a node its own pods.
+/// `log` is given what matches and decides nothing: rules of action Log, and those that pass to the next tier.
+pub fn classify(policies: &Policies, tuple: &Tuple, log: &mut impl FnMut(RuleId)) -> Classification {
+    enforced(policies, &Ends::of(policies, tuple), log)
+}
+
+/// As [`classify`], of a packet to an address of the sender's own node, be it one that the cluster knows or not.
+pub fn classify_to_node(policies: &Policies, tuple: &Tuple, log: &mut impl FnMut(RuleId)) -> Classification {
+    let mut ends = Ends::of(policies, tuple);
+    ends.egress = ends.egress.map(|(obeys, _)| (obeys, Way::ToNode));
+    enforced(policies, &ends, log)
+}
+
+/// As [`classify`], if staged policies were enforced.
+pub fn classify_staged(policies: &Policies, tuple: &Tuple) -> Staged {
+    staged(policies, &Ends::of(policies, tuple))
+}
+
+/// Both, for the price of one where nothing is staged.
+pub fn classify_with_staged(
+    policies: &Policies,
+    tuple: &Tuple,
+    log: &mut impl FnMut(RuleId),
+) -> (Classification, Staged) {
+    let ends = Ends::of(policies, tuple);
+    (enforced(policies, &ends, log), staged(policies, &ends))
+}
+
+fn enforced(policies: &Policies, ends: &Ends<'_>, log: &mut impl FnMut(RuleId)) -> Classification {
+    let program = |side: Option<(Obeys, Way)>| match side {
+        None => ProgramId::NONE,
+        Some((obeys, Way::ToNode)) => obeys.to_node,
+        Some((obeys, Way::Egress)) => obeys.egress,
+        Some((obeys, Way::Ingress)) => obeys.ingress,
     };
-    let ingress = match receiver {
-        Some(endpoint) if !from_own_node => evaluate(&endpoint.ingress, tuple, tuple.src),
-        _ => Decision::ALLOW,
-    };
+    let egress = evaluate(policies, program(ends.egress), &ends.packet, log);
+    let ingress = evaluate(policies, program(ends.ingress), &ends.packet, log);
     Classification { egress, ingress }
 }
 
-fn evaluate<'a>(program: &'a Program, tuple: &Tuple, peer: IpAddr) -> Decision<'a> {
-    match program.index() {
-        Some(index) => evaluate_indexed(program, index, tuple, peer),
-        None => evaluate_linear(program, tuple, peer),
+fn staged(policies: &Policies, ends: &Ends<'_>) -> Staged {
+    let program = |side: Option<(Obeys, Way)>| match side? {
+        (_, Way::ToNode) => None,
+        (obeys, Way::Egress) => obeys.staged_egress,
+        (obeys, Way::Ingress) => obeys.staged_ingress,
+    };
+    let decide = |program: ProgramId| evaluate(policies, program, &ends.packet, &mut |_| {});
+    Staged { egress: program(ends.egress).map(decide), ingress: program(ends.ingress).map(decide) }
+}
+
+/// Whether the packet matches the rule, as [`classify`] finds it.
+pub fn matches(policies: &Policies, tuple: &Tuple, rule: &Rule) -> bool {
+    Ends::of(policies, tuple).packet.matches(rule)
+}
+
+/// Who sends, who receives, and which of their programs are asked.
+struct Ends<'a> {
+    packet: Packet<'a>,
+    egress: Option<(Obeys, Way)>,
+    ingress: Option<(Obeys, Way)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Egress,
+    ToNode,
+    Ingress,
+}
+
+impl<'a> Ends<'a> {
+    fn of(policies: &'a Policies, tuple: &'a Tuple) -> Self {
+        let [sender, receiver] = [tuple.src, tuple.dst].map(|address| policies.addresses.get(address));
+        let end = |address, holder: Option<Holder>| End { address, identity: holder.map(|h| h.identity) };
+        let packet =
+            Packet { policies, tuple, source: end(tuple.src, sender), destination: end(tuple.dst, receiver) };
+        let mut ends = Self { packet, egress: None, ingress: None };
+        if tuple.src == tuple.dst {
+            return ends;
+        }
+        let served = |holder: Option<Holder>, peer: IpAddr| {
+            let holder = holder?;
+            let endpoint = holder.endpoint?;
+            let obeys = policies.obeys.get(holder.identity.0).copied().unwrap_or_default();
+            // Who has an endpoint is found without reading it: there are many, and they lie far apart.
+            let is_own_node = policies.nodes.contains(&peer)
+                && policies.endpoints.get(endpoint.0).is_some_and(|e| e.node_addresses.contains(&peer));
+            Some((obeys, is_own_node))
+        };
+        ends.egress = served(sender, tuple.dst)
+            .map(|(obeys, is_own_node)| (obeys, if is_own_node { Way::ToNode } else { Way::Egress }));
+        ends.ingress = served(receiver, tuple.src)
+            .and_then(|(obeys, is_own_node)| (!is_own_node).then_some((obeys, Way::Ingress)));
+        ends
     }
 }
 
-fn evaluate_linear<'a>(program: &'a Program, tuple: &Tuple, peer: IpAddr) -> Decision<'a> {
-    decide(program, |_, tier| {
-        tier.policies.iter().find_map(|policy| {
-            policy.rules.iter().find(|rule| matches(rule, tuple, peer)).map(|rule| (&**policy, rule))
-        })
-    })
+fn evaluate(
+    policies: &Policies,
+    program: ProgramId,
+    packet: &Packet<'_>,
+    log: &mut impl FnMut(RuleId),
+) -> Decision {
+    if program == ProgramId::NONE {
+        return Decision::ALLOW;
+    }
+    match policies.programs.get(program.0) {
+        Some(program) => run(policies, program, packet, log),
+        None => Decision::BROKEN,
+    }
 }
 
-fn evaluate_indexed<'a>(program: &'a Program, index: &Index, tuple: &Tuple, peer: IpAddr) -> Decision<'a> {
-    let mut candidates = index.candidates(tuple.protocol, tuple.dport, peer);
-    decide(program, |number, tier| {
-        let mut positions = index.tier(number);
-        while let Some(position) = candidates.first_in(positions.clone()) {
-            let (policy, rule) = index.rule(tier, position);
-            if matches(rule, tuple, peer) {
-                return Some((policy, rule));
+/// Asks the tiers in turn.
+fn run(
+    policies: &Policies,
+    program: &Program,
+    packet: &Packet<'_>,
+    log: &mut impl FnMut(RuleId),
+) -> Decision {
+    let mut steps = program.steps().iter();
+    while let Some(step) = steps.next() {
+        let (end, rule, is_asked) = match *step {
+            Step::End(end, rule) => (end, rule, false),
+            Step::Ask(id) => {
+                let Some(segment) = policies.segments.get(id.0) else { return Decision::BROKEN };
+                let Some((end, rule)) = first_match(segment, packet, log) else { continue };
+                (end, rule, true)
             }
-            positions.start = position + 1;
-        }
-        None
-    })
-}
-
-/// Asks the tiers in turn; `first_match` finds a tier's first rule that matches.
-fn decide<'a>(
-    program: &'a Program,
-    mut first_match: impl FnMut(usize, &'a Tier) -> Option<(&'a Policy, &'a Rule)>,
-) -> Decision<'a> {
-    for (number, tier) in program.tiers().iter().enumerate() {
-        let (action, policy, rule) = match first_match(number, tier) {
-            Some((policy, rule)) => (rule.action, Some(policy), Some(rule.index)),
-            None => (tier.end, tier.policies.first().map(|policy| &**policy), None),
         };
-        match action {
-            Action::Allow => return Decision { verdict: Verdict::Allow, policy, rule },
-            Action::Deny => return Decision { verdict: Verdict::Deny, policy, rule },
-            Action::Pass => {}
+        match end {
+            TierEnd::Allow => return Decision { verdict: Verdict::Allow, rule },
+            TierEnd::Deny => return Decision { verdict: Verdict::Deny, rule },
+            TierEnd::Pass => {
+                log(rule);
+                if is_asked {
+                    // To the step after the tier's end.
+                    steps.find(|step| matches!(step, Step::End(..)));
+                }
+            }
         }
     }
     Decision::ALLOW
 }
 
-fn matches(rule: &Rule, tuple: &Tuple, peer: IpAddr) -> bool {
-    rule.protocol.is_none_or(|protocol| protocol == tuple.protocol)
-        && matches_port(rule, tuple)
-        && (rule.peers.is_empty() || rule.peers.iter().any(|set| set.contains(peer)))
-}
-
-fn matches_port(rule: &Rule, tuple: &Tuple) -> bool {
-    // Not `RangeInclusive::contains`, which asks besides whether the range was iterated to its end.
-    let in_range = |range: &RangeInclusive<u16>| *range.start() <= tuple.dport && tuple.dport <= *range.end();
-    if rule.named_ports.is_empty() {
-        return rule.ports.is_empty() || rule.ports.iter().any(in_range);
+/// What the first rule that matches and decides does.
+fn first_match(
+    segment: &Segment,
+    packet: &Packet<'_>,
+    log: &mut impl FnMut(RuleId),
+) -> Option<(TierEnd, RuleId)> {
+    let peer = packet.peer(segment.policy_type());
+    let mut hold = |check: &Check| {
+        let matches = packet.passes(check, segment.policies(), peer);
+        if matches { decide(check, log) } else { None }
+    };
+    if segment.is_linear() {
+        return segment.checks().iter().find_map(hold);
     }
-    rule.ports.iter().any(in_range) || matches_named_port(rule, tuple)
+    let port = (packet.tuple.protocol, packet.tuple.dport);
+    segment.indexes().find_map(|(index, checks)| index.find(port, peer, |position| hold(&checks[position])))
 }
 
-/// Apart, to keep the loop over rules with plain ports small.
-#[cold]
-fn matches_named_port(rule: &Rule, tuple: &Tuple) -> bool {
-    rule.named_ports.iter().any(|set| set.contains(tuple.dst, tuple.protocol, tuple.dport))
+fn decide(check: &Check, log: &mut impl FnMut(RuleId)) -> Option<(TierEnd, RuleId)> {
+    match check.action {
+        Action::Allow => Some((TierEnd::Allow, check.id)),
+        Action::Deny => Some((TierEnd::Deny, check.id)),
+        Action::Pass => Some((TierEnd::Pass, check.id)),
+        Action::Log => {
+            log(check.id);
+            None
+        }
+    }
 }
 
 #[cfg(test)]

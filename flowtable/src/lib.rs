@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod address_set;
+pub mod addresses;
 pub mod classify;
 pub mod conntrack;
 pub mod endpoint;
@@ -15,6 +16,7 @@ mod hash;
 pub mod isa;
 pub mod key;
 pub mod next_hop;
+pub mod paged;
 pub mod policy;
 mod prefetch;
 pub mod publish;
@@ -22,15 +24,24 @@ pub mod snapshot;
 mod sync;
 pub mod table;
 
-pub use address_set::{AddressSet, PortSet};
-pub use classify::{Decision, Tuple, Verdict, classify};
+pub use address_set::{AddressSet, End, IdentitySet, PortSet, ProtocolPort};
+pub use addresses::{Addresses, Holder};
+pub use classify::{
+    Classification, Decision, HostClassification, Passage, Staged, Tuple, Verdict, classify, classify_host,
+    classify_staged, classify_to_node, classify_untracked, classify_with_staged, matches,
+};
 pub use conntrack::{CtState, CtStatus, Direction, Timeouts};
-pub use endpoint::{Endpoint, Endpoints};
+pub use endpoint::Endpoint;
 pub use fib::{Fib, FibBytes};
 pub use isa::Isa;
 pub use key::{FlowKey, KeyWords};
 pub use next_hop::{Adjacency, NextHop, NextHopId, NextHops, PortId, Rewrite, Tunnel};
-pub use policy::{Action, Policy, Program, Rule, Tier};
+pub use paged::Paged;
+pub use policy::{
+    Action, EndpointId, HostObeys, HostPolicies, IcmpMatch, IdentityId, Interface, IpVersion, Obeys,
+    Policies, Policy, PolicyType, PortSetId, Program, ProgramId, Rule, RuleId, Segment, SegmentId, SetId,
+    Side, Tier, TierEnd,
+};
 pub use publish::{Publisher, Reader};
-pub use snapshot::{PortKind, PortState, Snapshot};
-pub use table::{FlowAction, FlowRef, FlowTable, Hit, Insert, Query, SweepCursor, Swept};
+pub use snapshot::{Entrance, Epochs, PortKind, PortState, Snapshot};
+pub use table::{FlowAction, FlowRef, FlowRules, FlowTable, Hit, Insert, Judged, Query, SweepCursor, Swept};

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use margay_encap::push::{Template, Vteps};
 
@@ -53,11 +54,11 @@ pub enum Tunnel {
     },
 }
 
-/// The next hops of a snapshot, and ready beside each what a packet on its way there needs.
+/// The next hops of a snapshot, and ready beside each what a packet on its way there needs. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub struct NextHops {
-    all: Vec<NextHop>,
-    rewrites: Vec<Option<Rewrite>>,
+    all: Arc<[NextHop]>,
+    rewrites: Arc<[Option<Rewrite>]>,
 }
 
 /// What makes a packet into the frame that leaves: two cache lines, the bytes to copy in the first.
@@ -82,7 +83,7 @@ impl NextHops {
 
 impl From<Vec<NextHop>> for NextHops {
     fn from(all: Vec<NextHop>) -> Self {
-        Self { rewrites: all.iter().map(Rewrite::of).collect(), all }
+        Self { rewrites: all.iter().map(Rewrite::of).collect(), all: all.into() }
     }
 }
 
@@ -101,6 +102,12 @@ impl PartialEq for NextHops {
 }
 
 impl Rewrite {
+    /// Of a neighbour, without a tunnel.
+    pub fn to(adjacency: &Adjacency) -> Self {
+        let template = Template::plain(adjacency.dst_mac, adjacency.src_mac);
+        Self { template, mtu: adjacency.mtu, port: adjacency.port }
+    }
+
     fn of(next_hop: &NextHop) -> Option<Self> {
         let NextHop::Forward { adjacency, tunnel } = next_hop else { return None };
         let plain = Template::plain(adjacency.dst_mac, adjacency.src_mac);

@@ -1,6 +1,5 @@
 //! The immutable state that workers read: one `Snapshot` is whole and consistent; a change is a new one.
 
-mod changes;
 mod epochs;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 pub use self::epochs::Epochs;
-use crate::{Endpoints, Fib, NextHops, PortId};
+use crate::{Fib, NextHops, Policies, PortId, Rewrite};
 
 /// Everything that decides what becomes of a packet, as of one moment.
 #[derive(Clone, Debug, Default)]
@@ -19,10 +18,11 @@ pub struct Snapshot {
     pub fib: Fib,
     /// What [`NextHopId`](crate::NextHopId)s of `fib` mean.
     pub next_hops: NextHops,
-    pub endpoints: Endpoints,
+    pub policies: Policies,
     /// Ports by [`PortId`]; `None` where no port has that number now.
     pub ports: Vec<Option<PortState>>,
     pub local: Local,
+    pub entrance: Entrance,
     /// Underlay addresses of the nodes that may send us tunnel packets.
     pub tunnel_sources: HashSet<Ipv4Addr>,
     pub epochs: Epochs,
@@ -58,6 +58,18 @@ impl Default for Local {
     }
 }
 
+/// How packets of this node's pods to the node itself reach its kernel, where policy lets them.
+#[derive(Clone, Debug, Default)]
+pub enum Entrance {
+    /// Not at all: there is no port for them.
+    #[default]
+    None,
+    /// Not at all: so it is configured.
+    Closed,
+    /// By a port whose other end is the kernel's.
+    Open(Rewrite),
+}
+
 /// What a worker must know of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortState {
@@ -80,11 +92,10 @@ impl Snapshot {
         self.ports.get(usize::from(id.0))?.as_ref()
     }
 
-    /// Makes this snapshot the successor of `previous`: takes the next generation, and stamps the addresses whose
-    /// flows the change can affect.
+    /// Makes this snapshot the successor of `previous`: takes the next generation, and what was touched up to now. What
+    /// the change itself touches is for who made it to say: [`Epochs::touch`].
     pub fn succeed(&mut self, previous: &Self) {
         self.generation = previous.generation.wrapping_add(1);
-        self.epochs = previous.epochs.clone();
-        changes::stamp(self, previous);
+        self.epochs = previous.epochs.succeed(self.generation);
     }
 }

@@ -24,8 +24,7 @@
 //! | shares: 65,536 counters | - | 0.3 MB |
 //! | together | 148.3 | 1,483 MB |
 //!
-//! An entry has room left for a NAT pair (addresses and ports), a DSCP, a counter of each direction and 8 bytes of
-//! owner and version (`slot.rs`). Full counters for flow logs, packets and bytes of both directions, would stand
+//! An entry has room left for a NAT pair (addresses and ports), a DSCP and 8 bytes of owner and version (`slot.rs`). Full counters for flow logs, packets and bytes of both directions, would stand
 //! beside the entries: 32 bytes a connection, 320 MB. IPv6 addresses take 24 bytes more a direction than a half has:
 //! two lines a direction, 256 bytes of entries, 276.3 with the rest, 2,763 MB if every connection were of that kind.
 
@@ -36,6 +35,7 @@ mod evict;
 mod index;
 mod lifecycle;
 mod memory;
+mod rules;
 mod scan;
 mod share;
 mod slot;
@@ -50,8 +50,9 @@ pub use burst::Query;
 use deadline::{Deadlines, Due};
 use evict::Clock;
 use index::{Index, Position, Word};
+pub use rules::{FlowRules, Judged};
 use share::Shares;
-use slot::Slots;
+use slot::{DIRECTIONS, Slots};
 use sweep::Pass;
 pub use sweep::{SweepCursor, Swept};
 
@@ -79,6 +80,8 @@ pub struct Hit {
     pub action: FlowAction,
     /// The action is of the generation that the caller named.
     pub is_current: bool,
+    /// The rules of egress and ingress that admitted the connection ([`Judged::rules`]).
+    pub rules: FlowRules,
     /// The connection as this direction last saw it.
     pub state: CtState,
 }
@@ -220,8 +223,7 @@ impl FlowTable {
 
     /// Puts a connection into the table, unless its key or the reverse is there.
     ///
-    /// `actions` say what to do with packets of the Original and of the Reply direction, judged by one snapshot; `owner`
-    /// is the address whose share the connection counts in; `tcp_flags` are the first packet's (0 if it is no TCP),
+    /// `judged` says what to do with packets of both directions, and by which rules; `owner` is the address whose share the connection counts in; `tcp_flags` are the first packet's (0 if it is no TCP),
     /// `now` is in seconds.
     ///
     /// Where no slot is free, or the owner holds its share, a connection that is not assured is evicted.
@@ -249,12 +251,12 @@ impl FlowTable {
         &self,
         key: &FlowKey,
         hash: u64,
-        actions: [FlowAction; 2],
+        judged: Judged,
         owner: u32,
         tcp_flags: u8,
         now: u32,
     ) -> Insert {
-        let generation = actions[0].generation;
+        let generation = judged.actions[0].generation;
         if let Some(hit) = self.find_any(key, hash, generation) {
             return Insert::Exists(hit);
         }
@@ -264,7 +266,7 @@ impl FlowTable {
             Err(refusal) => return refusal,
         };
         let state = CtState::first(key.protocol, tcp_flags, now);
-        let flow = self.slots.fill(slot, key, actions, share, state);
+        let flow = self.slots.fill(slot, key, judged, share, state);
         self.deadlines.fill(slot, self.due(key.protocol, state, now));
         let word = Word::inserting(hash, slot, key.is_ascending());
         for _ in 0..ATTEMPTS {
@@ -281,8 +283,9 @@ impl FlowTable {
                 return Insert::New(Hit {
                     flow,
                     direction: Direction::Original,
-                    action: actions[0],
+                    action: judged.actions[0],
                     is_current: true,
+                    rules: FlowRules::new(judged.rules),
                     state,
                 });
             }
@@ -332,14 +335,16 @@ impl FlowTable {
 
     /// Gives both directions of a connection what a later snapshot decided. False if the connection is gone, or if
     /// flags differ: these are fixed for a connection's life, and the caller removes it and inserts it anew.
-    pub fn renew(&self, flow: FlowRef, original: FlowAction, reply: FlowAction) -> bool {
-        let actions = [(Direction::Original, original), (Direction::Reply, reply)];
-        let fits = actions.iter().all(|(way, action)| self.slots.has_flags(flow.slot, *way, action));
+    pub fn renew(&self, flow: FlowRef, judged: Judged) -> bool {
+        let actions = DIRECTIONS.into_iter().zip(judged.actions);
+        let fits = actions.clone().all(|(way, action)| self.slots.has_flags(flow.slot, way, &action));
         if !fits || self.slots.track(flow.slot).incarnation() != flow.incarnation {
             return false;
         }
         for (direction, action) in actions {
-            self.set_next_hop(flow, direction, action.next_hop, action.generation);
+            if self.set_next_hop(flow, direction, action.next_hop, action.generation) {
+                self.set_rules(flow, direction, judged.rules, action.generation);
+            }
         }
         true
     }

@@ -19,7 +19,7 @@ fn burst_finds_what_lookups_find() {
         let action = FlowAction { next_hop: 1, generation: 9, flags: 0 };
         for n in 0..CONNECTIONS {
             let key = key(n);
-            let inserted = table.insert(&key, table.hash(&key), [action; 2], 1, 0, 0);
+            let inserted = table.insert(&key, table.hash(&key), [action; 2].into(), 1, 0, 0);
             assert!(matches!(inserted, Insert::New(_)));
         }
         let keys: Vec<FlowKey> =
@@ -43,7 +43,7 @@ fn removed_between_search_and_fetch_is_not_found() {
         let table = FlowTable::new(1, [1, 2, 3, 4], Timeouts::default()).with_isa(isa);
         let action = FlowAction { next_hop: 1, generation: 9, flags: 0 };
         let (first, second) = (key(1), key(2));
-        let Insert::New(hit) = table.insert(&first, table.hash(&first), [action; 2], 1, 0, 0) else {
+        let Insert::New(hit) = table.insert(&first, table.hash(&first), [action; 2].into(), 1, 0, 0) else {
             panic!("no room");
         };
         let mut queries = [table.query(first.words()), table.query(second.words())];
@@ -51,7 +51,7 @@ fn removed_between_search_and_fetch_is_not_found() {
         assert_eq!(table.fetch(&queries[0], 9), Some(hit));
         assert!(table.remove(hit.flow));
         assert_eq!(table.fetch(&queries[0], 9), None);
-        table.insert(&second, table.hash(&second), [action; 2], 1, 0, 0);
+        table.insert(&second, table.hash(&second), [action; 2].into(), 1, 0, 0);
         assert_eq!(queries.map(|query| table.fetch(&query, 9)), [None; 2]);
         table.search(&mut queries);
         assert_eq!(queries.map(|query| table.fetch(&query, 9).is_some()), [false, true]);

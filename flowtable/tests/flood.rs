@@ -16,7 +16,7 @@ const ACTION: FlowAction = FlowAction { next_hop: 1, generation: 1, flags: 0 };
 const SERVER: u32 = 0x0a00_0001;
 
 fn insert(table: &FlowTable, key: &FlowKey, now: u32) -> Insert {
-    table.insert(key, table.hash(key), [ACTION; 2], key.dst, SYN, now)
+    table.insert(key, table.hash(key), [ACTION; 2].into(), key.dst, SYN, now)
 }
 
 fn observe(table: &FlowTable, key: &FlowKey, flags: u8, now: u32) -> Option<CtStatus> {

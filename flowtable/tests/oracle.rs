@@ -5,7 +5,8 @@
 use hashbrown::HashMap;
 use margay_flowtable::table::Insert;
 use margay_flowtable::{
-    CtState, CtStatus, Direction, FlowAction, FlowKey, FlowRef, FlowTable, SweepCursor, Timeouts,
+    CtState, CtStatus, Direction, FlowAction, FlowKey, FlowRef, FlowTable, Judged, RuleId, SweepCursor,
+    Timeouts,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -51,7 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
 #[derive(Clone, Copy)]
 struct Entry {
     flow: FlowRef,
-    actions: [FlowAction; 2],
+    judged: Judged,
     state: CtState,
 }
 
@@ -95,8 +96,12 @@ impl Pair {
         }
     }
 
-    fn actions(&self, key: &FlowKey) -> [FlowAction; 2] {
-        [self.action(key, Direction::Original), self.action(key, Direction::Reply)]
+    fn judged(&self, key: &FlowKey) -> Judged {
+        let actions = [self.action(key, Direction::Original), self.action(key, Direction::Reply)];
+        let rule = RuleId(self.generation.wrapping_mul(37).wrapping_add(key.src) % Judged::RULES);
+        let rules =
+            if self.generation.is_multiple_of(3) { [RuleId::NONE, rule] } else { [rule, RuleId(key.dst)] };
+        Judged { actions, rules }
     }
 
     fn lookup(&self, key: &FlowKey) -> Option<margay_flowtable::Hit> {
@@ -107,7 +112,10 @@ impl Pair {
         let (hit, (original, direction)) = (hit?, expected?);
         let entry = &self.oracle[&original];
         assert_eq!((hit.flow, hit.direction), (entry.flow, direction));
-        assert_eq!(hit.action, entry.actions[direction as usize]);
+        assert_eq!(
+            (hit.action, hit.rules.ids()),
+            (entry.judged.actions[direction as usize], entry.judged.rules)
+        );
         assert_eq!(self.table.original_key(hit.flow), Some(original));
         Some(hit)
     }
@@ -137,16 +145,19 @@ impl Pair {
     }
 
     fn insert(&mut self, key: &FlowKey, flags: u8) {
-        let actions = self.actions(key);
+        let judged = self.judged(key);
         let flags = if key.protocol == TCP { flags } else { 0 };
         let evicted = self.table.evicted();
-        match self.table.insert(key, self.table.hash(key), actions, key.src, flags, self.now) {
+        match self.table.insert(key, self.table.hash(key), judged, key.src, flags, self.now) {
             Insert::New(hit) => {
                 assert!(self.find(key).is_none());
                 self.make_room(key.src, self.table.evicted() - evicted);
                 let state = CtState::first(key.protocol, flags, self.now);
-                assert_eq!((hit.action, hit.state), (actions[0], state));
-                self.oracle.insert(*key, Entry { flow: hit.flow, actions, state });
+                assert_eq!(
+                    (hit.action, hit.rules.ids(), hit.state),
+                    (judged.actions[0], judged.rules, state)
+                );
+                self.oracle.insert(*key, Entry { flow: hit.flow, judged, state });
             }
             Insert::Exists(hit) => assert_eq!(self.lookup(key), Some(hit)),
             Insert::Full => {
@@ -206,14 +217,18 @@ impl Pair {
         self.generation = self.generation.wrapping_add(1);
         let Some(hit) = self.lookup(key) else { return };
         let (original, direction) = self.find(key).expect("the lookup found it");
-        let actions = self.actions(&original);
+        let judged = self.judged(&original);
         if key.dport.is_multiple_of(2) {
-            assert!(self.table.renew(hit.flow, actions[0], actions[1]));
-            self.oracle.get_mut(&original).expect("found").actions = actions;
+            assert!(self.table.renew(hit.flow, judged));
+            self.oracle.get_mut(&original).expect("found").judged = judged;
+            let generation = self.generation.wrapping_sub(1);
+            let older = judged.actions.map(|action| FlowAction { generation, ..action });
+            self.table.renew(hit.flow, older.into());
+            assert_eq!(self.lookup(key).expect("present").rules.ids(), judged.rules, "never backwards");
         } else {
-            let action = actions[direction as usize];
+            let action = judged.actions[direction as usize];
             assert!(self.table.set_action(&hit, action.next_hop, action.generation));
-            self.oracle.get_mut(&original).expect("found").actions[direction as usize] = action;
+            self.oracle.get_mut(&original).expect("found").judged.actions[direction as usize] = action;
             assert!(!self.table.set_action(&hit, 1, action.generation.wrapping_sub(1)), "never backwards");
         }
     }
@@ -254,7 +269,7 @@ fn a_full_table_refuses() {
     let table = FlowTable::new(CONNECTIONS, [1, 2, 3, 4], Timeouts::default());
     let key = |n: u32| FlowKey { src: n, dst: 0x0a00_0001, sport: 1, dport: 80, protocol: TCP };
     let action = FlowAction { next_hop: 0, generation: 0, flags: 0 };
-    let insert = |n| table.insert(&key(n), table.hash(&key(n)), [action; 2], n, 16, 0);
+    let insert = |n| table.insert(&key(n), table.hash(&key(n)), [action; 2].into(), n, 16, 0);
     let lookup = |n| table.lookup(&key(n), table.hash(&key(n)), 0);
     let assure = |n: u32| {
         let key = key(n).reversed();
@@ -289,7 +304,7 @@ fn a_table_of_none_is_full() {
     let table = FlowTable::new(0, [0; 4], Timeouts::default());
     let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, protocol: TCP };
     let action = FlowAction { next_hop: 0, generation: 0, flags: 0 };
-    assert_eq!(table.insert(&key, table.hash(&key), [action; 2], 1, 0, 0), Insert::Full);
+    assert_eq!(table.insert(&key, table.hash(&key), [action; 2].into(), 1, 0, 0), Insert::Full);
     assert!(table.sweep(&mut SweepCursor::default(), 5000, 0, 10).done);
 }
 
@@ -299,11 +314,13 @@ fn renew_refuses_other_flags() {
     let table = FlowTable::new(1, [0; 4], Timeouts::default());
     let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, protocol: TCP };
     let action = FlowAction { next_hop: 5, generation: 1, flags: FlowAction::SRC_LOCAL };
-    let Insert::New(hit) = table.insert(&key, table.hash(&key), [action; 2], 1, 0, 0) else { panic!("full") };
+    let Insert::New(hit) = table.insert(&key, table.hash(&key), [action; 2].into(), 1, 0, 0) else {
+        panic!("full")
+    };
     let later = FlowAction { next_hop: 6, generation: 2, ..action };
-    assert!(!table.renew(hit.flow, later, FlowAction { flags: 0, ..later }));
+    assert!(!table.renew(hit.flow, [later, FlowAction { flags: 0, ..later }].into()));
     assert_eq!(table.lookup(&key, table.hash(&key), 2).expect("present").action, action);
-    assert!(table.renew(hit.flow, later, later));
+    assert!(table.renew(hit.flow, [later; 2].into()));
     assert_eq!(table.lookup(&key, table.hash(&key), 2).expect("present").action, later);
 }
 
@@ -314,7 +331,7 @@ fn sweeps_keep_old_stamps_old() {
     let table = FlowTable::new(1, [0; 4], timeouts);
     let key = FlowKey { src: 1, dst: 2, sport: 3, dport: 4, protocol: TCP };
     let action = FlowAction { next_hop: 5, generation: 7, flags: 0 };
-    assert!(matches!(table.insert(&key, table.hash(&key), [action; 2], 1, 16, 0), Insert::New(_)));
+    assert!(matches!(table.insert(&key, table.hash(&key), [action; 2].into(), 1, 16, 0), Insert::New(_)));
     let mut cursor = SweepCursor::default();
     let mut generation: u32 = 7;
     for second in 1..100_000 {

@@ -8,7 +8,9 @@ use std::thread;
 
 use fastrand::Rng;
 use margay_flowtable::table::Insert;
-use margay_flowtable::{CtStatus, Direction, FlowAction, FlowKey, FlowTable, Hit, SweepCursor, Timeouts};
+use margay_flowtable::{
+    CtStatus, Direction, FlowAction, FlowKey, FlowTable, Hit, Judged, RuleId, SweepCursor, Timeouts,
+};
 
 const THREADS: u32 = 3;
 const CONNECTIONS: u32 = 48;
@@ -32,6 +34,19 @@ fn action(id: u32, direction: Direction, generation: u32) -> FlowAction {
     FlowAction { next_hop: 2 * id + u32::from(flags), generation, flags }
 }
 
+/// Both rules tell the connection, and which of its times it was judged; no rule is a time too.
+fn rules(id: u32, time: u32) -> [RuleId; 2] {
+    let rule = RuleId(1000 * (time % TIMES) + id);
+    if time.is_multiple_of(2) { [rule, RuleId(rule.0 + 500)] } else { [RuleId::NONE, rule] }
+}
+
+const TIMES: u32 = 6;
+
+fn judged(id: u32, generation: u32) -> Judged {
+    let actions = [Direction::Original, Direction::Reply].map(|way| action(id, way, generation));
+    Judged { actions, rules: rules(id, generation) }
+}
+
 struct World {
     table: FlowTable,
 }
@@ -49,13 +64,16 @@ impl World {
         let hit = self.table.lookup(&key, self.table.hash(&key), generation)?;
         assert_eq!(hit.direction, way);
         assert_eq!(hit.action, action(id, way, hit.action.generation), "another connection's entry");
+        assert!(
+            (0..TIMES).any(|time| hit.rules.ids() == rules(id, time)),
+            "another connection's rules: {hit:?}"
+        );
         Some(hit)
     }
 
     fn insert(&self, id: u32, generation: u32, now: u32) -> Insert {
         let key = key(id);
-        let actions = [Direction::Original, Direction::Reply].map(|way| action(id, way, generation));
-        self.table.insert(&key, self.table.hash(&key), actions, id, 0, now)
+        self.table.insert(&key, self.table.hash(&key), judged(id, generation), id, 0, now)
     }
 
     /// One thread's part of a round.
@@ -82,11 +100,7 @@ impl World {
             match random.u32(..8) {
                 0 if id >= PINNED => book.removed += usize::from(self.table.remove(hit.flow)),
                 1 => drop(self.table.set_action(&hit, hit.action.next_hop, generation)),
-                2 => {
-                    let [original, reply] =
-                        [Direction::Original, Direction::Reply].map(|way| action(id, way, generation));
-                    self.table.renew(hit.flow, original, reply);
-                }
+                2 => drop(self.table.renew(hit.flow, judged(id, generation))),
                 _ if id < STALE => {
                     let status = self.table.observe(&hit, 0, now);
                     assert!(status == CtStatus::Tracked || id >= PINNED, "{status:?}");
@@ -156,13 +170,10 @@ fn churn_from_many_threads() {
 #[test]
 fn first_packets_from_both_sides() {
     let table = FlowTable::new(CONNECTIONS, [3, 1, 4, 1], Timeouts::default());
-    let made = |id, key: FlowKey| {
-        let actions = [Direction::Original, Direction::Reply].map(|way| action(id, way, 0));
-        match table.insert(&key, table.hash(&key), actions, id, 0, 0) {
-            Insert::New(_) => 1,
-            Insert::Exists(_) => 0,
-            Insert::Full | Insert::ShareSpent => panic!("there is room"),
-        }
+    let made = |id, key: FlowKey| match table.insert(&key, table.hash(&key), judged(id, 0), id, 0, 0) {
+        Insert::New(_) => 1,
+        Insert::Exists(_) => 0,
+        Insert::Full | Insert::ShareSpent => panic!("there is room"),
     };
     for _ in 0..500 {
         let sum: u32 = thread::scope(|scope| {

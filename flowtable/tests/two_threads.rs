@@ -16,7 +16,8 @@ use hashbrown::HashMap;
 use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
 use margay_flowtable::table::Insert;
 use margay_flowtable::{
-    CtState, CtStatus, Direction, FlowAction, FlowKey, FlowRef, FlowTable, Hit, SweepCursor, Timeouts,
+    CtState, CtStatus, Direction, FlowAction, FlowKey, FlowRef, FlowTable, Hit, Judged, RuleId, SweepCursor,
+    Timeouts,
 };
 
 const TCP: u8 = 6;
@@ -47,6 +48,16 @@ fn action(id: u32, way: Direction, generation: u32) -> FlowAction {
     FlowAction { next_hop: 2 * (id % 1000) + way as u32, generation, flags: way as u16 }
 }
 
+/// The rules of a connection that has been judged so often.
+fn rules(id: u32, times: u32) -> [RuleId; 2] {
+    [RuleId(id), if times == 0 { RuleId::NONE } else { RuleId(times) }]
+}
+
+fn judged(id: u32, times: u32, generation: u32) -> Judged {
+    let actions = [Direction::Original, Direction::Reply].map(|way| action(id, way, generation));
+    Judged { actions, rules: rules(id, times) }
+}
+
 fn owner(id: u32) -> u32 {
     id % OWNERS
 }
@@ -58,6 +69,8 @@ const GENERATION: u32 = 9;
 struct Entry {
     flow: FlowRef,
     state: CtState,
+    /// How often it has been judged again.
+    times: u32,
 }
 
 impl Entry {
@@ -99,7 +112,8 @@ impl Side {
             1 => self.remove(table, id, now),
             // The other's: whatever is found is the key's.
             2 | 3 => _ = find(table, id ^ 1, any_way(&mut self.random)),
-            4..10 => self.packet(table, id, now),
+            4 => self.renew(table, id, now),
+            5..10 => self.packet(table, id, now),
             _ => self.insert(table, id, now),
         }
     }
@@ -117,6 +131,7 @@ impl Side {
                 assert_eq!(hit.flow, entry.flow);
                 // The other half's copy may be behind.
                 assert!(way == Direction::Reply || hit.state == entry.state, "{id}: {hit:?}");
+                assert_eq!(hit.rules.ids(), rules(id, entry.times));
             }
             (Some(hit), None) => panic!("{id} came back: {hit:?}"),
             (None, Some(entry)) => {
@@ -133,6 +148,17 @@ impl Side {
         if let Some(hit) = self.lookup(table, id, way, now) {
             let entry = self.model.remove(&id).expect("found");
             assert!(table.remove(hit.flow) || entry.may_be_gone(id, now));
+        }
+    }
+
+    fn renew(&mut self, table: &FlowTable, id: u32, now: u32) {
+        let way = any_way(&mut self.random);
+        let Some(hit) = self.lookup(table, id, way, now) else { return };
+        let entry = self.model.get_mut(&id).expect("found");
+        if table.renew(hit.flow, judged(id, entry.times + 1, GENERATION)) {
+            entry.times += 1;
+        } else {
+            assert!(entry.may_be_gone(id, now), "{id}: {hit:?}");
         }
     }
 
@@ -160,16 +186,15 @@ impl Side {
     }
 
     fn insert(&mut self, table: &FlowTable, id: u32, now: u32) {
-        let actions = [Direction::Original, Direction::Reply].map(|way| action(id, way, GENERATION));
         let key = key(id, Direction::Original);
         let flags = if id.is_multiple_of(4) { any_flags(&mut self.random) } else { 0 };
         let before = self.model.get(&id).copied();
         let gone = before.is_none_or(|entry| entry.may_be_gone(id, now));
-        match table.insert(&key, table.hash(&key), actions, owner(id), flags, now) {
+        match table.insert(&key, table.hash(&key), judged(id, 0, GENERATION), owner(id), flags, now) {
             Insert::New(hit) => {
                 assert!(gone, "{id} stands in the table already");
                 assert_eq!(hit.state, CtState::first(key.protocol, flags, now));
-                self.model.insert(id, Entry { flow: hit.flow, state: hit.state });
+                self.model.insert(id, Entry { flow: hit.flow, state: hit.state, times: 0 });
             }
             Insert::Exists(hit) => assert_eq!(Some(hit.flow), before.map(|entry| entry.flow)),
             Insert::Full | Insert::ShareSpent => {
@@ -185,6 +210,7 @@ fn find(table: &FlowTable, id: u32, way: Direction) -> Option<Hit> {
     let key = key(id, way);
     let hit = table.lookup(&key, table.hash(&key), GENERATION)?;
     assert_eq!((hit.direction, hit.action), (way, action(id, way, GENERATION)), "another connection's entry");
+    assert_eq!(hit.rules.ids()[0], RuleId(id), "another connection's rules");
     Some(hit)
 }
 

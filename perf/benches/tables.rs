@@ -16,7 +16,7 @@ const BURST: usize = 64;
 const ACTION: FlowAction = FlowAction { next_hop: 1, generation: 1, flags: 0 };
 
 fn insert(table: &FlowTable, key: &FlowKey) -> Insert {
-    table.insert(key, table.hash(key), [ACTION, ACTION], key.src, 0, 1)
+    table.insert(key, table.hash(key), [ACTION; 2].into(), key.src, 0, 1)
 }
 
 fn flow_table(criterion: &mut Criterion) {
@@ -135,11 +135,14 @@ fn classification(criterion: &mut Criterion) {
                 protocol: key.protocol,
                 sport: key.sport,
                 dport: key.dport,
+                icmp: None,
             }
         });
         group.bench_function(format!("{policies}-policies"), |bencher| {
-            bencher
-                .iter(|| classify(&snapshot.endpoints, &tuples.next().expect("visits never end")).verdict());
+            bencher.iter(|| {
+                let tuple = tuples.next().expect("visits never end");
+                classify(&snapshot.policies, &tuple, &mut |_| {}).verdict()
+            });
         });
     }
     group.finish();

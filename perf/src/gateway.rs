@@ -6,8 +6,9 @@ use std::sync::Arc;
 use margay_encap::protocol;
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::{
-    Action, AddressSet, Adjacency, Endpoint, Fib, NextHop, NextHopId, Policy, PortId, PortKind, PortState,
-    Program, Rule, Snapshot, Tier, Tunnel,
+    Action, AddressSet, Adjacency, Endpoint, EndpointId, Fib, Holder, IdentityId, NextHop, NextHopId, Obeys,
+    Policies, Policy, PolicyType, PortId, PortKind, PortState, Program, ProgramId, Rule, RuleId, Segment,
+    SegmentId, SetId, Side, Snapshot, Tier, TierEnd, Tunnel,
 };
 
 use crate::traffic::{
@@ -16,6 +17,11 @@ use crate::traffic::{
 
 /// Prefix length of a Calico IPAM block.
 const BLOCK: u8 = 26;
+
+/// Identities that a policy lets in.
+const GROUP: u32 = 4;
+/// Policies of a segment.
+const SEGMENT: usize = 1024;
 
 /// A gateway whose pod is selected by so many policies in either direction. Packets match the last one; none of them,
 /// and the pod may do everything.
@@ -53,14 +59,7 @@ pub fn snapshot(policies: u32) -> Snapshot {
         tunnel_sources: [PEER_NODE].into_iter().collect(),
         ..Snapshot::default()
     };
-    let program = Arc::new(program(policies));
-    let endpoint = Endpoint {
-        name: "ns/pod".into(),
-        egress: Arc::clone(&program),
-        ingress: program,
-        node_addresses: [NODE.into()].into(),
-    };
-    snapshot.endpoints.insert(POD_ADDRESS.into(), endpoint.into());
+    snapshot.policies = self::policies(policies);
     snapshot
 }
 
@@ -86,36 +85,63 @@ fn routes() -> Vec<(IpAddr, u8, NextHopId)> {
 
 /// Policies as they are written in clusters: each lets the members of a group of its own in to a port of its own. The
 /// last one's group is the far ends of every path, and its ports are all.
-pub fn program(policies: u32) -> Program {
-    let Some(last) = policies.checked_sub(1) else { return Program::default() };
-    let others = (0..last).map(|number| {
-        let member = |host| IpAddr::V4(Ipv4Addr::from_bits(0x0aa0_0000 + (number << 4) + host));
-        let port = 10_000 + (number % 50_000) as u16;
-        policy(number, AddressSet::from_addresses((0..4).map(member)), vec![port..=port])
-    });
+fn policies(count: u32) -> Policies {
+    let mut policies = Policies::default();
+    let endpoint = Endpoint { name: "ns/pod".into(), node_addresses: [NODE.into()].into() };
+    policies.endpoints.set(0, endpoint.into());
+    policies.nodes = Arc::new([NODE.into()].into_iter().collect());
+    let holder = Holder { identity: IdentityId(0), endpoint: Some(EndpointId(0)) };
+    policies.addresses.insert(POD_ADDRESS.into(), holder);
+    let Some(last) = count.checked_sub(1) else { return policies };
+    for number in 0..last {
+        let members = (number * GROUP + 1..).take(GROUP as usize).map(IdentityId);
+        for member in members.clone() {
+            let address = Ipv4Addr::from_bits(0x0aa0_0000 + member.0);
+            policies.addresses.insert(address.into(), Holder { identity: member, endpoint: None });
+        }
+        policies.sets.set(number, Arc::new(AddressSet::new(members, [])));
+    }
     let everyone = [Path::L3, Path::VxlanEncap, Path::IpipEncap].map(|path| {
         let first = path.remotes().to_bits();
         let bounds = [first, first | ((1 << REMOTE_BITS) - 1)];
         let [start, end] = bounds.map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)));
         (start, end)
     });
-    let policies = others
-        .chain([policy(last, AddressSet::from_ranges(everyone), vec![1..=u16::MAX])])
-        .map(Arc::new)
-        .collect();
-    Program::new(vec![Tier { name: "default".into(), policies, end: Action::Deny }])
+    policies.sets.set(last, Arc::new(AddressSet::new([], everyone)));
+    let egress = add_program(&mut policies, PolicyType::Egress, count);
+    let ingress = add_program(&mut policies, PolicyType::Ingress, count);
+    policies.obeys.set(0, Obeys { egress, ingress, to_node: egress, ..Obeys::default() });
+    policies
 }
 
-fn policy(number: u32, peers: AddressSet, ports: Vec<std::ops::RangeInclusive<u16>>) -> Policy {
-    let rule = Rule {
-        action: Action::Allow,
-        index: 0,
-        protocol: Some(protocol::UDP),
-        peers: vec![Arc::new(peers)],
-        ports,
-        named_ports: Vec::new(),
+fn add_program(policies: &mut Policies, policy_type: PolicyType, count: u32) -> ProgramId {
+    let all: Vec<Arc<Policy>> = (0..count).map(|number| policy(policy_type, number, count).into()).collect();
+    let known = IdentityId(count * GROUP + 1);
+    let mut segments = Vec::new();
+    for run in all.chunks(SEGMENT) {
+        let (sets, port_sets) = (&policies.sets, &policies.port_sets);
+        let segment = Segment::new(policy_type, run.to_vec(), sets, port_sets, known);
+        segments.push(SegmentId(policies.segments.len() as u32));
+        policies.segments.set(policies.segments.len() as u32, segment.into());
+    }
+    let tier = Tier { name: "default".into(), segments, end: TierEnd::Deny, end_rule: RuleId::NONE };
+    let program = policies.programs.len() as u32;
+    policies.programs.set(program, Program::new(vec![tier]).into());
+    ProgramId(program)
+}
+
+/// Policy `number` of so many. Its only rule has the same number.
+fn policy(policy_type: PolicyType, number: u32, count: u32) -> Policy {
+    let port = 10_000 + (number % 50_000) as u16;
+    let ports = if number + 1 == count { 1..=u16::MAX } else { port..=port };
+    let peer = Side { all_of: vec![vec![SetId(number)]], ..Side::default() };
+    let (source, destination) = match policy_type {
+        PolicyType::Ingress => (peer, Side { ports: vec![ports], ..Side::default() }),
+        PolicyType::Egress => (Side::default(), Side { ports: vec![ports], ..peer }),
     };
-    Policy { name: format!("ns/policy-{number:05}").into(), rules: vec![rule] }
+    let (id, protocol) = (RuleId(number), Some(protocol::UDP));
+    let rule = Rule { id, action: Action::Allow, protocol, source, destination, ..Rule::default() };
+    Policy { name: format!("ns/policy-{number:05}").into(), rules: vec![rule], end: RuleId::NONE }
 }
 
 #[cfg(test)]
@@ -136,12 +162,12 @@ mod tests {
                     protocol: key.protocol,
                     sport: key.sport,
                     dport: key.dport,
+                    icmp: None,
                 };
-                let decided = classify(&snapshot.endpoints, &tuple);
+                let decided = classify(&snapshot.policies, &tuple, &mut |_| {});
                 assert_eq!(decided.verdict(), Verdict::Allow);
                 let half = if path.input() == POD { decided.egress } else { decided.ingress };
-                let name = half.policy.map(|policy| policy.name.to_string());
-                assert_eq!(name, policies.checked_sub(1).map(|last| format!("ns/policy-{last:05}")));
+                assert_eq!(half.rule, policies.checked_sub(1).map_or(RuleId::NONE, RuleId));
             }
         }
     }

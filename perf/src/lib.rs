@@ -7,6 +7,8 @@ pub mod count;
 pub mod gate;
 pub mod gateway;
 pub mod pipeline;
+pub mod policies;
+pub mod policy;
 pub mod rig;
 pub mod tables;
 pub mod traffic;

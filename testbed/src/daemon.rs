@@ -1,6 +1,7 @@
 //! `margay run` on the lab's Margay nodes: its configuration, its start, its readiness, its end.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -190,7 +191,9 @@ pub fn end(lab: &LabState, node: &LabNode, signal: Signal) -> Result<()> {
     let Some(running) = pid(lab, node)? else { bail!("no Margay runs on node {}", node.name) };
     kill(Pid::from_raw(running), signal)
         .with_context(|| format!("cannot send {signal} to process {running}"))?;
-    while pid(lab, node)?.is_some() {
+    // The process is listed nowhere while the last of its threads still hold its sockets.
+    let socket = socket(&lab.name, &node.name);
+    while pid(lab, node)?.is_some() || UnixStream::connect(&socket).is_ok() {
         if Instant::now() > deadline {
             bail!("Margay on node {} (process {running}) does not end after {signal}", node.name);
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
@@ -16,10 +16,15 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Status;
+use super::policies::Counted;
+use super::{Policies, Status};
+use crate::explain::{self, Explanation};
+use crate::probe::{Probe, Written};
 
 /// Requests that may wait for the control loop.
 const WAITING: usize = 16;
+/// Bytes of a probe at most.
+const MOST_BODY: usize = 64 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -33,6 +38,8 @@ pub enum Error {
 #[derive(Debug)]
 pub enum Request {
     Status(oneshot::Sender<Status>),
+    Policies(oneshot::Sender<Counted>),
+    Explain(Box<Probe>, oneshot::Sender<Result<Explanation, explain::Error>>),
 }
 
 /// The listening socket. Its file goes when this is dropped.
@@ -91,7 +98,7 @@ async fn serve(listener: UnixListener, requests: mpsc::Sender<Request>) {
 async fn converse(stream: UnixStream, requests: mpsc::Sender<Request>) {
     let answer = service_fn(|request: hyper::Request<Incoming>| {
         let requests = requests.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &requests).await) }
+        async move { Ok::<_, Infallible>(answer(request, &requests).await) }
     });
     if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await {
         tracing::debug!(%error, "a connection on the admin socket ended early");
@@ -99,23 +106,56 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<Request>) {
 }
 
 async fn answer(
-    request: &hyper::Request<Incoming>,
+    request: hyper::Request<Incoming>,
     requests: &mpsc::Sender<Request>,
 ) -> Response<Full<Bytes>> {
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/v1/status") => {
-            let (sender, status) = oneshot::channel();
-            if requests.send(Request::Status(sender)).await.is_err() {
-                return error(StatusCode::SERVICE_UNAVAILABLE, "Margay is stopping");
-            }
-            match status.await {
-                Ok(status) => json(StatusCode::OK, &status),
-                Err(_) => error(StatusCode::SERVICE_UNAVAILABLE, "Margay is stopping"),
-            }
+        (&Method::GET, "/v1/status") => match ask(requests, Request::Status).await {
+            Some(status) => json(StatusCode::OK, &status),
+            None => stopping(),
+        },
+        (&Method::GET, "/v1/policies") => {
+            let Some(counted) = ask(requests, Request::Policies).await else { return stopping() };
+            // There may be a hundred thousand rules.
+            let write = move || json(StatusCode::OK, &Policies::from(counted));
+            tokio::task::spawn_blocking(write).await.unwrap_or_else(|_| stopping())
         }
-        (_, "/v1/status") => error(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
-        _ => error(StatusCode::NOT_FOUND, "there is /v1/status"),
+        (&Method::POST, "/v1/explain") => explain(request.into_body(), requests).await,
+        (_, "/v1/status" | "/v1/policies") => error(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
+        (_, "/v1/explain") => error(StatusCode::METHOD_NOT_ALLOWED, "only POST"),
+        _ => error(StatusCode::NOT_FOUND, "there are /v1/status, /v1/policies and /v1/explain"),
     }
+}
+
+/// Answers a probe, which the body is.
+async fn explain(body: Incoming, requests: &mpsc::Sender<Request>) -> Response<Full<Bytes>> {
+    let Ok(body) = Limited::new(body, MOST_BODY).collect().await else {
+        return error(StatusCode::BAD_REQUEST, "the body is cut off, or too long for a probe");
+    };
+    let written = serde_json::from_slice::<Written>(&body.to_bytes()).map_err(|why| why.to_string());
+    let probe = match written.and_then(|written| written.read(0).map_err(|why| why.to_string())) {
+        Ok(probe) => Box::new(probe),
+        Err(why) => return error(StatusCode::BAD_REQUEST, &why),
+    };
+    match ask(requests, |reply| Request::Explain(probe, reply)).await {
+        Some(Ok(explanation)) => json(StatusCode::OK, &explanation),
+        Some(Err(why)) => error(StatusCode::NOT_FOUND, &why.to_string()),
+        None => stopping(),
+    }
+}
+
+/// The control loop's answer; `None` if it has ended.
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Option<T> {
+    let (sender, answer) = oneshot::channel();
+    requests.send(request(sender)).await.ok()?;
+    answer.await.ok()
+}
+
+fn stopping() -> Response<Full<Bytes>> {
+    error(StatusCode::SERVICE_UNAVAILABLE, "Margay is stopping")
 }
 
 fn error(code: StatusCode, what: &str) -> Response<Full<Bytes>> {
@@ -123,7 +163,7 @@ fn error(code: StatusCode, what: &str) -> Response<Full<Bytes>> {
 }
 
 fn json(code: StatusCode, body: &impl serde::Serialize) -> Response<Full<Bytes>> {
-    let body = serde_json::to_vec(body).expect("a status has string keys, and so can be JSON");
+    let body = serde_json::to_vec(body).expect("answers have string keys, and so can be JSON");
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));

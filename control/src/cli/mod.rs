@@ -1,7 +1,10 @@
 //! The command line: one file a command, each with its arguments and its `run`.
 
 mod check;
+mod diff;
+mod explain;
 mod external;
+mod policies;
 mod replay;
 mod routes;
 mod run;
@@ -10,11 +13,12 @@ mod table;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+use margay_control::config::Config;
 use margay_control::manifest;
 use margay_control::state::Cluster;
 use serde::Serialize;
@@ -33,6 +37,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Check),
+    Diff(diff::Diff),
+    Explain(explain::Explain),
+    Policies(policies::Policies),
     Replay(replay::Replay),
     Routes(routes::Routes),
     Run(run::Run),
@@ -46,6 +53,9 @@ impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Check(command) => command.run(),
+            Command::Diff(command) => command.run(),
+            Command::Explain(command) => command.run(),
+            Command::Policies(command) => command.run(),
             Command::Replay(command) => command.run(),
             Command::Routes(command) => command.run(),
             Command::Run(command) => command.run(),
@@ -83,6 +93,27 @@ impl Output {
     }
 }
 
+/// Where a running gateway answers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Socket {
+    /// Admin socket of the gateway [default: the configuration's, else /run/margay/admin.sock].
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Configuration file, for its admin socket.
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
+}
+
+impl Socket {
+    pub(crate) fn path(&self) -> anyhow::Result<PathBuf> {
+        Ok(match (&self.socket, &self.config) {
+            (Some(socket), _) => socket.clone(),
+            (None, Some(file)) => Config::load(file)?.admin.socket,
+            (None, None) => Config::default().admin.socket,
+        })
+    }
+}
+
 /// Where a command without a running gateway finds the cluster's objects.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Manifests {
@@ -92,9 +123,13 @@ pub(crate) struct Manifests {
 }
 
 impl Manifests {
-    /// Loads the objects. What cannot be enforced is named on stderr and takes nothing else down.
     pub(crate) fn load(&self) -> Result<Cluster, manifest::Unlistable> {
-        let (cluster, problems) = manifest::load_dir(&self.manifests)?;
+        Self::load_from(&self.manifests)
+    }
+
+    /// Loads the objects. What cannot be enforced is named on stderr and takes nothing else down.
+    pub(crate) fn load_from(directory: &Path) -> Result<Cluster, manifest::Unlistable> {
+        let (cluster, problems) = manifest::load_dir(directory)?;
         for problem in problems {
             eprintln!("margay: {problem}");
         }

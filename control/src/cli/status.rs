@@ -1,35 +1,25 @@
 //! `margay status`: how a running gateway is.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use margay_control::admin::{self, Port, PortState, Status as Report, Traffic};
-use margay_control::config::Config;
 
-use super::Output;
+use super::{Output, Socket};
 
 /// Show how a running gateway is: snapshot, source, ports, workers, memory
 ///
 /// Exit code 0 if it forwards as its source says, 1 if it does not (stderr says why), 2 if none answers.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
-    /// Admin socket of the gateway [default: the configuration's, else /run/margay/admin.sock].
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// Configuration file, for its admin socket.
-    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    socket: Socket,
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
 
 impl Status {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let socket = match (&self.socket, &self.config) {
-            (Some(socket), _) => socket.clone(),
-            (None, Some(file)) => Config::load(file)?.admin.socket,
-            (None, None) => Config::default().admin.socket,
-        };
+        let socket = self.socket.path()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(admin::status(&socket))?;
         self.output.print(&report, text)?;
@@ -113,7 +103,7 @@ fn text(report: &Report) -> String {
 fn port_line(port: &Port) -> String {
     let what = match &port.pod {
         Some(pod) => format!("port {} ({} of {pod})", port.name, port.device),
-        None => format!("port {} (uplink {})", port.name, port.device),
+        None => format!("port {} ({} {})", port.name, port.kind, port.device),
     };
     match (port.state, &port.mode, port.queues) {
         (PortState::Open, Some(mode), Some(queues)) => {

@@ -4,10 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use margay_flowtable::snapshot::Local;
 
-use super::routes::local_pods;
 use super::tunnels::{Family, vtep_mac};
 use crate::identity::Identity;
-use crate::state::{Cluster, Node, State};
+use crate::state::{Cluster, Kernel, Node};
 
 /// Addresses of a node as its object gives them: its own and those of its tunnel devices.
 pub(super) fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
@@ -16,20 +15,21 @@ pub(super) fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
     node.addresses.iter().copied().chain(underlay).chain(tunnels)
 }
 
-/// Tunnels end at the node's underlay address: there, and only there, other nodes send tunnel packets.
-pub(super) fn local(state: &State, identity: &Identity) -> Local {
-    let node = state.cluster.nodes.get(&identity.node).map(|node| &**node);
+/// Tunnels end at the node's underlay address: there, and only there, other nodes send tunnel packets. The pods are left
+/// out.
+pub(super) fn local(cluster: &Cluster, kernel: &Kernel, identity: &Identity) -> Local {
+    let node = cluster.nodes.get(&identity.node).map(|node| &**node);
     let underlay = node.and_then(underlay4);
     let by_object = node.into_iter().flat_map(addresses);
-    let by_kernel = state.kernel.addresses.iter().map(|(_, net)| net.addr());
+    let by_kernel = kernel.addresses.iter().map(|(_, net)| net.addr());
     Local {
         tunnel_ends: underlay.into_iter().collect(),
         addresses: by_object.chain(by_kernel).filter(|a| Some(*a) != underlay.map(IpAddr::V4)).collect(),
-        pods: local_pods(&state.cluster, &identity.node).into_keys().filter_map(v4).collect(),
         icmp_source: underlay,
         vni: identity.vni,
         vxlan_port: identity.vxlan_port,
         vtep_mac: vtep_mac(&identity.node, node, Family::V4),
+        ..Local::default()
     }
 }
 
@@ -43,7 +43,7 @@ fn underlay4(node: &Node) -> Option<Ipv4Addr> {
     v4(node.ipv4?.addr())
 }
 
-fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+pub(super) fn v4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,

@@ -1,178 +1,146 @@
-//! From the state of the world to the [`Snapshot`] that workers read. Pure: same state, same snapshot.
-//!
-//! The cluster's objects give the routes between nodes and pods, the kernel the rest of the routes and the neighbours;
-//! for one prefix the cluster's route wins, and an address of the node itself wins over both.
+//! From the state of the world to the [`Snapshot`] that workers read: the same state, the same snapshot, by whatever
+//! steps it came.
 
 mod blocks;
-mod endpoints;
 pub mod gateways;
+pub mod interfaces;
 mod local;
 mod next_hops;
-mod pods;
-mod policy;
+pub mod owners;
+mod policed;
+pub mod policy;
 mod prefixes;
 pub mod routes;
-pub mod steering;
+pub mod routing;
 pub mod tunnels;
+mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::sync::Arc;
 
-use ipnet::IpNet;
-use margay_flowtable::snapshot::Local;
-use margay_flowtable::{Fib, NextHopId, PortKind, PortState, Snapshot, Tunnel};
+use margay_fastpath::steer::RouteChanges;
+use margay_flowtable::{RuleId, Snapshot};
 
-pub use self::endpoints::endpoints;
-use self::gateways::serves;
 pub use self::next_hops::NeighbourKey;
-use self::next_hops::{NextHops, Underlay};
-use self::routes::{ClusterRoute, RouteKind, local_pods};
-use self::tunnels::{Family, vtep_mac};
-pub use self::{routes::routes, steering::steering};
+use self::owners::Owners;
+pub use self::policed::is_policed;
+use self::policy::{PolicyCompiler, RuleIds, Serves};
+pub use self::routes::routes;
+pub use self::routing::Routing;
 use crate::identity::Identity;
-use crate::state::{Cluster, Name, PortBinding, State};
+use crate::state::{Change, Cluster, Kernel, PortBinding, State};
 
-/// Compiles the state as node `identity.node` sees it. Generation and epochs are left to [`Snapshot::succeed`].
-///
-/// A node that the cluster does not know has no cluster routes, and forwards as the kernel's routes say.
-pub fn compile(state: &State, identity: &Identity) -> Snapshot {
-    let local = local::local(state, identity);
-    let underlay = Underlay::of(state);
-    let mut next_hops = NextHops::new();
-    let mut fib: BTreeMap<IpNet, NextHopId> = BTreeMap::new();
-    kernel_routes(state, &underlay, &mut next_hops, &mut fib);
-    cluster_routes(state, identity, &local, &underlay, &mut next_hops, &mut fib);
-    let own = local.addresses.iter().copied().chain(local.tunnel_ends.iter().copied().map(IpAddr::V4));
-    fib.extend(own.map(|address| (IpNet::from(address), NextHops::HOST)));
-    Snapshot {
-        fib: Fib::build(fib.into_iter().map(|(dst, id)| (dst.network(), dst.prefix_len(), id))),
-        next_hops: next_hops.into_vec().into(),
-        endpoints: endpoints(&state.cluster, |_, pod| serves(&state.cluster, &identity.node, pod)),
-        ports: ports(state, identity),
-        tunnel_sources: local::tunnel_sources(&state.cluster, identity).collect(),
-        local,
-        ..Snapshot::default()
-    }
+/// Indexes of rules that are made anew in one go: each takes a millisecond or two at most.
+const INDEXES: usize = 4;
+
+/// The state as node `identity.node` sees it, and what is made of it, kept in step.
+#[derive(Debug)]
+pub struct Compiler {
+    cluster: Cluster,
+    owners: Owners,
+    policy: PolicyCompiler,
+    routing: Routing,
 }
 
-/// The neighbour on an uplink that a packet to `address` goes to, by the kernel's routes.
-pub fn uplink_neighbour(state: &State, address: IpAddr) -> Option<NeighbourKey> {
-    let underlay = Underlay::of(state);
-    underlay.neighbour_toward(address).filter(|(ifindex, _)| underlay.is_uplink(*ifindex))
-}
-
-/// Neighbours that the kernel should keep resolved, so that the next hops of `compile` have their MACs: those toward
-/// other nodes, the gateways of the kernel's routes, and the pods of this node.
-pub fn wanted_neighbours(state: &State, identity: &Identity) -> BTreeSet<NeighbourKey> {
-    let underlay = Underlay::of(state);
-    let routes = routes(&state.cluster, &identity.node).unwrap_or_default();
-    let nodes: BTreeSet<IpAddr> = routes.iter().filter_map(|route| route.via).collect();
-    let toward_nodes = nodes.into_iter().filter_map(|via| underlay.neighbour_toward(via));
-    let gateways = underlay.routes().iter().filter_map(|(_, hop)| Some((hop.ifindex, hop.gateway?)));
-    let pods = pod_neighbours(state, identity).into_iter().map(|(address, ifindex)| (ifindex, address));
-    let uplinks = toward_nodes.chain(gateways).filter(|(ifindex, _)| underlay.is_uplink(*ifindex));
-    uplinks.chain(pods).collect()
-}
-
-/// What the kernel routes through our uplinks. A subnet on a link has no next hop of its own: each neighbour in it that
-/// the kernel has resolved becomes a route, and the rest of it is unresolved.
-fn kernel_routes(
-    state: &State,
-    underlay: &Underlay,
-    next_hops: &mut NextHops,
-    fib: &mut BTreeMap<IpNet, NextHopId>,
-) {
-    for (dst, hop) in underlay.routes().iter() {
-        let gateway = hop.gateway.filter(|_| underlay.is_uplink(hop.ifindex));
-        let adjacency = gateway.and_then(|gateway| underlay.adjacency((hop.ifindex, gateway)));
-        fib.insert(*dst, next_hops.forward(adjacency, None));
-    }
-    for &neighbour in state.kernel.neighbours.keys() {
-        let (ifindex, address) = neighbour;
-        if underlay.is_uplink(ifindex) && underlay.neighbour_toward(address) == Some(neighbour) {
-            fib.insert(address.into(), next_hops.forward(underlay.adjacency(neighbour), None));
+impl Compiler {
+    /// Of an empty cluster, a kernel without links, and no ports.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            cluster: Cluster::default(),
+            owners: Owners::default(),
+            policy: PolicyCompiler::new(Serves::Gateway(identity.node.clone())),
+            routing: Routing::new(identity),
         }
     }
-}
 
-fn cluster_routes(
-    state: &State,
-    identity: &Identity,
-    local: &Local,
-    underlay: &Underlay,
-    next_hops: &mut NextHops,
-    fib: &mut BTreeMap<IpNet, NextHopId>,
-) {
-    let pods = pod_neighbours(state, identity);
-    for route in routes(&state.cluster, &identity.node).unwrap_or_default() {
-        let next_hop = match route.kind {
-            RouteKind::Blackhole => NextHops::BLACKHOLE,
-            RouteKind::Local => {
-                let address = route.dst.addr();
-                let neighbour = pods.get(&address).map(|ifindex| (*ifindex, address));
-                next_hops.forward(neighbour.and_then(|pod| underlay.adjacency(pod)), None)
+    /// From nothing to this state.
+    pub fn of(state: &State, identity: Identity) -> Self {
+        let mut compiler = Self::new(identity);
+        compiler.apply(state.cluster.clone().into_changes());
+        compiler.set_underlay(&Arc::new(state.kernel.clone()), &state.ports.as_slice().into());
+        compiler
+    }
+
+    /// Takes in what became of the cluster's objects.
+    pub fn apply(&mut self, mut changes: Vec<Change>) {
+        self.cluster.apply_all(&mut changes);
+        let mut moved = Vec::new();
+        for change in &changes {
+            if let Change::Pod(pod) = change {
+                moved.extend(self.owners.apply(&pod.key, pod.old.as_ref(), pod.new.as_ref()));
             }
-            RouteKind::Direct | RouteKind::Ipip | RouteKind::Vxlan => {
-                let neighbour = route.via.and_then(|via| underlay.neighbour_toward(via));
-                let uplink = neighbour.filter(|(ifindex, _)| underlay.is_uplink(*ifindex));
-                let adjacency = uplink.and_then(|neighbour| underlay.adjacency(neighbour));
-                match tunnel(&route, &state.cluster, local) {
-                    Ok(tunnel) => next_hops.forward(adjacency, tunnel),
-                    Err(OuterNotIpv4) => NextHops::UNRESOLVED,
-                }
-            }
+        }
+        self.routing.apply(&self.cluster, &self.owners, &changes, &moved);
+        if changes.iter().any(|change| matches!(change, Change::Node(_))) {
+            self.policy.set_interfaces(self.routing.interfaces(&self.cluster));
+        }
+        self.policy.apply(&self.cluster, &self.owners, &changes, &moved);
+    }
+
+    /// Takes in the state of the kernel and the open ports. False where they are the same as before.
+    pub fn set_underlay(&mut self, kernel: &Arc<Kernel>, ports: &Arc<[PortBinding]>) -> bool {
+        let is_new = self.routing.set_underlay(&self.cluster, kernel, ports);
+        if is_new {
+            self.policy.set_interfaces(self.routing.interfaces(&self.cluster));
+        }
+        is_new
+    }
+
+    /// What has become of it all since `previous`, whose place it takes.
+    pub fn snapshot(&mut self, previous: &Snapshot) -> Snapshot {
+        let (policies, touched) = self.policy.finish(&self.cluster);
+        let mut snapshot = Snapshot {
+            fib: self.routing.fib().clone(),
+            next_hops: self.routing.next_hops().clone(),
+            policies,
+            ports: self.routing.ports().to_vec(),
+            tunnel_sources: self.routing.tunnel_sources().clone(),
+            local: self.routing.local().clone(),
+            ..Snapshot::default()
         };
-        fib.insert(route.dst, next_hop);
+        snapshot.succeed(previous);
+        touched.mark(&mut snapshot.epochs);
+        snapshot
     }
-}
 
-/// The packet path has no tunnels over IPv6.
-struct OuterNotIpv4;
-
-fn tunnel(route: &ClusterRoute, cluster: &Cluster, local: &Local) -> Result<Option<Tunnel>, OuterNotIpv4> {
-    let Some(dst) = route.tunnel_dst else { return Ok(None) };
-    let (IpAddr::V4(dst), Some(&src)) = (dst, local.tunnel_ends.first()) else { return Err(OuterNotIpv4) };
-    if route.kind == RouteKind::Ipip {
-        return Ok(Some(Tunnel::Ipip { src, dst }));
+    /// Policies that are valid and count for nobody, with the reason.
+    pub fn not_in_force(&self) -> impl Iterator<Item = String> + '_ {
+        self.policy.not_in_force()
     }
-    let next_node = route.next_node.as_deref().unwrap_or(&route.node);
-    let object = cluster.nodes.get(next_node).map(|node| &**node);
-    Ok(Some(Tunnel::Vxlan {
-        src,
-        dst,
-        vni: local.vni,
-        udp_port: local.vxlan_port,
-        inner_src_mac: local.vtep_mac,
-        inner_dst_mac: vtep_mac(next_node, object, Family::V4),
-    }))
-}
 
-/// Addresses of the pods of this node whose port is open, with the link of that port.
-fn pod_neighbours(state: &State, identity: &Identity) -> BTreeMap<IpAddr, u32> {
-    let bound = state.ports.iter().filter_map(|port| Some((port.pod.as_ref()?, port.ifindex)));
-    let links: BTreeMap<&Name, u32> = bound.collect();
-    let pods = local_pods(&state.cluster, &identity.node).into_iter();
-    pods.filter_map(|(address, pod)| Some((address, *links.get(pod)?))).collect()
-}
-
-fn ports(state: &State, identity: &Identity) -> Vec<Option<PortState>> {
-    let count = state.ports.iter().map(|port| usize::from(port.id.0) + 1).max().unwrap_or(0);
-    let mut addresses: BTreeMap<&Name, Vec<IpAddr>> = BTreeMap::new();
-    for (address, pod) in local_pods(&state.cluster, &identity.node) {
-        addresses.entry(pod).or_default().push(address);
+    pub fn has_stale_indexes(&self) -> bool {
+        self.policy.has_stale_indexes()
     }
-    let mut ports = vec![None; count];
-    for binding in &state.ports {
-        let pod = |name| PortKind::Pod { addresses: addresses.get(name).cloned().unwrap_or_default() };
-        let kind = binding.pod.as_ref().map_or(PortKind::Uplink, pod);
-        ports[usize::from(binding.id.0)] = port_state(state, binding, kind);
-    }
-    ports
-}
 
-/// `None` while the kernel has no such link.
-fn port_state(state: &State, binding: &PortBinding, kind: PortKind) -> Option<PortState> {
-    let link = state.kernel.links.get(&binding.ifindex)?;
-    let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
-    Some(PortState { name: binding.name.as_str().into(), kind, mac: link.mac, mtu })
+    /// The snapshot with some indexes made anew that do not know the newest pods, which are held against more rules than
+    /// need be till then. No verdict and no route changes, so its generation stays. `None` if there is no such index.
+    pub fn refresh_indexes(&mut self, previous: &Snapshot) -> Option<Snapshot> {
+        let policies = self.policy.refresh_indexes(INDEXES)?;
+        Some(Snapshot { policies, ..previous.clone() })
+    }
+
+    /// What numbers of rules mean.
+    pub fn rule_ids(&self) -> &RuleIds {
+        self.policy.rule_ids()
+    }
+
+    /// Numbers that mean another rule in the last snapshot than they did when this was last asked.
+    pub fn take_rules_given_again(&mut self) -> Vec<RuleId> {
+        self.policy.take_rules_given_again()
+    }
+
+    pub fn policy(&self) -> &PolicyCompiler {
+        &self.policy
+    }
+
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
+    pub fn take_steering_changes(&mut self) -> RouteChanges {
+        self.routing.take_steering_changes()
+    }
 }

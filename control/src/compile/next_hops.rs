@@ -1,22 +1,28 @@
 //! From an underlay address to the Ethernet header that reaches it: the kernel's routes, then its neighbours, then the
 //! port that stands for the link.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use margay_flowtable::table::FlowAction;
 use margay_flowtable::{Adjacency, NextHop, NextHopId, Tunnel};
 
 use super::prefixes::Prefixes;
-use crate::state::{Kernel, PortBinding, Route, State};
+use crate::state::{Kernel, Name, PortBinding, Route};
 
 /// A neighbour on a link: the key of the kernel's neighbour table.
 pub type NeighbourKey = (u32, IpAddr);
 
 /// The kernel's routes by prefix, with the ports behind its links.
-pub(super) struct Underlay<'a> {
-    kernel: &'a Kernel,
-    ports: BTreeMap<u32, &'a PortBinding>,
+#[derive(Debug, Default)]
+pub(super) struct Underlay {
+    kernel: Arc<Kernel>,
+    ports: Arc<[PortBinding]>,
+    /// Positions in `ports`.
+    by_link: HashMap<u32, usize>,
+    by_pod: HashMap<Name, usize>,
     routes: Prefixes<Hop>,
 }
 
@@ -27,30 +33,45 @@ pub(super) struct Hop {
     pub(super) gateway: Option<IpAddr>,
 }
 
-impl<'a> Underlay<'a> {
+impl Underlay {
     /// Of several routes to one prefix the kernel takes the one with the lowest metric whose link is up. The subnet of
     /// an address is on its link even where the kernel has no route for it (`noprefixroute`).
-    pub(super) fn of(state: &'a State) -> Self {
-        let kernel = &state.kernel;
+    pub(super) fn new(kernel: Arc<Kernel>, ports: Arc<[PortBinding]>) -> Self {
         let up = |ifindex: u32| kernel.links.get(&ifindex).is_some_and(|link| link.up);
         let mut by_metric: Vec<&Route> = kernel.routes.iter().filter(|route| up(route.ifindex)).collect();
         by_metric.sort_by_key(|route| (route.metric, route.ifindex, route.gateway));
         let routed = by_metric.into_iter().map(|r| (r.dst, Hop { ifindex: r.ifindex, gateway: r.gateway }));
         let connected = kernel.addresses.iter().filter(|(ifindex, _)| up(*ifindex));
         let connected = connected.map(|&(ifindex, net)| (net, Hop { ifindex, gateway: None }));
+        let numbered = || ports.iter().enumerate();
         Self {
-            kernel,
-            ports: state.ports.iter().map(|port| (port.ifindex, port)).collect(),
             routes: routed.chain(connected).collect(),
+            by_link: numbered().map(|(position, port)| (port.ifindex, position)).collect(),
+            by_pod: numbered().filter_map(|(position, port)| Some((port.pod.clone()?, position))).collect(),
+            kernel,
+            ports,
         }
+    }
+
+    pub(super) fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+
+    pub(super) fn ports(&self) -> &Arc<[PortBinding]> {
+        &self.ports
     }
 
     pub(super) fn routes(&self) -> &Prefixes<Hop> {
         &self.routes
     }
 
-    pub(super) fn port(&self, ifindex: u32) -> Option<&'a PortBinding> {
-        self.ports.get(&ifindex).copied()
+    fn port(&self, ifindex: u32) -> Option<&PortBinding> {
+        self.by_link.get(&ifindex).map(|position| &self.ports[*position])
+    }
+
+    /// The port of a pod of this node.
+    pub(super) fn port_of(&self, pod: &Name) -> Option<&PortBinding> {
+        self.by_pod.get(pod).map(|position| &self.ports[*position])
     }
 
     /// Whether the link is an uplink of ours: what is not behind a pod's port.
@@ -62,6 +83,37 @@ impl<'a> Underlay<'a> {
     pub(super) fn neighbour_toward(&self, address: IpAddr) -> Option<NeighbourKey> {
         let (_, hop) = self.routes.longest(address)?;
         Some((hop.ifindex, hop.gateway.unwrap_or(address)))
+    }
+
+    /// The neighbour on an uplink that a packet to `address` goes to.
+    pub(super) fn uplink_toward(&self, address: IpAddr) -> Option<NeighbourKey> {
+        self.neighbour_toward(address).filter(|(ifindex, _)| self.is_uplink(*ifindex))
+    }
+
+    /// Neighbours on our uplinks that the kernel knows and that are beside us on the link.
+    pub(super) fn beside(&self) -> impl Iterator<Item = IpAddr> {
+        let known = self.kernel.neighbours.keys().map(|(_, address)| *address);
+        known.filter(|address| self.is_beside(*address))
+    }
+
+    fn is_beside(&self, address: IpAddr) -> bool {
+        let toward = self.uplink_toward(address);
+        toward.is_some_and(|key| key.1 == address && self.kernel.neighbours.contains_key(&key))
+    }
+
+    /// Whether the kernel has a route to this very prefix. A subnet on a link has no next hop of its own: each neighbour
+    /// in it that the kernel knows is a route, and the rest of it is unresolved.
+    pub(super) fn has_route(&self, dst: IpNet) -> bool {
+        self.routes.get(dst).is_some() || (is_host(dst) && self.is_beside(dst.addr()))
+    }
+
+    /// Where the kernel's route to this very prefix leads, if that is by one of our uplinks and resolved.
+    pub(super) fn route(&self, dst: IpNet) -> Option<Adjacency> {
+        if is_host(dst) && self.is_beside(dst.addr()) {
+            return self.adjacency(self.uplink_toward(dst.addr())?);
+        }
+        let hop = self.routes.get(dst).filter(|hop| self.is_uplink(hop.ifindex))?;
+        self.adjacency((hop.ifindex, hop.gateway?))
     }
 
     /// The way to a neighbour, if its MAC is known and its link is a port of ours.
@@ -78,13 +130,18 @@ impl<'a> Underlay<'a> {
     }
 }
 
+fn is_host(dst: IpNet) -> bool {
+    dst.prefix_len() == dst.max_prefix_len()
+}
+
 /// Next hops, each kept once.
-pub(super) struct NextHops {
+#[derive(Debug)]
+pub(super) struct NumberedHops {
     all: Vec<NextHop>,
     forward: HashMap<(Adjacency, Option<Tunnel>), NextHopId>,
 }
 
-impl NextHops {
+impl NumberedHops {
     pub(super) const HOST: NextHopId = NextHopId(0);
     pub(super) const BLACKHOLE: NextHopId = NextHopId(1);
     pub(super) const UNRESOLVED: NextHopId = NextHopId(2);
@@ -108,7 +165,8 @@ impl NextHops {
         })
     }
 
-    pub(super) fn into_vec(self) -> Vec<NextHop> {
-        self.all
+    /// By number.
+    pub(super) fn all(&self) -> &[NextHop] {
+        &self.all
     }
 }

@@ -36,6 +36,11 @@ impl<V> Prefixes<V> {
         })
     }
 
+    /// The value of this very prefix.
+    pub(super) fn get(&self, prefix: IpNet) -> Option<&V> {
+        self.by_prefix.get(&prefix.trunc())
+    }
+
     /// In order of family, network and length.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&IpNet, &V)> {
         self.by_prefix.iter()

@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::blocks::{self, Blocks};
-use super::gateways::next_node;
-use super::pods::owners;
-use super::prefixes::Prefixes;
-use super::tunnels::{Family, encapsulation, underlay, vxlan_tunnel};
-use crate::state::{Cluster, IpPool, Name, Node};
+use super::blocks::Recorded;
+use super::owners::Owners;
+use super::tunnels::Family;
+use super::view::{Lives, View};
+use crate::state::{Cluster, Name};
 
 /// One route. Serializes as `margay routes -o json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,7 +35,7 @@ pub struct ClusterRoute {
     pub pool: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteKind {
     /// A pod on this node.
@@ -108,116 +108,32 @@ pub fn routes(cluster: &Cluster, node: &str) -> Result<Vec<ClusterRoute>, Unknow
 ///
 /// The node's own addresses are in neither: they are the node, wherever they lie.
 pub fn table(cluster: &Cluster, node: &str) -> Result<RoutingTable, UnknownNode> {
-    let Some(local) = cluster.nodes.get(node) else {
+    let Some(view) = View::of(cluster, node) else {
         return Err(UnknownNode { node: node.to_owned(), nodes: cluster.nodes.keys().cloned().collect() });
     };
-    let pools: Prefixes<(&String, &IpPool)> =
-        cluster.ip_pools.iter().map(|(name, pool)| (pool.cidr, (name, &**pool))).collect();
-    let view = View { cluster, name: node, node: local, pools };
-    let mut table = RoutingTable::default();
-    let own = own_addresses(local);
-    for (dst, owner) in view.destinations() {
-        if own.contains(&dst) {
-            continue;
+    let (owners, recorded) = (Owners::of(cluster), Recorded::of(cluster));
+    let mut lives: BTreeMap<IpNet, Lives<'_>> =
+        view.blocks().iter().map(|(cidr, node)| (cidr, Lives::On(node))).collect();
+    let claimed = owners.iter().map(|(address, _)| address);
+    for address in claimed.chain(recorded.addresses()) {
+        if let Some(found) = view.lives(address, &owners, &recorded) {
+            lives.insert(address.into(), found);
         }
-        match view.route(dst, owner) {
-            Ok(route) => table.routes.push(route),
-            Err(why) => table.missing.push((dst, owner.name().to_owned(), why)),
+    }
+    let mut table = RoutingTable::default();
+    for (dst, lives) in lives {
+        match view.route(cluster, dst, lives) {
+            Some(Ok(route)) => table.routes.push(route),
+            Some(Err((node, why))) => table.missing.push((dst, node, why)),
+            None => {}
         }
     }
     Ok(table)
 }
 
 /// Pods on `node` by the addresses that are theirs.
-pub fn local_pods<'a>(cluster: &'a Cluster, node: &str) -> BTreeMap<IpAddr, &'a Name> {
-    let here = owners(cluster).into_iter().filter(|(_, (_, pod))| pod.node == node);
-    here.map(|(address, (name, _))| (address, name)).collect()
-}
-
-/// What a node itself answers to, as single-address prefixes: its addresses and those of its tunnel devices.
-fn own_addresses(node: &Node) -> Vec<IpNet> {
-    super::local::addresses(node).map(IpNet::from).collect()
-}
-
-/// Who has a destination.
-#[derive(Clone, Copy)]
-enum Owner<'a> {
-    /// A pod of this node.
-    Pod(&'a str),
-    Node(&'a str),
-}
-
-impl<'a> Owner<'a> {
-    fn name(self) -> &'a str {
-        match self {
-            Self::Pod(node) | Self::Node(node) => node,
-        }
-    }
-}
-
-/// The cluster as one node sees it.
-struct View<'a> {
-    cluster: &'a Cluster,
-    name: &'a str,
-    node: &'a Node,
-    pools: Prefixes<(&'a String, &'a IpPool)>,
-}
-
-impl<'a> View<'a> {
-    fn destinations(&self) -> BTreeMap<IpNet, Owner<'a>> {
-        let blocks = Blocks::of(self.cluster);
-        let mut all: BTreeMap<IpNet, Owner<'a>> =
-            blocks.owners.iter().map(|(cidr, node)| (*cidr, Owner::Node(node))).collect();
-        all.extend(blocks::elsewhere(self.cluster, &blocks).map(|(a, node)| (a.into(), Owner::Node(node))));
-        // Last: a pod that is here is here, whatever IPAM still says of its address.
-        all.extend(
-            local_pods(self.cluster, self.name).into_keys().map(|a| (a.into(), Owner::Pod(self.name))),
-        );
-        all
-    }
-
-    fn route(&self, dst: IpNet, owner: Owner<'a>) -> Result<ClusterRoute, Unreachable> {
-        let pool = self.pools.longest(dst).map(|(_, pool)| *pool);
-        let route = ClusterRoute {
-            dst,
-            kind: RouteKind::Local,
-            node: owner.name().to_owned(),
-            next_node: None,
-            via: None,
-            tunnel_dst: None,
-            pool: pool.map(|(name, _)| name.clone()),
-        };
-        match owner {
-            Owner::Pod(_) => Ok(route),
-            Owner::Node(node) if node == self.name => {
-                Ok(ClusterRoute { kind: RouteKind::Blackhole, ..route })
-            }
-            Owner::Node(node) => self.remote_route(route, node, pool.map(|(_, pool)| pool)),
-        }
-    }
-
-    fn remote_route(
-        &self,
-        route: ClusterRoute,
-        node: &'a str,
-        pool: Option<&IpPool>,
-    ) -> Result<ClusterRoute, Unreachable> {
-        let family = Family::of(&route.dst);
-        let no_address = |node: &str| Unreachable::NoAddress { node: node.to_owned(), family };
-        let next = next_node(self.cluster, self.name, node)?;
-        let next_object =
-            self.cluster.nodes.get(next).ok_or_else(|| Unreachable::UnknownNode(next.into()))?;
-        let via = underlay(next_object, family).ok_or_else(|| no_address(next))?.addr();
-        let local = underlay(self.node, family);
-        let kind = encapsulation(pool, local, via);
-        if kind == RouteKind::Vxlan && vxlan_tunnel(next_object, family).is_none() {
-            return Err(Unreachable::NoTunnelAddress { node: next.to_owned(), family });
-        }
-        let tunnel_dst = (kind != RouteKind::Direct).then_some(via);
-        // Outer packets need a source.
-        if tunnel_dst.is_some() && local.is_none() {
-            return Err(no_address(self.name));
-        }
-        Ok(ClusterRoute { kind, next_node: Some(next.to_owned()), via: Some(via), tunnel_dst, ..route })
-    }
+pub fn local_pods(cluster: &Cluster, node: &str) -> BTreeMap<IpAddr, Arc<Name>> {
+    let owners = Owners::of(cluster);
+    let here = owners.iter().filter(|(_, owner)| owner.pod.node == node);
+    here.map(|(address, owner)| (address, Arc::clone(&owner.name))).collect()
 }

@@ -1,38 +1,13 @@
 //! When traffic to a node is encapsulated and where the tunnel ends, by Calico's rules.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use sha1::{Digest, Sha1};
 
 use super::routes::RouteKind;
+pub use crate::state::Family;
 use crate::state::{IpPool, Node, TunnelMode};
-
-/// An address family: a node has an underlay address and a VXLAN tunnel end in each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub fn of(net: &IpNet) -> Self {
-        match net {
-            IpNet::V4(_) => Self::V4,
-            IpNet::V6(_) => Self::V6,
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
-}
 
 /// The node's underlay address and the prefix of its subnet.
 pub fn underlay(node: &Node, family: Family) -> Option<IpNet> {

@@ -93,6 +93,11 @@ pub(super) fn connections<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::
     number(from, &format!("from 1 to {most}"), |v| v > 0 && v <= most)
 }
 
+pub(super) fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let most = margay_fastpath::counters::MAX_RULES;
+    number(from, &format!("from 1 to {most}"), |v| v > 0 && v <= most)
+}
+
 pub(super) fn frame_size<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     number(from, "2048 or 4096", |v| v == 2048 || v == 4096)
 }
@@ -170,10 +175,19 @@ impl Visitor<'_> for ShareVisitor {
 
 /// Linux names a device in 15 bytes, and 11 of them are the hash.
 pub(super) fn interface_prefix<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    device_prefix(from, 4)
+}
+
+/// One byte is the digit.
+pub(super) fn host_interface_prefix<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    device_prefix(from, 14)
+}
+
+fn device_prefix<'de, D: Deserializer<'de>>(from: D, longest: usize) -> Result<String, D::Error> {
     let prefix = String::deserialize(from)?;
     let named = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if prefix.is_empty() || prefix.len() > 4 || !prefix.chars().all(named) {
-        return Err(refused::<D>(format!("{prefix:?}"), "1 to 4 letters or digits"));
+    if prefix.is_empty() || prefix.len() > longest || !prefix.chars().all(named) {
+        return Err(refused::<D>(format!("{prefix:?}"), &format!("1 to {longest} letters or digits")));
     }
     Ok(prefix)
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use super::object::{Id, Object};
 use super::parse::{Found, Parsed, parse};
 use super::problem::{Place, Problem, Reason};
-use crate::state::Cluster;
+use super::shared_labels::SharedLabels;
+use crate::state::{Change, Cluster};
 
 /// A directory that cannot be listed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,7 @@ pub struct Directory {
     path: PathBuf,
     files: BTreeMap<PathBuf, File>,
     in_force: BTreeMap<Id, Object>,
+    labels: SharedLabels,
 }
 
 #[derive(Debug, Default)]
@@ -63,13 +65,23 @@ impl Stamp {
 pub fn load_dir(path: impl Into<PathBuf>) -> Result<(Cluster, Vec<Problem>), Unlistable> {
     let mut directory = Directory::new(path);
     directory.refresh()?;
-    Ok(directory.contents())
+    let (changes, problems) = directory.changes();
+    let mut cluster = Cluster::default();
+    for mut change in changes {
+        cluster.apply(&mut change);
+    }
+    Ok((cluster, problems))
 }
 
 impl Directory {
     /// The directory as yet unread.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), files: BTreeMap::new(), in_force: BTreeMap::new() }
+        Self {
+            path: path.into(),
+            files: BTreeMap::new(),
+            in_force: BTreeMap::new(),
+            labels: SharedLabels::default(),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -91,7 +103,7 @@ impl Directory {
             let known = self.files.get(&path);
             if known.is_none_or(|file| file.stamp != stamp) {
                 let file = self.files.entry(path.clone()).or_default();
-                file.read(&path, stamp);
+                file.read(&path, stamp, &mut self.labels);
                 changed = true;
             }
         }
@@ -108,8 +120,9 @@ impl Directory {
         entries.filter(|path| path.as_ref().map_or(true, is_manifest)).collect()
     }
 
-    /// The objects in force as of the last [`refresh`](Self::refresh), and all that is not in force as written.
-    pub fn contents(&mut self) -> (Cluster, Vec<Problem>) {
+    /// What became of the objects in force from one call to the next, as of the last [`refresh`](Self::refresh), and
+    /// all that is not in force as written.
+    pub fn changes(&mut self) -> (Vec<Change>, Vec<Problem>) {
         let mut merge = Merge::default();
         for file in self.files.values() {
             merge.take(&file.parsed, &self.in_force);
@@ -117,18 +130,21 @@ impl Directory {
         for file in self.files.values() {
             merge.keep_last_good(file, &self.in_force);
         }
-        self.in_force = merge.objects.into_iter().map(|(id, (object, _))| (id, object)).collect();
-        let mut cluster = Cluster::default();
-        for (id, object) in &self.in_force {
-            object.insert_into(&mut cluster, &id.name);
-        }
-        (cluster, merge.problems)
+        let Merge { objects, problems, .. } = merge;
+        let gone = self.in_force.iter().filter(|(id, _)| !objects.contains_key(id));
+        let mut changes: Vec<Change> = gone.map(|(id, object)| object.change(&id.name, false)).collect();
+        let differs = |id: &Id, object: &Object| self.in_force.get(id) != Some(object);
+        let put = objects.iter().filter(|(id, (object, _))| differs(id, object));
+        changes.extend(put.map(|(id, (object, _))| object.change(&id.name, true)));
+        self.in_force = objects.into_iter().map(|(id, (object, _))| (id, object)).collect();
+        self.labels.forget_unused();
+        (changes, problems)
     }
 }
 
 impl File {
     /// Reads and parses the file; where that fails, what it held before is remembered as the last good version.
-    fn read(&mut self, path: &Path, stamp: Option<Stamp>) {
+    fn read(&mut self, path: &Path, stamp: Option<Stamp>, labels: &mut SharedLabels) {
         let place = Place::file(path);
         let unreadable = |error: io::Error| match error.kind() {
             io::ErrorKind::InvalidData => Reason::Syntax("it is not UTF-8".to_owned()),
@@ -139,7 +155,8 @@ impl File {
             .and_then(|text| parse(&text, &place));
         self.stamp = stamp;
         match parsed {
-            Ok(parsed) => {
+            Ok(mut parsed) => {
+                parsed.objects.iter_mut().for_each(|found| found.object.share_labels(labels));
                 self.parsed = parsed;
                 self.last_good.clear();
             }
@@ -193,6 +210,7 @@ impl<'a> Merge<'a> {
                 continue;
             }
             let last_good_stands = match &problem.object {
+                Some(_) if problem.is_in_part() => false,
                 Some(id) => self.restore(id, before),
                 None => !file.last_good.is_empty(),
             };

@@ -7,13 +7,15 @@
 
 mod calico;
 mod directory;
-mod network_policy;
+mod kubernetes_policy;
 mod node;
 mod object;
 mod parse;
 mod pod;
 mod problem;
+mod scope;
 mod service;
+mod shared_labels;
 mod validate;
 pub(crate) mod yaml;
 

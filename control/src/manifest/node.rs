@@ -1,4 +1,4 @@
-//! Namespace and Node.
+//! Namespace, ServiceAccount and Node.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::problem::{Field, Invalid};
 use super::validate;
-use crate::state::{Namespace, Node};
+use crate::state::{Namespace, Node, ServiceAccount};
 
 /// Label that every namespace has, with its own name as value.
 pub(crate) const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -18,6 +18,12 @@ pub(super) fn namespace(object: core::Namespace) -> Result<Namespace, Invalid> {
     validate::labels(&Field::Root.key("metadata").key("labels"), &labels)?;
     labels.insert(NAMESPACE_NAME_LABEL.to_owned(), object.metadata.name.unwrap_or_default());
     Ok(Namespace { labels })
+}
+
+pub(super) fn service_account(object: core::ServiceAccount) -> Result<ServiceAccount, Invalid> {
+    let labels = object.metadata.labels.unwrap_or_default();
+    validate::labels(&Field::Root.key("metadata").key("labels"), &labels)?;
+    Ok(ServiceAccount { labels })
 }
 
 pub(super) fn node(object: core::Node) -> Result<Node, Invalid> {

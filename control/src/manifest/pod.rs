@@ -15,7 +15,8 @@ pub(super) fn pod(object: core::Pod) -> Result<Pod, Invalid> {
     let labels = metadata.labels.unwrap_or_default();
     validate::labels(&Field::Root.key("metadata").key("labels"), &labels)?;
     Ok(Pod {
-        labels,
+        labels: labels.into(),
+        service_account: service_account(&spec),
         finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
         terminating: metadata.deletion_timestamp.is_some(),
         created: metadata.creation_timestamp.map_or(0, |time| time.0.as_second()),
@@ -24,6 +25,12 @@ pub(super) fn pod(object: core::Pod) -> Result<Pod, Invalid> {
         host_network: spec.host_network.unwrap_or(false),
         node: spec.node_name.unwrap_or_default(),
     })
+}
+
+/// The API server's default; `serviceAccount` is the field's old name.
+fn service_account(spec: &core::PodSpec) -> String {
+    let mut named = [&spec.service_account_name, &spec.service_account].into_iter().flatten();
+    named.find(|name| !name.is_empty()).map_or_else(|| "default".to_owned(), Clone::clone)
 }
 
 fn addresses(status: &core::PodStatus) -> Result<Vec<IpAddr>, Invalid> {

@@ -4,7 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Id, Kind};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::validate::shown;
+use super::{Id, Kind, yaml};
 
 /// Something in a manifest that is not in force as written. Displays as `FILE:LINE: OBJECT: reason`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,9 @@ pub enum Reason {
     NotAnObject(String),
     #[error("{0}")]
     Invalid(Invalid),
+    /// A part of an object that is in force otherwise.
+    #[error("{0}; the rest is in force")]
+    InPart(Invalid),
     /// An object whose name or namespace is not one.
     #[error("{0}: {1}")]
     Unnamed(Kind, Invalid),
@@ -55,6 +62,11 @@ pub struct Invalid {
 impl Problem {
     pub(super) fn new(place: Place, object: Option<Id>, reason: Reason) -> Self {
         Self { place, object, reason, last_good_stands: false }
+    }
+
+    /// The object is in force but for a part of it.
+    pub fn is_in_part(&self) -> bool {
+        matches!(self.reason, Reason::InPart(_))
     }
 
     /// A kind passed over: worth a line, and nothing that was meant for Margay is out of force.
@@ -101,11 +113,15 @@ pub enum Step {
     Index(usize),
 }
 
+/// Longer than any that an object has, with the longest prefix and name of a label.
+const LONGEST_KEY: usize = 320;
+
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.0.iter().enumerate() {
             match step {
                 Step::Index(index) => write!(f, "[{index}]")?,
+                Step::Key(key) if key.len() > LONGEST_KEY => write!(f, "[{}]", shown(key))?,
                 // Keys of labels and annotations hold dots and slashes.
                 Step::Key(key) if key.contains(['.', '/']) => write!(f, "[\"{key}\"]")?,
                 Step::Key(key) if i == 0 => write!(f, "{key}")?,
@@ -147,6 +163,15 @@ impl<'a> Field<'a> {
 
     pub(super) fn invalid(&self, why: impl Into<String>) -> Invalid {
         Invalid { field: self.path(), why: why.into() }
+    }
+
+    /// Reads the field's value into `T`; an error names the field below this one.
+    pub(super) fn read<T: DeserializeOwned>(&self, value: Value) -> Result<T, Invalid> {
+        yaml::read(value).map_err(|invalid| {
+            let mut field = self.path();
+            field.0.extend(invalid.field.0);
+            Invalid { field, ..invalid }
+        })
     }
 
     fn path(&self) -> FieldPath {

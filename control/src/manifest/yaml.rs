@@ -117,7 +117,17 @@ impl<'n> Node<'n> {
 /// Reads a value into `T`; an error names the field.
 pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Invalid> {
     serde_path_to_error::deserialize(value)
-        .map_err(|error| Invalid { field: error.path().into(), why: error.inner().to_string() })
+        .map_err(|error| Invalid { field: error.path().into(), why: shorten(error.inner().to_string()) })
+}
+
+/// An error may quote the value, however long it is.
+fn shorten(mut why: String) -> String {
+    const LONGEST: usize = 300;
+    if let Some((end, _)) = why.char_indices().nth(LONGEST) {
+        why.truncate(end);
+        why.push_str("...");
+    }
+    why
 }
 
 fn json(node: &MarkedYaml<'_>, path: &mut FieldPath) -> Result<Value, Invalid> {

@@ -6,11 +6,12 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use margay_fastpath::steer::SteerTables;
-use margay_flowtable::{PortId, Snapshot};
+use margay_flowtable::{Adjacency, Entrance, PortId, Rewrite, Snapshot};
 use sha1::{Digest, Sha1};
 
-use crate::compile::{compile, routes::local_pods, steering};
-use crate::config::Config;
+use crate::compile::Compiler;
+use crate::compile::routes::local_pods;
+use crate::config::{Config, EndpointToHost};
 use crate::identity::Identity;
 use crate::state::{Cluster, Kernel, Link, Neighbour, PortBinding, Route, State};
 
@@ -61,6 +62,7 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
 pub struct World {
     state: State,
     identity: Identity,
+    endpoint_to_host: EndpointToHost,
 }
 
 impl World {
@@ -76,7 +78,9 @@ impl World {
         }
         let identity =
             Identity { vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port, ..Identity::new(node) };
-        let mut world = Self { state: State { cluster, ..State::default() }, identity };
+        let endpoint_to_host = config.policy.endpoint_to_host;
+        let state = State { cluster, ..State::default() };
+        let mut world = Self { state, identity, endpoint_to_host };
         world.add_ports(config);
         world.add_addresses();
         world.make_up_neighbours();
@@ -86,12 +90,27 @@ impl World {
         Ok(world)
     }
 
-    pub fn compile(&self) -> Snapshot {
-        compile(&self.state, &self.identity)
+    /// What workers would read, and what the XDP program would know.
+    pub fn compile(&self) -> (Snapshot, SteerTables) {
+        let mut compiler = Compiler::of(&self.state, self.identity.clone());
+        let steering = SteerTables::new(compiler.routing().steering(), self.identity.vxlan_port);
+        let mut snapshot = compiler.snapshot(&Snapshot::default());
+        snapshot.entrance = self.entrance();
+        (snapshot, steering)
     }
 
-    pub fn steering(&self) -> SteerTables {
-        SteerTables::new(&steering(&self.state, &self.identity), self.identity.vxlan_port)
+    fn entrance(&self) -> Entrance {
+        let (dst_mac, src_mac) = (made_up_mac("kernel"), made_up_mac(&self.identity.node));
+        let adjacency = Adjacency { port: self.host_port(), dst_mac, src_mac, mtu: u16::MAX };
+        match self.endpoint_to_host {
+            EndpointToHost::Accept => Entrance::Open(Rewrite::to(&adjacency)),
+            EndpointToHost::Drop => Entrance::Closed,
+        }
+    }
+
+    /// By which packets of pods would enter the node's own kernel. It has no name and no capture.
+    pub fn host_port(&self) -> PortId {
+        PortId(self.state.ports.len() as u16)
     }
 
     pub fn ports(&self) -> impl Iterator<Item = (PortId, &str)> {
@@ -118,8 +137,10 @@ impl World {
         for (name, mtu) in uplinks {
             self.add_port(name, mtu, None);
         }
-        let mut pods: Vec<_> =
-            local_pods(&self.state.cluster, &self.identity.node).into_values().cloned().collect();
+        let mut pods: Vec<_> = local_pods(&self.state.cluster, &self.identity.node)
+            .into_values()
+            .map(|name| (*name).clone())
+            .collect();
         pods.sort();
         pods.dedup();
         for pod in pods {
@@ -151,14 +172,14 @@ impl World {
 
     /// Every other node is a neighbour on the first uplink, and every pod of ours on its port.
     fn make_up_neighbours(&mut self) {
-        let Self { state: State { cluster, kernel, ports }, identity } = self;
+        let Self { state: State { cluster, kernel, ports }, identity, .. } = self;
         for (name, node) in cluster.nodes.iter().filter(|(name, _)| **name != identity.node) {
             for net in node.ipv4.iter().chain(&node.ipv6) {
                 add_neighbour(kernel, 1, net.addr(), made_up_mac(name));
             }
         }
         for (address, pod) in local_pods(cluster, &identity.node) {
-            if let Some(port) = ports.iter().find(|port| port.pod.as_ref() == Some(pod)) {
+            if let Some(port) = ports.iter().find(|port| port.pod.as_ref() == Some(&*pod)) {
                 add_neighbour(kernel, port.ifindex, address, made_up_mac(&pod.to_string()));
             }
         }

@@ -4,9 +4,11 @@
 //! the XDP program comes off the device; and when no worker can hold a frame for it any more, its number is free.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use margay_fastpath::counters::MAX_PORTS;
+use margay_fastpath::pipeline::MAX_UPLINKS;
 use margay_fastpath::port::Port;
 use margay_fastpath::steer::Kind;
 use margay_fastpath::xdp::{self, Mode, ModeChoice, PortSpec, RingSizes, Xdp};
@@ -77,6 +79,8 @@ pub(super) struct Ports {
     missing: BTreeSet<String>,
     /// Whether there are ports to open that the last call left for the next.
     are_waiting: bool,
+    /// The open ports, for the compiler.
+    bindings: Arc<[PortBinding]>,
 }
 
 impl Ports {
@@ -103,15 +107,35 @@ impl Ports {
         !self.closing.is_empty()
     }
 
-    /// The open ports, for the compiler.
-    pub(super) fn bindings(&self) -> Vec<PortBinding> {
+    /// The open ports, for the compiler: the same allocation as long as they are the same.
+    pub(super) fn bindings(&self) -> &Arc<[PortBinding]> {
+        &self.bindings
+    }
+
+    fn bind(&mut self) {
         let binding = |(ifindex, open): (&u32, &Open)| PortBinding {
             id: open.id,
             name: open.wanted.name.clone(),
             ifindex: *ifindex,
             pod: open.wanted.pod.clone(),
         };
-        self.open.iter().map(binding).collect()
+        // Nothing is routed to the port for the kernel: packets take it where their route says that they are for here.
+        let routed = self.open.iter().filter(|(_, open)| open.wanted.kind != Kind::Host);
+        let bindings: Arc<[PortBinding]> = routed.map(binding).collect();
+        if self.bindings != bindings {
+            self.bindings = bindings;
+        }
+    }
+
+    /// The open port for the node's own kernel.
+    pub(super) fn host(&self) -> Option<PortId> {
+        self.open().find(|open| open.wanted.kind == Kind::Host).map(|open| open.id)
+    }
+
+    /// The open ports of pods: interface index and number.
+    pub(super) fn pods(&self) -> impl Iterator<Item = (u32, PortId)> {
+        let pods = self.open.iter().filter(|(_, open)| open.wanted.kind == Kind::Pod);
+        pods.map(|(ifindex, open)| (*ifindex, open.id))
     }
 
     /// Frames that the FILL rings of the open ports hold at most.
@@ -125,7 +149,7 @@ impl Ports {
         let now: BTreeMap<u32, &Wanted> = wanted.iter().filter_map(|w| Some((w.ifindex?, w))).collect();
         self.open.retain(|ifindex, open| {
             let wanted = now.get(ifindex).filter(|_| kernel.links.contains_key(ifindex));
-            if let Some(wanted) = wanted.filter(|wanted| wanted.pod.is_some() == open.wanted.pod.is_some()) {
+            if let Some(wanted) = wanted.filter(|wanted| wanted.kind == open.wanted.kind) {
                 open.wanted = (*wanted).clone();
                 return true;
             }
@@ -140,6 +164,7 @@ impl Ports {
             });
             false
         });
+        self.bind();
     }
 
     /// Has the workers let go of the ports that no published snapshot has any more.
@@ -190,6 +215,7 @@ impl Ports {
                     let base = Totals::of(open.id, workers);
                     workers.attach(open.id, queues).await?;
                     self.open.insert(ifindex, Open { base, ..open });
+                    self.bind();
                 }
                 Err(reason) => self.note_failure(wanted, ifindex, reason),
             }
@@ -204,7 +230,10 @@ impl Ports {
         config: &Config,
         xdp: &mut Xdp,
     ) -> Result<(Open, Vec<Box<dyn Port>>), String> {
-        let id = self.free_id().ok_or_else(|| format!("there are {MAX_PORTS} ports already"))?;
+        let id = self.free_id(wanted.pod.is_none()).ok_or_else(|| {
+            let others = MAX_PORTS - MAX_UPLINKS;
+            format!("there are {MAX_UPLINKS} uplinks already, or {others} other ports")
+        })?;
         let spec = spec(id, ifindex, wanted, &config.xdp);
         // Before the device is touched: a program that came and went would drop its packets at each try.
         let queues = Xdp::queues(ifindex).map_err(|error| error.to_string())?;
@@ -241,7 +270,7 @@ impl Ports {
 
     /// Logs once that an uplink is not there. Pods' devices come after their objects all the time.
     fn note_missing(&mut self, wanted: &Wanted) {
-        if wanted.pod.is_none() && self.missing.insert(wanted.name.clone()) {
+        if wanted.kind == Kind::Uplink && self.missing.insert(wanted.name.clone()) {
             tracing::warn!(
                 port = wanted.name,
                 device = wanted.device,
@@ -258,10 +287,12 @@ impl Ports {
         self.failed.insert(wanted.name.clone(), Failure { ifindex, reason, at: Instant::now() });
     }
 
-    fn free_id(&self) -> Option<PortId> {
+    /// The low numbers are uplinks': a flow has room for one of those.
+    fn free_id(&self, is_uplink: bool) -> Option<PortId> {
+        let numbers = if is_uplink { 0..MAX_UPLINKS } else { MAX_UPLINKS..MAX_PORTS };
         let open = self.open.values().map(|open| open.id);
         let taken: BTreeSet<PortId> = open.chain(self.closing.iter().map(|closing| closing.id)).collect();
-        (0..MAX_PORTS as u16).map(PortId).find(|id| !taken.contains(id))
+        numbers.map(|number| PortId(number as u16)).find(|id| !taken.contains(id))
     }
 
     /// Carries closing ports on as far as the workers are. True when one is done: its device can be opened anew.
@@ -300,7 +331,7 @@ fn spec(id: PortId, ifindex: u32, wanted: &Wanted, config: &config::Xdp) -> Port
     PortSpec {
         id,
         ifindex,
-        kind: if wanted.pod.is_some() { Kind::Pod } else { Kind::Uplink },
+        kind: wanted.kind,
         on_failure: match wanted.on_failure {
             OnFailure::Pass => xdp::OnFailure::Pass,
             OnFailure::Drop => xdp::OnFailure::Drop,
@@ -316,9 +347,11 @@ fn spec(id: PortId, ifindex: u32, wanted: &Wanted, config: &config::Xdp) -> Port
 }
 
 fn rings(config: &config::Xdp, wanted: &Wanted) -> RingSizes {
-    let (rx, tx) = match wanted.pod {
-        None => (config.uplink_rx, config.uplink_tx),
-        Some(_) => (config.pod_rx, config.pod_tx),
+    let (rx, tx) = match wanted.kind {
+        Kind::Uplink => (config.uplink_rx, config.uplink_tx),
+        Kind::Pod => (config.pod_rx, config.pod_tx),
+        // Nothing is received there, and every pod sends there.
+        Kind::Host => (1, config.uplink_tx),
     };
     RingSizes { fill: rx, rx, tx, completion: tx }
 }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use margay_fastpath::DropReason;
 use margay_fastpath::counters::Counters;
+use margay_fastpath::steer::Kind;
 use margay_flowtable::PortId;
 
 use super::Dataplane;
 use super::wanted::Wanted;
 use super::workers::Workers;
 use crate::admin;
+use crate::explain::{self, Explanation, explain_running};
+use crate::probe::Probe;
 
 /// Counters of one port, summed over the workers.
 #[derive(Clone, Debug)]
@@ -78,7 +81,21 @@ impl Totals {
     }
 }
 
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Uplink => "uplink",
+        Kind::Pod => "pod",
+        Kind::Host => "host",
+    }
+}
+
 impl Dataplane {
+    /// By the snapshot in force.
+    pub(super) fn explain(&self, probe: &Probe) -> Result<Explanation, explain::Error> {
+        let (policies, node) = (&self.publisher.current().policies, &self.identity.node);
+        explain_running(&self.compiler, policies, node, probe, &self.source.problems)
+    }
+
     pub(super) fn status(&self) -> admin::Status {
         let ports = self.port_statuses();
         let layout = self.exchange.umem.layout();
@@ -118,7 +135,8 @@ impl Dataplane {
     }
 
     fn port_statuses(&self) -> Vec<admin::Port> {
-        let mut statuses: Vec<admin::Port> = self.wanted.iter().map(|wanted| self.without(wanted)).collect();
+        let mut statuses: Vec<admin::Port> =
+            self.wanted.ports.iter().map(|wanted| self.without(wanted)).collect();
         for open in self.ports.open() {
             let Some(status) = statuses.iter_mut().find(|status| status.name == open.wanted.name) else {
                 continue;
@@ -139,7 +157,7 @@ impl Dataplane {
         admin::Port {
             name: wanted.name.clone(),
             device: wanted.device.clone(),
-            kind: if wanted.pod.is_some() { "pod" } else { "uplink" }.to_owned(),
+            kind: word(wanted.kind).to_owned(),
             pod: wanted.pod.as_ref().map(ToString::to_string),
             state: if error.is_some() { admin::PortState::Failed } else { admin::PortState::Missing },
             error,

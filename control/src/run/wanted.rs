@@ -1,16 +1,17 @@
-//! Which ports there should be: the configured uplinks, and the pods of this node.
+//! Which ports there should be: the configured uplinks, the pods of this node, and one for the node's own kernel.
 
-use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use margay_fastpath::steer::Kind;
 use sha1::{Digest, Sha1};
 
-use crate::compile::routes::local_pods;
+use crate::compile::Routing;
 use crate::config::{Config, OnFailure, Pods, Uplink};
-use crate::state::{Cluster, Kernel, Name};
+use crate::state::{Kernel, Name};
 
 /// Hex digits of the hash in the name of a pod's device.
 const HASH_DIGITS: usize = 11;
@@ -24,34 +25,76 @@ pub(super) struct Wanted {
     pub device: String,
     /// `None` while the kernel has no such device.
     pub ifindex: Option<u32>,
-    /// `None` for an uplink.
+    pub kind: Kind,
+    /// Of a pod's port.
     pub pod: Option<Name>,
     pub on_failure: OnFailure,
     /// What the MTU is limited to, beside the device's own.
     pub mtu: Option<u16>,
 }
 
+/// All of them, as of the kernel and the pods that were last looked at.
+#[derive(Debug, Default)]
+pub(super) struct WantedPorts {
+    /// The kernel, the routing's revision of the pods of this node, and whether there is to be a port for the kernel.
+    seen: Option<(Arc<Kernel>, u64, bool)>,
+    pub ports: Vec<Wanted>,
+    /// The kernel with the MTUs that the configuration limits.
+    pub limited: Arc<Kernel>,
+}
+
+impl WantedPorts {
+    /// Looks again, where the kernel or the pods of this node have changed, or the port for the kernel has come, whose
+    /// device is `host`. Says whether it did.
+    pub(super) fn refresh(
+        &mut self,
+        config: &Config,
+        routing: &Routing,
+        kernel: &Arc<Kernel>,
+        host: Option<&str>,
+    ) -> bool {
+        let state = (routing.pods_revision(), host.is_some());
+        let is_seen = |(seen, pods, host): &(_, _, _)| Arc::ptr_eq(seen, kernel) && (*pods, *host) == state;
+        if self.seen.as_ref().is_some_and(is_seen) {
+            return false;
+        }
+        self.seen = Some((Arc::clone(kernel), state.0, state.1));
+        self.ports = wanted(config, routing, kernel);
+        self.ports.extend(host.map(|device| of_host(device, kernel)));
+        let limited = limited(kernel, &self.ports);
+        // While it is the same allocation nothing is made anew of it.
+        if self.limited != limited {
+            self.limited = limited;
+        }
+        true
+    }
+}
+
+/// The kernel with the MTUs that the configuration limits.
+fn limited(kernel: &Arc<Kernel>, wanted: &[Wanted]) -> Arc<Kernel> {
+    let mut limited = Arc::clone(kernel);
+    for (ifindex, mtu) in wanted.iter().filter_map(|port| Some((port.ifindex?, u32::from(port.mtu?)))) {
+        if kernel.links.get(&ifindex).is_some_and(|link| link.mtu > mtu)
+            && let Some(link) = Arc::make_mut(&mut limited).links.get_mut(&ifindex)
+        {
+            link.mtu = mtu;
+        }
+    }
+    limited
+}
+
 /// The uplinks in the order of the configuration, then the pods by name.
-pub(super) fn wanted(config: &Config, node: &str, cluster: &Cluster, kernel: &Kernel) -> Vec<Wanted> {
+fn wanted(config: &Config, routing: &Routing, kernel: &Kernel) -> Vec<Wanted> {
     let by_name: BTreeMap<&str, u32> =
         kernel.links.iter().map(|(index, link)| (link.name.as_str(), *index)).collect();
     let uplinks: Vec<Wanted> = config.uplink.iter().map(|uplink| of_uplink(uplink, &by_name)).collect();
     let is_uplink = |index: u32| uplinks.iter().any(|uplink| uplink.ifindex == Some(index));
-    // A pod on its way out may name an address that is another pod's by now, as the route is.
-    let own_addresses = LazyCell::new(|| {
-        let mut own: BTreeMap<&Name, Vec<IpAddr>> = BTreeMap::new();
-        for (address, pod) in local_pods(cluster, node) {
-            own.entry(pod).or_default().push(address);
-        }
-        own
-    });
-    let pods = cluster.pods.iter().filter(|(_, pod)| pod.node == node && pod.is_endpoint());
-    let pods: Vec<Wanted> = pods
-        .map(|(name, _)| {
+    let pods: Vec<Wanted> = routing
+        .pods()
+        .map(|(name, addresses)| {
             let device = device_name(&config.pods.interface_prefix, name);
             let named = by_name.get(device.as_str()).copied();
-            let own = || own_addresses.get(name).map(Vec::as_slice).unwrap_or_default();
-            let ifindex = named.or_else(|| routed(own(), kernel).filter(|index| !is_uplink(*index)));
+            let ifindex = named.or_else(|| routed(addresses, kernel).filter(|index| !is_uplink(*index)));
             of_pod(name, device, ifindex, &config.pods, kernel)
         })
         .collect();
@@ -70,11 +113,24 @@ pub fn device_name(prefix: &str, pod: &Name) -> String {
     name
 }
 
+fn of_host(device: &str, kernel: &Kernel) -> Wanted {
+    Wanted {
+        name: device.to_owned(),
+        device: device.to_owned(),
+        ifindex: kernel.links.iter().find(|(_, link)| link.name == device).map(|(index, _)| *index),
+        kind: Kind::Host,
+        pod: None,
+        on_failure: OnFailure::Pass,
+        mtu: None,
+    }
+}
+
 fn of_uplink(uplink: &Uplink, by_name: &BTreeMap<&str, u32>) -> Wanted {
     Wanted {
         name: uplink.name().to_owned(),
         device: uplink.device.clone(),
         ifindex: by_name.get(uplink.device.as_str()).copied(),
+        kind: Kind::Uplink,
         pod: None,
         on_failure: uplink.on_failure,
         mtu: uplink.mtu,
@@ -87,6 +143,7 @@ fn of_pod(name: &Name, device: String, ifindex: Option<u32>, pods: &Pods, kernel
         name: device.clone(),
         device,
         ifindex,
+        kind: Kind::Pod,
         pod: Some(name.clone()),
         on_failure: pods.on_failure,
         mtu: pods.mtu,
@@ -94,21 +151,21 @@ fn of_pod(name: &Name, device: String, ifindex: Option<u32>, pods: &Pods, kernel
 }
 
 /// The device that the kernel routes one of a pod's addresses to, alone: a subnet on a bridge is no pod's.
-fn routed(addresses: &[IpAddr], kernel: &Kernel) -> Option<u32> {
-    let device = |address: &IpAddr| {
-        let host = IpNet::from(*address);
+fn routed(mut addresses: impl Iterator<Item = IpAddr>, kernel: &Kernel) -> Option<u32> {
+    let device = |address: IpAddr| {
+        let host = IpNet::from(address);
         let routes = kernel.routes.iter().filter(|route| route.dst == host && route.gateway.is_none());
         routes.min_by_key(|route| route.metric).map(|route| route.ifindex)
     };
-    addresses.iter().find_map(device).filter(|index| kernel.links.contains_key(index))
+    addresses.find_map(device).filter(|index| kernel.links.contains_key(index))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::state::{Link, Pod, Route};
+    use crate::compile::Compiler;
+    use crate::identity::Identity;
+    use crate::state::{Cluster, Link, Pod, Route, State};
 
     fn link(name: &str) -> Link {
         Link { name: name.into(), mac: [2; 6], mtu: 1500, up: true, rx_queues: 1, tx_queues: 1 }
@@ -153,7 +210,9 @@ mod tests {
             ..Kernel::default()
         };
 
-        let ports = wanted(&config, "here", &cluster, &kernel);
+        let state = State { cluster, ..State::default() };
+        let compiler = Compiler::of(&state, Identity::new("here"));
+        let ports = wanted(&config, compiler.routing(), &kernel);
         let found: Vec<_> = ports.iter().map(|port| (port.name.as_str(), port.ifindex)).collect();
         let missing = |pod: &str| device_name("cali", &Name::new("default", pod));
         assert_eq!(

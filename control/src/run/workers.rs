@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use margay_fastpath::pipeline::MidFlow;
 use margay_fastpath::port::Port;
 use margay_fastpath::port::queues::Queues;
 use margay_fastpath::worker::{self, Command, Exchange, Parts, Returned, Worker, WorkerHandle};
@@ -14,7 +13,7 @@ use margay_flowtable::{PortId, Snapshot};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
-use crate::config;
+use crate::config::{self, Config};
 
 /// How long to wait before a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
@@ -68,13 +67,8 @@ pub(super) fn cores(configured: &[usize]) -> Result<Vec<usize>, Error> {
 
 impl Workers {
     /// Starts one worker on each core.
-    pub(super) fn start(
-        cores: Vec<usize>,
-        idle: config::Idle,
-        mid_flow: MidFlow,
-        shared: &mut Shared<'_>,
-    ) -> Result<Self, Error> {
-        let idle = match idle {
+    pub(super) fn start(cores: Vec<usize>, config: &Config, shared: &mut Shared<'_>) -> Result<Self, Error> {
+        let idle = match config.workers.idle {
             config::Idle::Spin => worker::Idle::Spin,
             config::Idle::Poll => worker::Idle::Poll,
         };
@@ -85,7 +79,9 @@ impl Workers {
                 exchange: Arc::clone(shared.exchange),
                 table: Arc::clone(shared.table),
                 reader: shared.publisher.reader(),
-                mid_flow,
+                mid_flow: config.conntrack.mid_flow.into(),
+                established: config.policy.established.into(),
+                rules: config.policy.rules,
             });
             let handle = worker::spawn(worker, Some(*core), idle);
             handles.push(handle.map_err(|error| Error::Spawn { index, error })?);

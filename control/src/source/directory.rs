@@ -51,8 +51,8 @@ impl Source for DirectorySource {
                     let deliver = changed || *before != State::Read;
                     state = State::Read;
                     deliver.then(|| {
-                        let (cluster, problems) = self.directory.contents();
-                        SourceEvent::Snapshot(cluster.into(), problems)
+                        let (changes, problems) = self.directory.changes();
+                        SourceEvent::Changes { changes, problems }
                     })
                 }
                 (Err(_), State::Lost) => None,

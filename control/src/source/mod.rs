@@ -1,8 +1,8 @@
 //! Where the cluster's objects come from.
 //!
 //! Nothing is published before a source has delivered its whole first state; a source that is lost after that keeps what
-//! it said last. Whoever runs the source holds to this rule, and [`SourceEvent`] leaves no other choice: a state comes
-//! whole or not at all.
+//! it said last. Whoever runs the source holds to this rule, and [`SourceEvent`] leaves no other choice: the first state
+//! comes whole, and what changes together later comes together.
 
 mod directory;
 
@@ -11,13 +11,14 @@ use std::ops::ControlFlow;
 pub use directory::DirectorySource;
 
 use crate::manifest::Problem;
-use crate::state::Cluster;
+use crate::state::Change;
 
 /// What a source has to say.
 #[derive(Clone, Debug)]
 pub enum SourceEvent {
-    /// The whole of its objects, and what of them is not in force as written.
-    Snapshot(Box<Cluster>, Vec<Problem>),
+    /// What became of its objects since it last said so, to be taken as one, and all that is not in force as written.
+    /// The first is the whole of its objects.
+    Changes { changes: Vec<Change>, problems: Vec<Problem> },
     /// It cannot be reached any more, or not yet; what it said last stands. It goes on trying.
     Lost { why: String },
 }
@@ -27,7 +28,6 @@ pub trait Source: Send + 'static {
     /// As logs and status name it.
     fn name(&self) -> String;
 
-    /// Delivers the whole state, then the whole state again after each change. Blocks until `deliver` breaks: it wants a
-    /// thread of its own.
+    /// Delivers the whole state, then each change. Blocks until `deliver` breaks: it wants a thread of its own.
     fn run(self: Box<Self>, deliver: &mut dyn FnMut(SourceEvent) -> ControlFlow<()>);
 }

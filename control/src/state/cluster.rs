@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::NetworkPolicy;
+use super::policy::{HostEndpoint, NetworkSet, Policy, PolicyId, TierSpec};
 
 pub type Labels = BTreeMap<String, String>;
 
@@ -30,13 +30,18 @@ impl fmt::Display for Name {
     }
 }
 
-/// All objects. Values are shared: a new `Cluster` after one change copies pointers alone.
+/// All objects. Kept in step with a source by [`Cluster::apply`]; values are shared with whatever is made of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
     pub namespaces: BTreeMap<String, Arc<Namespace>>,
     pub nodes: BTreeMap<String, Arc<Node>>,
     pub pods: BTreeMap<Name, Arc<Pod>>,
-    pub network_policies: BTreeMap<Name, Arc<NetworkPolicy>>,
+    pub service_accounts: BTreeMap<Name, Arc<ServiceAccount>>,
+    pub policies: BTreeMap<PolicyId, Arc<Policy>>,
+    pub tiers: BTreeMap<String, Arc<TierSpec>>,
+    /// A GlobalNetworkSet is one whose namespace is empty.
+    pub network_sets: BTreeMap<Name, Arc<NetworkSet>>,
+    pub host_endpoints: BTreeMap<String, Arc<HostEndpoint>>,
     pub services: BTreeMap<Name, Arc<Service>>,
     pub endpoint_slices: BTreeMap<Name, Arc<EndpointSlice>>,
     pub ip_pools: BTreeMap<String, Arc<IpPool>>,
@@ -72,7 +77,10 @@ pub struct Node {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
-    pub labels: Labels,
+    /// Shared by pods with equal ones, as far as their source sees to it.
+    pub labels: Arc<Labels>,
+    /// `spec.serviceAccountName`; `default` where the object names none.
+    pub service_account: String,
     /// `spec.nodeName`; empty while not scheduled.
     pub node: String,
     pub host_network: bool,
@@ -95,6 +103,36 @@ impl Pod {
     }
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceAccount {
+    pub labels: Labels,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub fn of(net: &IpNet) -> Self {
+        match net {
+            IpNet::V4(_) => Self::V4,
+            IpNet::V6(_) => Self::V6,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
 /// IP protocol number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Protocol(pub u8);
@@ -105,9 +143,10 @@ impl Protocol {
     pub const UDP: Self = Self(17);
     pub const ICMPV6: Self = Self(58);
     pub const SCTP: Self = Self(132);
+    pub const UDP_LITE: Self = Self(136);
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodPort {
     /// Empty where the port has no name.
     pub name: String,

@@ -2,16 +2,17 @@
 //!
 //! Each type keeps the fields that the compiler reads, in the compiler's terms; external formats end in `manifest`.
 
+mod change;
 mod cluster;
 mod kernel;
-mod network_policy;
+pub mod policy;
 
+pub use change::{Change, Edit};
 pub use cluster::{
-    BlockAffinity, Cluster, EndpointSlice, IpPool, IpamBlock, Labels, Name, Namespace, Node, Pod, PodPort,
-    Protocol, Service, ServicePort, SliceEndpoint, TunnelMode,
+    BlockAffinity, Cluster, EndpointSlice, Family, IpPool, IpamBlock, Labels, Name, Namespace, Node, Pod,
+    PodPort, Protocol, Service, ServiceAccount, ServicePort, SliceEndpoint, TunnelMode,
 };
 pub use kernel::{Kernel, Link, Neighbour, Route};
-pub use network_policy::{NetworkPolicy, NetworkPolicyRule, Peer, PolicyPort, PortMatch};
 
 use margay_flowtable::PortId;
 

@@ -7,18 +7,22 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use margay_encap::Headers;
-use margay_encap::tcp::flags::{ACK, SYN};
+use margay_encap::icmp::{self, kind};
+use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::key::FlowKey;
-use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Query};
-use margay_flowtable::{NextHopId, Snapshot, Tuple, Verdict, classify};
+use margay_flowtable::snapshot::Local;
+use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Judged};
+use margay_flowtable::{Interface, NextHop, NextHopId, RuleId, Snapshot, Verdict};
 
 use super::Turn;
+use super::host;
 use super::ingress::{Input, own_key};
+use super::judge::{Established, Judge, allows};
 use super::lane::Lane;
 use super::mid_flow::{Admission, MidFlow};
-use super::rewrite::why_not;
-use crate::counters::Counters;
+use super::rewrite::entrance;
+use crate::counters::{Counters, RuleRun};
 use crate::drop::DropReason;
 
 /// Next hop of a half whose destination has no route in the snapshot that it was judged under.
@@ -26,16 +30,38 @@ const NO_ROUTE: u32 = FlowAction::NEXT_HOPS - 1;
 /// Next hop of both halves of a connection that a change of policy has ended. What is below it is a next hop.
 const DENIED: u32 = FlowAction::NEXT_HOPS - 2;
 
+/// Flag of the direction in which packets enter this node's own kernel. It answers by the pod's own device: workers
+/// do not see the other direction.
+pub(super) const TO_HOST: u16 = 2;
+
 #[derive(Debug)]
 pub(super) struct Flows {
     table: Arc<FlowTable>,
-    counters: Arc<Counters>,
+    pub(super) judge: Judge,
     pub(super) mid_flow: MidFlow,
+    /// Packets of the burst that their rules have not counted.
+    run: RuleRun,
+}
+
+/// A connection as the snapshot in force has it.
+#[derive(Clone, Copy)]
+struct Standing {
+    /// The next hop, `NO_ROUTE` or `DENIED`.
+    word: u32,
+    rules: [RuleId; 2],
+    /// The entry was made anew, by this packet.
+    is_anew: bool,
 }
 
 impl Flows {
     pub(super) fn new(table: Arc<FlowTable>, counters: Arc<Counters>) -> Self {
-        Self { table, counters, mid_flow: MidFlow::default() }
+        let judge = Judge { counters, established: Established::default() };
+        Self { table, judge, mid_flow: MidFlow::default(), run: RuleRun::default() }
+    }
+
+    /// Has rules count what they have not counted of a burst.
+    pub(super) fn settle(&self) {
+        self.run.settle(&self.judge.counters.rules);
     }
 
     pub(super) fn table(&self) -> &FlowTable {
@@ -53,9 +79,10 @@ impl Flows {
         if let Some(hit) = self.table.fetch(&lane.query, turn.snapshot.generation)
             && hit.is_current
             && hit.action.next_hop < DENIED
-            && hit.action.flags & input.forged == 0
+            && hit.action.flags & input.apart == 0
             && self.table.observe(&hit, lane.headers.tcp_flags(), input.now) == CtStatus::Tracked
         {
+            self.run.count(&self.judge.counters.rules, hit.rules, lane.headers.total_len());
             return Ok(NextHopId(hit.action.next_hop));
         }
         self.decide_any(turn, input, lane)
@@ -79,17 +106,23 @@ impl Flows {
         if hit.action.flags & input.forged != 0 && !lane.is_related() {
             return Err(DropReason::SourceSpoofed);
         }
-        let confirmed =
-            if hit.is_current { Some((hit.action.next_hop, false)) } else { self.confirm(turn, query, hit)? };
-        let Some((word, is_anew)) = confirmed else {
+        let current = Standing { word: hit.action.next_hop, rules: hit.rules.ids(), is_anew: false };
+        let standing = if hit.is_current { Some(current) } else { self.confirm(turn, lane, hit)? };
+        let Some(Standing { word, rules, is_anew }) = standing else {
             return self.miss(turn, input, lane, query.hash());
         };
+        let bytes = lane.headers.total_len();
         if word == DENIED {
-            return self.denied(turn, input, lane, query, hit);
+            return self.denied(turn, input, lane, hit, rules);
+        }
+        if !input.is_pod() && is_host(snapshot, word) {
+            return Err(DropReason::HostBound);
         }
         if lane.is_related() {
             check_source(snapshot, input, &lane.headers)?;
-            return route(snapshot, lane.headers.dst());
+            let out = route(snapshot, input, lane.headers.dst())?;
+            self.judge.count(rules, bytes);
+            return Ok(out);
         }
         let status = if is_anew {
             CtStatus::Tracked
@@ -98,7 +131,13 @@ impl Flows {
         };
         match status {
             CtStatus::Tracked if word == NO_ROUTE => Err(DropReason::NoRoute),
-            CtStatus::Tracked => Ok(NextHopId(word)),
+            CtStatus::Tracked => {
+                self.judge.count(rules, bytes);
+                if hit.action.flags & TO_HOST != 0 {
+                    self.note_answer(hit, lane.headers.tcp_flags(), input.now);
+                }
+                Ok(NextHopId(word))
+            }
             CtStatus::Reopen | CtStatus::Gone => {
                 self.table.remove(hit.flow);
                 self.miss(turn, input, lane, query.hash())
@@ -106,42 +145,64 @@ impl Flows {
         }
     }
 
-    /// The next hop of a hit that an older snapshot judged: the connection's verdict stands if no change touched it
-    /// since, else it is judged again. True where the entry was made anew, by this packet; `None` if the connection has
-    /// gone meanwhile.
-    fn confirm(&self, turn: &Turn<'_>, query: &Query, hit: &Hit) -> Result<Option<(u32, bool)>, DropReason> {
-        let snapshot = turn.snapshot;
+    /// Steps conntrack by what the kernel has sent to have the pod send a TCP packet with these flags: the answer to
+    /// its SYN, and, for the kernel's own FIN is not seen, one to its FIN.
+    fn note_answer(&self, hit: &Hit, tcp_flags: u8, now: u32) {
+        if tcp_flags & (SYN | RST | ACK) == ACK {
+            let answer = Hit { direction: hit.direction.reversed(), ..*hit };
+            self.table.observe(&answer, SYN | ACK | tcp_flags & FIN, now);
+        }
+    }
+
+    /// How a hit stands that an older snapshot judged: the connection's verdict holds if no change touched it since, else
+    /// it is judged again. `None` if the connection has gone meanwhile.
+    fn confirm(&self, turn: &Turn<'_>, lane: &Lane, hit: &Hit) -> Result<Option<Standing>, DropReason> {
+        let (snapshot, query) = (turn.snapshot, &lane.query);
         let key = query.key();
         // What has been silent for so many changes is judged again, for nobody knows which of them it has missed.
         let is_known = snapshot.generation.wrapping_sub(hit.action.generation).cast_signed()
             < FlowAction::OLDEST.cast_signed();
-        if is_known && snapshot.epochs.current4(key.src, key.dst, hit.action.generation) {
-            let was_denied = hit.action.next_hop == DENIED;
-            let word = if was_denied { DENIED } else { route_word(snapshot, key.dst) };
+        let was_denied = hit.action.next_hop == DENIED;
+        let word = route_word(snapshot, key.dst);
+        let is_as_entered = is_host(snapshot, word) == (hit.action.flags & TO_HOST != 0);
+        if is_known
+            && is_as_entered
+            && snapshot.epochs.current4(key.src, key.dst, hit.action.generation)
+            && host::is_current(snapshot, &key, hit)
+        {
+            let word = if was_denied { DENIED } else { word };
             self.table.set_action(hit, word, snapshot.generation);
-            return Ok(Some((word, false)));
+            return Ok(Some(Standing { word, rules: hit.rules.ids(), is_anew: false }));
         }
-        self.counters.flows_reclassified.add(1);
         let original = match hit.direction {
             Direction::Original => key,
             Direction::Reply => key.reversed(),
         };
-        let verdict = judge(snapshot, &original);
-        let [out, back] = [original, original.reversed()].map(|key| match verdict {
-            Ok(()) => action(snapshot, &key),
-            Err(_) => FlowAction { next_hop: DENIED, ..action(snapshot, &key) },
+        if !host::is_decidable(snapshot, original.dst) {
+            entrance(snapshot, snapshot.fib.lookup4(original.dst).ok_or(DropReason::NoRoute)?)?;
+        }
+        self.judge.counters.flows_reclassified.add(1);
+        let (entry, icmp) = (host::entry_of(hit), first_icmp(lane, hit.direction));
+        let (verdict, rules) = self.judge.again(snapshot, entry, &original, icmp, was_denied);
+        let actions = [original, original.reversed()].map(|key| match verdict {
+            Verdict::Allow => action(snapshot, &key, entry),
+            Verdict::Deny => FlowAction { next_hop: DENIED, ..action(snapshot, &key, entry) },
         });
-        let is_anew = !self.table.renew(hit.flow, out, back);
+        let judged = Judged { actions, rules };
+        let is_anew = !self.table.renew(hit.flow, judged);
         if is_anew {
             if self.table.original_key(hit.flow).is_none() {
                 return Ok(None);
             }
             // An end has moved to or from this node, which is fixed in an entry: it is made anew, the way it was.
             self.table.remove(hit.flow);
-            self.enter(snapshot, &original, query.hash(), [out, back], ACK, turn.now)?;
+            self.enter(snapshot, &original, query.hash(), judged, ACK, turn.now)?;
         }
-        let word = if verdict.is_ok() { route_word(snapshot, key.dst) } else { DENIED };
-        Ok(Some((word, is_anew)))
+        let word = if verdict == Verdict::Allow { word } else { DENIED };
+        if verdict == Verdict::Allow {
+            self.judge.count_flow(rules, if was_denied { [RuleId::NONE; 2] } else { hit.rules.ids() });
+        }
+        Ok(Some(Standing { word, rules, is_anew }))
     }
 
     /// A packet of a connection that a change of policy has ended. The entry stays until it expires, so that what the
@@ -152,15 +213,16 @@ impl Flows {
         turn: &Turn<'_>,
         input: &Input<'_>,
         lane: &Lane,
-        query: &Query,
         hit: &Hit,
+        rules: [RuleId; 2],
     ) -> Result<NextHopId, DropReason> {
-        if lane.is_related() || lane.headers.tcp_flags() & (SYN | ACK) != SYN {
+        let is_handshake = !lane.is_related() && lane.headers.tcp_flags() & (SYN | ACK) == SYN;
+        if !is_handshake || !allows(turn.snapshot, host::entry(input, lane), &lane.query.key()) {
+            self.judge.count(rules, lane.headers.total_len());
             return Err(DropReason::PolicyDeny);
         }
-        judge(turn.snapshot, &query.key())?;
         self.table.remove(hit.flow);
-        self.miss(turn, input, lane, query.hash())
+        self.miss(turn, input, lane, lane.query.hash())
     }
 
     /// No flow yet: judges the first packet and enters the connection.
@@ -181,44 +243,72 @@ impl Flows {
         if admission == Admission::Refuse {
             return Err(DropReason::NoConnection);
         }
-        judge(snapshot, &key)?;
-        let out = route(snapshot, lane.headers.dst())?;
+        let bytes = lane.headers.total_len();
+        let entry = host::entry(input, lane);
+        let rules = self.judge.first(snapshot, Some(entry), &key, own_icmp(&lane.headers), bytes)?;
+        let out = route(snapshot, input, lane.headers.dst())?;
         if snapshot.next_hops.rewrite(out.0).is_none() {
             // A connection that cannot leave is not entered into the table.
-            return Err(why_not(snapshot, out));
+            entrance(snapshot, out)?;
         }
         if !lane.is_related() && admission == Admission::Enter {
-            let actions = [action(snapshot, &key), action(snapshot, &key.reversed())];
-            self.enter(snapshot, &key, hash, actions, lane.headers.tcp_flags(), turn.now)?;
+            let actions = [key, key.reversed()].map(|key| action(snapshot, &key, entry));
+            let judged = Judged { actions, rules };
+            if self.enter(snapshot, &key, hash, judged, lane.headers.tcp_flags(), turn.now)? {
+                self.judge.count_flow(rules, [RuleId::NONE; 2]);
+            }
         }
+        self.judge.count(rules, bytes);
         Ok(out)
     }
 
-    /// Puts a connection into the table, as its first packet with these flags makes it.
+    /// The next hop of a packet that the host endpoint of its port takes out of connection tracking; `None`: it is to be
+    /// tracked. Who else has a say about it is asked each time.
+    pub(super) fn untracked(
+        &self,
+        snapshot: &Snapshot,
+        input: &Input<'_>,
+        lane: &Lane,
+    ) -> Result<Option<NextHopId>, DropReason> {
+        let (key, icmp, bytes) = (own_key(&lane.headers), own_icmp(&lane.headers), lane.headers.total_len());
+        if !self.judge.untracked(snapshot, input, &key, icmp, bytes)? {
+            return Ok(None);
+        }
+        check_source(snapshot, input, &lane.headers)?;
+        check_destination(key.dst)?;
+        let rules = self.judge.first(snapshot, None, &key, icmp, bytes)?;
+        let out = route(snapshot, input, key.dst)?;
+        self.judge.count(rules, bytes);
+        Ok(Some(out))
+    }
+
+    /// Puts a connection into the table, as its first packet with these flags makes it. False if it stands there.
     fn enter(
         &self,
         snapshot: &Snapshot,
         key: &FlowKey,
         hash: u64,
-        actions: [FlowAction; 2],
+        judged: Judged,
         tcp_flags: u8,
         now: u64,
-    ) -> Result<(), DropReason> {
-        match self.table.insert(key, hash, actions, owner(snapshot, key), tcp_flags, seconds(now)) {
-            Insert::New(_) => self.counters.flows_inserted.add(1),
+    ) -> Result<bool, DropReason> {
+        match self.table.insert(key, hash, judged, owner(snapshot, key), tcp_flags, seconds(now)) {
+            Insert::New(_) => {
+                self.judge.counters.flows_inserted.add(1);
+                Ok(true)
+            }
             // Another worker entered it since the lookup, from the same snapshot or a neighbour of it.
-            Insert::Exists(_) => {}
-            Insert::Full => return Err(DropReason::FlowTableFull),
-            Insert::ShareSpent => return Err(DropReason::EndpointShare),
+            Insert::Exists(_) => Ok(false),
+            Insert::Full => Err(DropReason::FlowTableFull),
+            Insert::ShareSpent => Err(DropReason::EndpointShare),
         }
-        Ok(())
     }
 }
 
 /// Whose share of the table a connection counts in: that of the pod that opens it, else of the one that it leads to.
 /// (A flood from outside comes from sources without number: what it spends is the share of the pod that it is for.)
 fn owner(snapshot: &Snapshot, key: &FlowKey) -> u32 {
-    let is_served = snapshot.endpoints.get(Ipv4Addr::from_bits(key.src).into()).is_some();
+    let is_served = snapshot.policies.endpoint(Ipv4Addr::from_bits(key.src).into()).is_some();
     if is_served { key.src } else { key.dst }
 }
 
@@ -226,18 +316,20 @@ pub(super) fn seconds(now: u64) -> u32 {
     (now / 1000) as u32
 }
 
-/// Asks policy about a first packet.
-fn judge(snapshot: &Snapshot, key: &FlowKey) -> Result<(), DropReason> {
-    let tuple = Tuple {
-        src: IpAddr::V4(Ipv4Addr::from_bits(key.src)),
-        dst: IpAddr::V4(Ipv4Addr::from_bits(key.dst)),
-        protocol: key.protocol,
-        sport: key.sport,
-        dport: key.dport,
-    };
-    match classify(&snapshot.endpoints, &tuple).verdict() {
-        Verdict::Allow => Ok(()),
-        Verdict::Deny => Err(DropReason::PolicyDeny),
+fn own_icmp(headers: &Headers) -> (u8, u8) {
+    (headers.icmp_type(), headers.icmp_code())
+}
+
+/// Type and code of the packet that opened the connection of this one, if it is ICMP. An entry does not hold them: they
+/// are this packet's, or those of the request that it answers or, being an error, most likely quotes.
+fn first_icmp(lane: &Lane, direction: Direction) -> (u8, u8) {
+    if lane.is_related() {
+        return (kind::ECHO_REQUEST, 0);
+    }
+    let (own, code) = own_icmp(&lane.headers);
+    match direction {
+        Direction::Original => (own, code),
+        Direction::Reply => (icmp::request_of(own).unwrap_or(own), 0),
     }
 }
 
@@ -245,15 +337,14 @@ fn judge(snapshot: &Snapshot, key: &FlowKey) -> Result<(), DropReason> {
 fn check_source(snapshot: &Snapshot, input: &Input<'_>, headers: &Headers) -> Result<(), DropReason> {
     let src = Ipv4Addr::from_bits(headers.src());
     let local = &snapshot.local;
-    let is_ours = local.addresses.contains(&IpAddr::V4(src)) || local.tunnel_ends.contains(&src);
-    if is_this_host(src) || src.octets()[0] >= 224 || is_ours {
+    if is_this_host(src) || src.octets()[0] >= 224 || is_own(local, src) {
         return Err(DropReason::MartianSource);
     }
     if input.is_pod() {
         return Ok(());
     }
     // A node reaches its own pods without crossing a gateway: whoever has its address here does not own it.
-    let receiver = snapshot.endpoints.get(Ipv4Addr::from_bits(headers.dst()).into());
+    let receiver = snapshot.policies.endpoint(Ipv4Addr::from_bits(headers.dst()).into());
     let as_its_node = receiver.is_some_and(|endpoint| endpoint.node_addresses.contains(&IpAddr::V4(src)));
     if as_its_node || local.pods.contains(&src) {
         return Err(DropReason::SourceSpoofed);
@@ -277,23 +368,36 @@ fn is_this_host(address: Ipv4Addr) -> bool {
     address.octets()[0] == 0 || address.is_loopback()
 }
 
-/// What to do with packets of this key, and whether they come from a pod here.
-fn action(snapshot: &Snapshot, key: &FlowKey) -> FlowAction {
-    FlowAction {
-        next_hop: route_word(snapshot, key.dst),
-        generation: snapshot.generation,
-        flags: if snapshot.local.pods.contains(&Ipv4Addr::from_bits(key.src)) {
-            FlowAction::SRC_LOCAL
-        } else {
-            0
-        },
+/// What to do with packets of this key, whether they come from here, and whether to here. The connection began at
+/// `entry`.
+fn action(snapshot: &Snapshot, key: &FlowKey, entry: Interface) -> FlowAction {
+    let (src, local) = (Ipv4Addr::from_bits(key.src), &snapshot.local);
+    let next_hop = route_word(snapshot, key.dst);
+    let is_from_here = local.pods.contains(&src) || is_own(local, src);
+    let mut flags = if is_from_here { FlowAction::SRC_LOCAL } else { 0 };
+    if is_host(snapshot, next_hop) {
+        flags |= TO_HOST;
     }
+    host::remember(FlowAction { next_hop, generation: snapshot.generation, flags }, entry)
 }
 
-fn route(snapshot: &Snapshot, dst: u32) -> Result<NextHopId, DropReason> {
-    snapshot.fib.lookup4(dst).ok_or(DropReason::NoRoute)
+fn route(snapshot: &Snapshot, input: &Input<'_>, dst: u32) -> Result<NextHopId, DropReason> {
+    let out = snapshot.fib.lookup4(dst).ok_or(DropReason::NoRoute)?;
+    if !input.is_pod() && is_host(snapshot, out.0) {
+        return Err(DropReason::HostBound);
+    }
+    Ok(out)
 }
 
-fn route_word(snapshot: &Snapshot, dst: u32) -> u32 {
+pub(super) fn route_word(snapshot: &Snapshot, dst: u32) -> u32 {
     snapshot.fib.lookup4(dst).map_or(NO_ROUTE, |id| id.0)
+}
+
+/// Whether this next hop is the node itself.
+pub(super) fn is_host(snapshot: &Snapshot, word: u32) -> bool {
+    matches!(snapshot.next_hops.get(word as usize), Some(NextHop::Host))
+}
+
+fn is_own(local: &Local, address: Ipv4Addr) -> bool {
+    local.addresses.contains(&IpAddr::V4(address)) || local.tunnel_ends.contains(&address)
 }

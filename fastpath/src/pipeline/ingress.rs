@@ -10,7 +10,7 @@ use margay_flowtable::table::{FlowAction, FlowTable};
 use margay_flowtable::{PortId, PortKind};
 
 use super::Turn;
-use super::flows::seconds;
+use super::flows::{TO_HOST, seconds};
 use super::lane::{Lane, Way};
 use super::tunnel::is_tunnel_packet;
 use crate::drop::DropReason;
@@ -36,6 +36,8 @@ pub(super) struct Input<'a> {
     pub(super) known_source: Cell<Option<u32>>,
     /// Flags of a flow whose packets, coming in here, are forged.
     pub(super) forged: u16,
+    /// These, and flags of a flow that there is more to do for than to look it up.
+    pub(super) apart: u16,
 }
 
 impl<'a> Input<'a> {
@@ -50,7 +52,8 @@ impl<'a> Input<'a> {
         let [high, low] = snapshot.local.vxlan_port.to_be_bytes();
         let vxlan_port = u32::from_ne_bytes([0, 0, high, low]);
         let known_source = Cell::new(None);
-        Self { port, now: seconds(turn.now), kind, is_uplink, first, vxlan_port, known_source, forged }
+        let (now, apart) = (seconds(turn.now), forged | TO_HOST);
+        Self { port, now, kind, is_uplink, first, vxlan_port, known_source, forged, apart }
     }
 
     pub(super) fn is_pod(&self) -> bool {

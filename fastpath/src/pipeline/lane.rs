@@ -1,7 +1,8 @@
 //! What is known of each packet of a burst on its way through the passes.
 
-use margay_encap::Headers;
+use margay_encap::{Headers, protocol};
 use margay_flowtable::table::Query;
+use margay_flowtable::{Interface, NextHopId};
 
 use crate::drop::DropReason;
 
@@ -13,8 +14,13 @@ impl Way {
     const END: u32 = 1 << 31;
     /// Of a packet that nothing has stopped yet.
     pub(super) const UNDECIDED: Self = Self(Self::END - 1);
-    /// The same of an ICMP error.
-    pub(super) const RELATED: Self = Self(Self::END - 2);
+    /// The same of what came in IP-in-IP, and in VXLAN.
+    const UNDECIDED_IPIP: Self = Self(Self::END - 2);
+    const UNDECIDED_VXLAN: Self = Self(Self::END - 3);
+    /// The same of an ICMP error, however it came.
+    pub(super) const RELATED: Self = Self(Self::END - 4);
+    const RELATED_IPIP: Self = Self(Self::END - 5);
+    const RELATED_VXLAN: Self = Self(Self::END - 6);
     /// That of no packet.
     pub(super) const NONE: Self = Self(u32::MAX);
 
@@ -22,6 +28,18 @@ impl Way {
     pub(super) fn to(number: u32) -> Self {
         debug_assert!(number < Self::END);
         Self(number)
+    }
+
+    /// Whether nothing has stopped the packet yet, and it may be a flow's own.
+    #[inline]
+    pub(super) fn is_undecided(self) -> bool {
+        (Self::UNDECIDED_VXLAN.0..=Self::UNDECIDED.0).contains(&self.0)
+    }
+
+    /// Whether nothing has stopped the ICMP error yet.
+    #[inline]
+    pub(super) fn is_related(self) -> bool {
+        (Self::RELATED_VXLAN.0..=Self::RELATED.0).contains(&self.0)
     }
 
     #[inline]
@@ -73,7 +91,38 @@ impl AsMut<Query> for Lane {
 impl Lane {
     /// The key of its query is that of the flow that an ICMP error quotes.
     pub(super) fn is_related(&self) -> bool {
-        self.next_hop == Way::RELATED
+        self.next_hop.is_related()
+    }
+
+    /// Notes of a packet that nothing has stopped that it came in a tunnel of this protocol.
+    #[inline(always)]
+    pub(super) fn came_in(&mut self, tunnel: u8) {
+        let is_ipip = tunnel == protocol::IPIP;
+        self.next_hop = match self.next_hop {
+            Way::UNDECIDED if is_ipip => Way::UNDECIDED_IPIP,
+            Way::UNDECIDED => Way::UNDECIDED_VXLAN,
+            Way::RELATED if is_ipip => Way::RELATED_IPIP,
+            Way::RELATED => Way::RELATED_VXLAN,
+            decided => decided,
+        };
+    }
+
+    /// The tunnel that a packet came in which nothing has stopped yet.
+    pub(super) fn tunnel(&self) -> Option<Interface> {
+        match self.next_hop {
+            Way::UNDECIDED_IPIP | Way::RELATED_IPIP => Some(Interface::Ipip),
+            Way::UNDECIDED_VXLAN | Way::RELATED_VXLAN => Some(Interface::Vxlan),
+            _ => None,
+        }
+    }
+
+    /// The packet goes there, or ends here.
+    #[inline(always)]
+    pub(super) fn decide(&mut self, decided: Result<NextHopId, DropReason>) {
+        match decided {
+            Ok(NextHopId(id)) => self.next_hop = Way::to(id),
+            Err(reason) => self.end(reason),
+        }
     }
 
     /// The packet ends here.

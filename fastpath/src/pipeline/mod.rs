@@ -7,7 +7,9 @@
 mod answer;
 mod expiry;
 mod flows;
+mod host;
 mod ingress;
+mod judge;
 mod lane;
 mod mid_flow;
 mod rewrite;
@@ -23,6 +25,8 @@ use margay_flowtable::table::FlowTable;
 use margay_flowtable::{NextHopId, PortId, Snapshot};
 
 pub use expiry::Expiry;
+pub use host::MAX_UPLINKS;
+pub use judge::Established;
 pub use mid_flow::MidFlow;
 
 use crate::counters::Counters;
@@ -99,6 +103,13 @@ impl Pipeline {
         self
     }
 
+    /// The same pipeline, which does so with flows that policy would no longer allow.
+    #[must_use]
+    pub fn with_established(mut self, established: Established) -> Self {
+        self.flows.judge.established = established;
+        self
+    }
+
     /// Empties `burst`, whose frames came in by one port: each frame goes to `egress`, or is counted with its reason
     /// and returned to `pool`.
     #[inline(never)]
@@ -133,17 +144,18 @@ impl Pipeline {
         probe.mark(Stage::Ingress);
         self.flows.table().search(&mut self.lanes[..count]);
         probe.mark(Stage::Search);
+        if host::asks_untracked(turn.snapshot, &input) {
+            self.pass_untracked(turn, &input, count);
+        }
         for lane in &mut self.lanes[..count] {
             let decided = match lane.next_hop {
-                Way::UNDECIDED => self.flows.decide(turn, &input, lane),
-                Way::RELATED => self.flows.decide_any(turn, &input, lane),
+                way if way.is_undecided() => self.flows.decide(turn, &input, lane),
+                way if way.is_related() => self.flows.decide_any(turn, &input, lane),
                 _ => continue,
             };
-            match decided {
-                Ok(NextHopId(id)) => lane.next_hop = Way::to(id),
-                Err(reason) => lane.end(reason),
-            }
+            lane.decide(decided);
         }
+        self.flows.settle();
         probe.mark(Stage::Flow);
         self.rewrite(turn, &input, burst, pool, egress);
         probe.mark(Stage::Rewrite);
@@ -162,6 +174,20 @@ impl Pipeline {
         let counters = self.counters.port(input.port);
         counters.rx.add(burst.len() as u64);
         counters.rx_bytes.add(bytes);
+    }
+
+    /// Decides about the packets that a host endpoint takes out of connection tracking, or denies before it.
+    #[cold]
+    fn pass_untracked(&mut self, turn: &Turn<'_>, input: &Input<'_>, count: usize) {
+        // What lies in a tunnel came in by that.
+        let undecided = |lane: &&mut Lane| matches!(lane.next_hop, Way::UNDECIDED | Way::RELATED);
+        for lane in self.lanes[..count].iter_mut().filter(undecided) {
+            match self.flows.untracked(turn.snapshot, input, lane) {
+                Ok(None) => {}
+                Ok(Some(next_hop)) => lane.decide(Ok(next_hop)),
+                Err(reason) => lane.end(reason),
+            }
+        }
     }
 
     /// The last pass.

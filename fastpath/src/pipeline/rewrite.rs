@@ -1,7 +1,7 @@
 //! The last pass: a frame becomes what leaves: TTL, checksums, outer headers, Ethernet header, all in place.
 
 use margay_encap::{Headers, ipv4, rewrite, vxlan};
-use margay_flowtable::{NextHop, NextHopId, PortId, Rewrite, Snapshot};
+use margay_flowtable::{Entrance, NextHop, NextHopId, PortId, Rewrite, Snapshot};
 
 use super::Turn;
 use super::lane::Lane;
@@ -21,7 +21,7 @@ pub(super) fn rewrite(
 ) -> Result<PortId, DropReason> {
     let headers = &lane.headers;
     let Some(rewrite) = turn.snapshot.next_hops.rewrite(next_hop.0) else {
-        return Err(why_not(turn.snapshot, next_hop));
+        return enter_host(turn, frame, lane, next_hop, ident);
     };
     if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
         return Err(undeliverable(headers));
@@ -76,12 +76,35 @@ fn undeliverable(headers: &Headers) -> DropReason {
     }
 }
 
-/// Why nothing is forwarded to this next hop.
+/// Makes the frame ready for the port by which it enters this node's own kernel. No router passes it on there: its TTL
+/// stays.
 #[cold]
-pub(super) fn why_not(snapshot: &Snapshot, NextHopId(id): NextHopId) -> DropReason {
-    match &snapshot.next_hops[id as usize] {
-        NextHop::Host => DropReason::HostBound,
-        NextHop::Blackhole => DropReason::Blackhole,
-        NextHop::Unresolved | NextHop::Forward { .. } => DropReason::NeighbourUnresolved,
+fn enter_host(
+    turn: &Turn<'_>,
+    frame: &mut Frame,
+    lane: &Lane,
+    next_hop: NextHopId,
+    ident: u16,
+) -> Result<PortId, DropReason> {
+    let (headers, rewrite) = (&lane.headers, entrance(turn.snapshot, next_hop)?);
+    if headers.total_len() > rewrite.mtu {
+        return Err(DropReason::TooBig);
+    }
+    if headers.checksum_partial() {
+        complete_checksum(turn.umem, frame, headers, rewrite)?;
+    }
+    push(turn.umem, frame, headers, rewrite, lane.query.hash(), ident)?;
+    Ok(rewrite.port)
+}
+
+/// Where this next hop leads, to which nothing is forwarded: into this node's own kernel, or nowhere.
+#[cold]
+pub(super) fn entrance(snapshot: &Snapshot, NextHopId(id): NextHopId) -> Result<&Rewrite, DropReason> {
+    match (&snapshot.next_hops[id as usize], &snapshot.entrance) {
+        (NextHop::Host, Entrance::Open(rewrite)) => Ok(rewrite),
+        (NextHop::Host, Entrance::Closed) => Err(DropReason::EndpointToHost),
+        (NextHop::Host, Entrance::None) => Err(DropReason::HostBound),
+        (NextHop::Blackhole, _) => Err(DropReason::Blackhole),
+        (NextHop::Unresolved | NextHop::Forward { .. }, _) => Err(DropReason::NeighbourUnresolved),
     }
 }

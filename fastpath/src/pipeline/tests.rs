@@ -3,7 +3,10 @@
 mod conservation;
 mod drops;
 mod forwarding;
+mod host;
 mod policy;
+mod rules;
+mod to_host;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -14,8 +17,9 @@ use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{
-    Action, AddressSet, Adjacency, Endpoint, Fib, Isa, NextHop, NextHopId, Policy, PortId, PortKind,
-    PortState, Program, Rule, Snapshot, Tier, Tunnel,
+    Action, AddressSet, Adjacency, Endpoint, EndpointId, Fib, Holder, IcmpMatch, IdentityId, Isa, NextHop,
+    NextHopId, Obeys, Policy, PolicyType, PortId, PortKind, PortState, Program, ProgramId, Rule, RuleId,
+    Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd, Tunnel,
 };
 
 use super::{Expiry, MidFlow, Pipeline, Turn};
@@ -142,8 +146,8 @@ impl Gateway {
     /// Puts a changed snapshot in force, as the publisher does.
     fn publish(&mut self, change: impl FnOnce(&mut Snapshot)) {
         let mut next = self.snapshot.clone();
-        change(&mut next);
         next.succeed(&self.snapshot);
+        change(&mut next);
         self.snapshot = next;
     }
 }
@@ -211,31 +215,71 @@ pub(crate) fn snapshot() -> Snapshot {
     snapshot
 }
 
-fn allow_tcp_80(from: &[[u8; 4]]) -> Rule {
-    Rule {
-        action: Action::Allow,
-        index: 0,
-        protocol: Some(6),
-        peers: vec![Arc::new(AddressSet::from_addresses(from.iter().map(|a| ip(*a).into())))],
-        ports: vec![80..=80],
-        named_ports: vec![],
-    }
+/// A rule that lets the peers in, or out to them.
+struct Allow {
+    protocol: u8,
+    port: Option<u16>,
+    icmp: Option<IcmpMatch>,
+    peers: Vec<[u8; 4]>,
+}
+
+fn allow_tcp_80(peers: &[[u8; 4]]) -> Allow {
+    Allow { protocol: 6, port: Some(80), icmp: None, peers: peers.to_vec() }
 }
 
 /// Gives the pod these rules; none for a direction: no policy selects it there.
-fn set_endpoint(snapshot: &mut Snapshot, address: [u8; 4], egress: &[Rule], ingress: &[Rule]) {
-    let program = |rules: &[Rule]| {
-        let policy = Arc::new(Policy { name: "ns/policy".into(), rules: rules.to_vec() });
-        let tier = Tier { name: "default".into(), policies: vec![policy], end: Action::Deny };
-        Arc::new(Program::new(if rules.is_empty() { vec![] } else { vec![tier] }))
-    };
-    let endpoint = Endpoint {
-        name: format!("ns/{}", ip(address)).into(),
-        egress: program(egress),
-        ingress: program(ingress),
-        node_addresses: [IpAddr::V4(ip(NODE_IP))].into(),
-    };
-    snapshot.endpoints.insert(ip(address).into(), Arc::new(endpoint));
+fn set_endpoint(snapshot: &mut Snapshot, address: [u8; 4], egress: &[Allow], ingress: &[Allow]) {
+    let number = u32::from(address[3]);
+    let node_addresses = [IpAddr::V4(ip(NODE_IP))].into();
+    let endpoint = Endpoint { name: format!("ns/{}", ip(address)).into(), node_addresses };
+    let holder = Holder { identity: IdentityId(number), endpoint: Some(EndpointId(number)) };
+    let egress = add_program(snapshot, PolicyType::Egress, egress);
+    let ingress = add_program(snapshot, PolicyType::Ingress, ingress);
+    let policies = &mut snapshot.policies;
+    policies.obeys.set(number, Obeys { egress, ingress, to_node: egress, ..Obeys::default() });
+    policies.endpoints.set(number, Arc::new(endpoint));
+    policies.nodes = Arc::new([IpAddr::V4(ip(NODE_IP))].into_iter().collect());
+    policies.addresses.insert(ip(address).into(), holder);
+    snapshot.epochs.touch(ip(address).into());
+}
+
+fn add_program(snapshot: &mut Snapshot, policy_type: PolicyType, rules: &[Allow]) -> ProgramId {
+    if rules.is_empty() {
+        return ProgramId::NONE;
+    }
+    let policies = &mut snapshot.policies;
+    let rules = rules.iter().map(|allow| {
+        let set = policies.sets.len() as u32;
+        let peers = allow.peers.iter().map(|peer| (ip(*peer).into(), ip(*peer).into()));
+        policies.sets.set(set, Arc::new(AddressSet::new([], peers)));
+        let (peer, ports) =
+            (vec![vec![SetId(set)]], allow.port.map(|port| port..=port).into_iter().collect());
+        let (source, destination) = match policy_type {
+            PolicyType::Ingress => {
+                (Side { all_of: peer, ..Side::default() }, Side { ports, ..Side::default() })
+            }
+            PolicyType::Egress => (Side::default(), Side { all_of: peer, ports, ..Side::default() }),
+        };
+        let (protocol, icmp) = (Some(allow.protocol), allow.icmp);
+        Rule { action: Action::Allow, protocol, icmp, source, destination, ..Rule::default() }
+    });
+    let rules = rules.collect();
+    put_program(snapshot, policy_type, rules, RuleId::NONE)
+}
+
+/// A program of these rules, at whose end another denies.
+fn put_program(snapshot: &mut Snapshot, policy_type: PolicyType, rules: Vec<Rule>, end: RuleId) -> ProgramId {
+    let policies = &mut snapshot.policies;
+    let policy = Arc::new(Policy { name: "ns/policy".into(), rules, end });
+    let known = IdentityId(256);
+    let segment = Segment::new(policy_type, vec![policy], &policies.sets, &policies.port_sets, known);
+    let id = policies.segments.len() as u32;
+    policies.segments.set(id, Arc::new(segment));
+    let segments = vec![SegmentId(id)];
+    let tier = Tier { name: "default".into(), segments, end: TierEnd::Deny, end_rule: end };
+    let program = ProgramId(policies.programs.len() as u32);
+    policies.programs.set(program.0, Arc::new(Program::new(vec![tier])));
+    program
 }
 
 pub(crate) fn udp(src: [u8; 4], dst: [u8; 4], ports: (u16, u16), payload: &[u8]) -> Vec<u8> {

@@ -83,8 +83,10 @@ impl Input<'_> {
             && !pull::is_marked(outer.tos())
         {
             note_plain(turn, table, frame, lane, headers);
+            lane.came_in(outer.protocol());
         } else {
             note_inner(turn, table, frame, lane, outer.tos());
+            lane.came_in(outer.protocol());
         }
     }
 

@@ -24,7 +24,7 @@ pub use thread::{Idle, WorkerHandle, spawn};
 use crate::counters::{Counters, MAX_PORTS};
 use crate::egress::Egress;
 use crate::frame::{BURST, Burst};
-use crate::pipeline::{Expiry, MidFlow, Pipeline, Turn};
+use crate::pipeline::{Established, Expiry, MidFlow, Pipeline, Turn};
 use crate::port::{Census, Port};
 use crate::umem::FramePool;
 
@@ -71,17 +71,22 @@ pub struct Parts {
     pub table: Arc<FlowTable>,
     pub reader: Reader<Snapshot>,
     pub mid_flow: MidFlow,
+    pub established: Established,
+    /// Rules that are counted each by itself.
+    pub rules: u32,
 }
 
 impl Worker {
     pub fn new(parts: Parts) -> Self {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::with_rules(parts.rules));
         Self {
             index: parts.index,
             pool: FramePool::with_capacity(parts.exchange.umem.layout().chunks as usize),
             exchange: parts.exchange,
             mailbox: Arc::new(Mailbox::default()),
-            pipeline: Pipeline::new(parts.table, Arc::clone(&counters)).with_mid_flow(parts.mid_flow),
+            pipeline: Pipeline::new(parts.table, Arc::clone(&counters))
+                .with_mid_flow(parts.mid_flow)
+                .with_established(parts.established),
             expiry: Expiry::default(),
             counters,
             reader: parts.reader,

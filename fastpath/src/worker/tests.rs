@@ -10,8 +10,8 @@ use margay_flowtable::{PortId, Snapshot};
 
 use super::{Command, Exchange, Idle, Parts, Worker, spawn};
 use crate::drop::DropReason;
-use crate::pipeline::MidFlow;
 use crate::pipeline::tests::{OPEN, OPEN_IP, PEER_IP, UPLINK, snapshot, udp};
+use crate::pipeline::{Established, MidFlow};
 use crate::port::memory::{MemoryPort, Wire};
 use crate::umem::{Layout, Umem};
 
@@ -39,6 +39,8 @@ impl Plane {
                     table,
                     reader: publisher.reader(),
                     mid_flow: MidFlow::Pickup,
+                    established: Established::default(),
+                    rules: 1000,
                 })
             })
             .collect();

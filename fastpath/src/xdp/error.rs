@@ -38,6 +38,11 @@ pub enum SetupError {
     Foreign { device: String, name: String, id: u32, mode: Mode },
     #[error("{device}: the XDP program cannot be attached: {reasons}")]
     Attach { device: String, reasons: String },
+    #[error(
+        "{device}: the program of traffic control cannot be attached: {reason}; it takes a kernel with \
+         CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF"
+    )]
+    Watch { device: String, reason: String },
     #[error("{device} queue {queue}: {step}: {source}{}", advice(step, source))]
     Socket { device: String, queue: u32, step: &'static str, source: io::Error },
 }

@@ -12,6 +12,7 @@ pub(crate) mod program;
 pub(crate) mod ring;
 pub(crate) mod socket;
 mod umem;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,11 +25,12 @@ pub use self::error::SetupError;
 pub use self::socket::RingSizes;
 
 use self::device::Device;
-use self::program::{PortEntry, Program, SOCKET_SLOTS};
+use self::program::{ENTERED, PROGRAM, PortEntry, Program, SOCKET_SLOTS, TO_POD};
 use self::socket::Socket;
+use self::watch::Way;
 use crate::frame::Frame;
 use crate::port::xdp::XdpPort;
-use crate::steer::{Kind, Routes};
+use crate::steer::{Kind, RouteChanges};
 use crate::umem::{Layout, Umem};
 
 /// Bytes of an Ethernet header with one VLAN tag: what a frame is longer than the MTU.
@@ -114,6 +116,8 @@ impl PortSpec {
         let rings = match kind {
             Kind::Uplink => RingSizes { fill: 8192, rx: 8192, tx: 2048, completion: 2048 },
             Kind::Pod => RingSizes { fill: 512, rx: 512, tx: 512, completion: 512 },
+            // Nothing is received there.
+            Kind::Host => RingSizes { fill: 1, rx: 1, tx: 2048, completion: 2048 },
         };
         let (on_failure, mode) = (OnFailure::default(), ModeChoice::default());
         Self { id, ifindex, kind, on_failure, mode, zero_copy: true, rings }
@@ -160,6 +164,11 @@ impl Xdp {
         &self.umem
     }
 
+    /// The largest MTU that a port's device can have.
+    pub fn largest_mtu(&self) -> u32 {
+        self.umem.layout().longest_frame() - LINK_HEADER
+    }
+
     /// Whether the UMEM lies on huge pages.
     pub fn is_on_huge_pages(&self) -> bool {
         self.is_on_huge_pages
@@ -169,9 +178,9 @@ impl Xdp {
         self.program.set_vxlan_port(port)
     }
 
-    /// Brings the program's prefixes in step with `routes`.
-    pub fn set_routes(&mut self, routes: &Routes) -> Result<(), SetupError> {
-        self.program.set_routes(routes)
+    /// Changes the program's prefixes. What fails is tried again with the next changes; the others are made.
+    pub fn change_routes(&mut self, changes: RouteChanges) -> Result<(), SetupError> {
+        self.program.change_routes(changes)
     }
 
     /// Has a port take packets to this MAC address, where its device has changed it.
@@ -184,6 +193,31 @@ impl Xdp {
         // Known as set only now: the next call tries again what failed.
         port.entry = entry;
         Ok(())
+    }
+
+    /// Whether policy is asked about what the pod behind a port sends to the node itself. What the node begins with
+    /// the pod reaches it, and its answers the node, in any case.
+    pub fn set_policed(&mut self, ifindex: u32, is_policed: bool) -> Result<(), SetupError> {
+        let Some(port) = self.open.get_mut(&ifindex).filter(|port| port.entry.is_policed != is_policed)
+        else {
+            return Ok(());
+        };
+        if is_policed {
+            self.program
+                .with_fd(TO_POD, |program| watch::attach(program, ifindex, Way::Sent, &port.device))?;
+        }
+        let entry = PortEntry { is_policed, ..port.entry };
+        self.program.set_port(ifindex, &entry)?;
+        port.entry = entry;
+        if !is_policed {
+            self.program.with_fd(TO_POD, |program| watch::detach(program, ifindex, Way::Sent));
+        }
+        Ok(())
+    }
+
+    /// Watches what enters the kernel at `ifindex`, where it receives what is sent out of the port for the node itself.
+    pub fn watch_entrance(&self, ifindex: u32, device: &str) -> Result<(), SetupError> {
+        self.program.with_fd(ENTERED, |program| watch::attach(program, ifindex, Way::Received, device))
     }
 
     /// How many queues a device receives on: as many FILL rings its port would have. Leaves the device as it is.
@@ -205,6 +239,7 @@ impl Xdp {
             first: self.free_slots(&device)?,
             queues: device.queues,
             mac: device.mac,
+            is_policed: false,
         };
         // The entry before the program: what arrives in between must not slip past `on_failure`.
         self.program.set_port(spec.ifindex, &entry)?;
@@ -218,13 +253,16 @@ impl Xdp {
         opened
     }
 
-    /// Takes the program off the device: packets go to the kernel again. The port's [`XdpPort`]s are drained before, for
-    /// another port may have their places from here on.
+    /// Takes the program off the device: packets go to the kernel again. The port's [`XdpPort`]s are drained before,
+    /// for another port may have their places from here on.
     pub fn close_port(&mut self, ifindex: u32) -> Result<(), SetupError> {
         let Some(port) = self.open.remove(&ifindex) else {
             return Ok(());
         };
-        self.program.with_fd(|program| attach::detach(program, ifindex, &port.device))?;
+        if port.entry.is_policed {
+            self.program.with_fd(TO_POD, |program| watch::detach(program, ifindex, Way::Sent));
+        }
+        self.program.with_fd(PROGRAM, |program| attach::detach(program, ifindex, &port.device))?;
         self.program.remove_port(ifindex)
     }
 
@@ -234,8 +272,9 @@ impl Xdp {
         device: &Device,
         entry: &PortEntry,
     ) -> Result<Opened, SetupError> {
-        let mode =
-            self.program.with_fd(|program| attach::attach(program, spec.ifindex, &device.name, spec.mode))?;
+        let mode = self
+            .program
+            .with_fd(PROGRAM, |program| attach::attach(program, spec.ifindex, &device.name, spec.mode))?;
         let ports = (0..device.queues)
             .map(|queue| self.open_queue(spec, device, mode, entry.first + queue, queue))
             .collect::<Result<Vec<_>, _>>()?;
@@ -267,13 +306,13 @@ impl Xdp {
     }
 
     fn check_mtu(&self, device: &Device) -> Result<(), SetupError> {
-        let longest = self.umem.layout().longest_frame();
+        let (longest, fitting) = (self.umem.layout().longest_frame(), self.largest_mtu());
         let frame = device.mtu + LINK_HEADER;
-        if frame <= longest {
+        if device.mtu <= fitting {
             return Ok(());
         }
         let (device, mtu) = (device.name.clone(), device.mtu);
-        Err(SetupError::Mtu { device, mtu, frame, longest, fitting: longest - LINK_HEADER })
+        Err(SetupError::Mtu { device, mtu, frame, longest, fitting })
     }
 
     /// The first free run of slots that is long enough for the queues of the device.

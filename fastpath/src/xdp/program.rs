@@ -1,6 +1,7 @@
-//! The XDP program in the kernel, and its maps: one of each for all ports.
+//! The programs in the kernel, and their maps: one of each for all ports.
 
 use std::ffi::OsStr;
+use std::mem;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -9,10 +10,12 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject}
 
 use super::attach::{collect_warnings, explain};
 use super::{OnFailure, SetupError};
-use crate::steer::{Destination, Kind, Routes};
+use crate::steer::{Destination, Kind, RouteChanges};
 
 /// Names in `bpf/margay.bpf.c`.
 pub(super) const PROGRAM: &str = "margay";
+pub(super) const TO_POD: &str = "margay_to_pod";
+pub(super) const ENTERED: &str = "margay_entered";
 pub(super) const SOCKETS: &str = "margay_xsks";
 const PORTS: &str = "margay_ports";
 const LPM4: &str = "margay_lpm4";
@@ -36,6 +39,8 @@ pub(super) struct PortEntry {
     pub(super) first: u32,
     pub(super) queues: u32,
     pub(super) mac: [u8; 6],
+    /// Of a pod: whether policy is asked about its packets to the node as well.
+    pub(super) is_policed: bool,
 }
 
 /// A socket's place in the map. The kernel would take a socket out when it is closed; but one that a child process has
@@ -61,7 +66,8 @@ pub(super) struct Program {
     lpm4: MapHandle,
     lpm6: MapHandle,
     vxlan: MapHandle,
-    loaded: Routes,
+    /// Changes of prefixes that failed.
+    pending: RouteChanges,
 }
 
 impl Program {
@@ -77,37 +83,49 @@ impl Program {
         };
         let (ports, sockets) = (map(PORTS)?, Arc::new(map(SOCKETS)?));
         let (lpm4, lpm6, vxlan) = (map(LPM4)?, map(LPM6)?, map(VXLAN)?);
-        if object.progs().all(|program| program.name() != PROGRAM) {
-            return Err(SetupError::Load { reason: format!("it has no program {PROGRAM}") });
+        for name in [PROGRAM, TO_POD, ENTERED] {
+            if object.progs().all(|program| program.name() != name) {
+                return Err(SetupError::Load { reason: format!("it has no program {name}") });
+            }
         }
-        Ok(Self { object, ports, sockets, lpm4, lpm6, vxlan, loaded: Routes::new() })
+        Ok(Self { object, ports, sockets, lpm4, lpm6, vxlan, pending: RouteChanges::new() })
     }
 
     pub(super) fn set_vxlan_port(&self, port: u16) -> Result<(), SetupError> {
         put(&self.vxlan, VXLAN, &0u32.to_ne_bytes(), &u32::from(port).to_ne_bytes())
     }
 
-    /// Brings the prefixes in step with `routes`: new ones first, so that none is missing on the way.
-    pub(super) fn set_routes(&mut self, routes: &Routes) -> Result<(), SetupError> {
-        for (&prefix, &destination) in routes {
-            if self.loaded.get(&prefix) != Some(&destination) {
-                self.put_route(prefix, destination)?;
-                self.loaded.insert(prefix, destination);
+    /// Makes these changes, and those that failed before: what is to come first, so that none is missing on the way.
+    pub(super) fn change_routes(&mut self, changes: RouteChanges) -> Result<(), SetupError> {
+        self.pending.extend(changes);
+        let (gone, come): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.pending).into_iter().partition(|(_, destination)| destination.is_none());
+        let mut outcome = Ok(());
+        for (prefix, destination) in come.into_iter().chain(gone) {
+            let made = match destination {
+                Some(destination) => self.put_route(prefix, destination),
+                None => self.remove_route(prefix),
+            };
+            if let Err(error) = made {
+                self.pending.insert(prefix, destination);
+                outcome = outcome.and(Err(error));
             }
         }
-        let gone: Vec<_> =
-            self.loaded.keys().filter(|&prefix| !routes.contains_key(prefix)).copied().collect();
-        for prefix in gone {
-            let (map, name, key) = self.route_key(prefix);
-            map.delete(&key).map_err(|error| failed(name, error))?;
-            self.loaded.remove(&prefix);
-        }
-        Ok(())
+        outcome
     }
 
     fn put_route(&self, prefix: (IpAddr, u8), destination: Destination) -> Result<(), SetupError> {
         let (map, name, key) = self.route_key(prefix);
         put(map, name, &key, &(destination as u32).to_ne_bytes())
+    }
+
+    fn remove_route(&self, prefix: (IpAddr, u8)) -> Result<(), SetupError> {
+        let (map, name, key) = self.route_key(prefix);
+        match map.delete(&key) {
+            // It never came: it failed, and is to go before it was tried again.
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
+            outcome => outcome.map_err(|error| failed(name, error)),
+        }
     }
 
     /// Map and key (`struct bpf_lpm_trie_key`) of a prefix.
@@ -136,7 +154,7 @@ impl Program {
             value.extend(word.to_ne_bytes());
         }
         value.extend(port.mac);
-        value.extend([0; 2]);
+        value.extend([u8::from(port.is_policed), 0]);
         put(&self.ports, PORTS, &ifindex.to_ne_bytes(), &value)
     }
 
@@ -150,8 +168,9 @@ impl Program {
         Ok(Slot { sockets: Arc::clone(&self.sockets), index })
     }
 
-    pub(super) fn with_fd<T>(&self, use_it: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
-        let program = self.object.progs().find(|program| program.name() == PROGRAM);
+    /// Does something with one of the programs, by its name.
+    pub(super) fn with_fd<T>(&self, name: &str, use_it: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        let program = self.object.progs().find(|program| program.name() == name);
         use_it(program.expect("load has found it").as_fd())
     }
 }

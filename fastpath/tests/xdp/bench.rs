@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use margay_fastpath::steer::{Destination, Kind, Routes};
+use margay_fastpath::steer::{Destination, Kind};
 use margay_fastpath::xdp::{ModeChoice, Opened, PortSpec, Xdp};
 use margay_fastpath::{Burst, Frame, FramePool, Layout, Port, Umem};
 use margay_flowtable::PortId;
@@ -154,8 +154,8 @@ impl Bench {
     pub(crate) fn new(chunks: u32) -> Self {
         let (mut xdp, frames) =
             Xdp::load(Layout { chunk_size: 2048, chunks }, 4789).expect("the program loads");
-        let routes = Routes::from([((Ipv4Addr::new(10, 244, 0, 0).into(), 16), Destination::Owned)]);
-        xdp.set_routes(&routes).expect("routes");
+        let block = (Ipv4Addr::new(10, 244, 0, 0).into(), 16);
+        xdp.change_routes([(block, Some(Destination::Owned))].into()).expect("routes");
         let mut pool = FramePool::with_capacity(frames.len());
         pool.extend(frames);
         let umem = Arc::clone(xdp.umem());

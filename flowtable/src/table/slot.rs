@@ -5,22 +5,28 @@
 //! A slot has an incarnation, 24 bits that only grow: even while a connection lives in it, odd while it is free.
 //! `track` of the Original half is the connection: whoever moves it to the next incarnation by compare-and-swap has
 //! ended the connection, exactly once, and owns the slot until it pushes it on the stack. Every word that changes
-//! while a connection lives (`track`, `action`) carries the incarnation and changes by compare-and-swap alone, so that
-//! an update meant for a connection that is gone finds another incarnation and fails. To be fooled, a thread would
-//! have to sleep between its load and its swap until that one slot has been reused exactly a multiple of 2^23 times.
+//! while a connection lives (`track`, `action`, `rules`) carries the incarnation and changes by compare-and-swap alone,
+//! so that an update meant for a connection that is gone finds another incarnation and fails. To be fooled, a thread
+//! would have to sleep between its load and its swap until that one slot has been reused exactly a multiple of 2^23
+//! times.
 //!
 //! Readers take no lock. `ports` is the version word of a seqlock: the owner of a slot writes it odd before
 //! (`clear`), and even after (`fill`), it writes the rest. Each of these stores is a release and each load but the
 //! last an acquire: a reader that saw any word of a later life then sees, in its second look at `ports`, that life's
-//! or its predecessor's end, and reports a miss.
+//! or its predecessor's end, and reports a miss. Words that the end changes before it writes `ports` odd (`action`,
+//! `rules`) are read before `track`, which the end has changed first.
+//!
+//! The link of a free slot stands in `addresses`: that is a word which nobody but a slot's owner writes, so no late
+//! update of a connection that is gone can take a link for its own word.
 
 use crossbeam::utils::CachePadded;
 
 use super::action::{ActionWord, FlowAction};
 use super::memory::Array;
+use super::rules::{FlowRules, RulesWord};
 use super::share::ShareId;
 use super::track::Track;
-use super::{FlowRef, Hit};
+use super::{FlowRef, Hit, Judged};
 use crate::conntrack::{CtState, Direction};
 use crate::key::{FlowKey, KeyWords};
 use crate::sync::{AtomicU64, Ordering};
@@ -30,7 +36,7 @@ const INCARNATION: u32 = (1 << 24) - 1;
 /// One direction of a connection: a cache line.
 #[repr(align(64))]
 pub(super) struct Half {
-    /// Source and destination.
+    /// Source and destination. Original half of a free slot: the next free slot, plus one.
     addresses: AtomicU64,
     /// Ports and protocol (40 bits), incarnation (24 bits).
     ports: AtomicU64,
@@ -45,9 +51,8 @@ pub(super) struct Half {
     _nat: AtomicU64,
     /// Room for the gateway that owns the flow, and its version there.
     _owner: AtomicU64,
-    /// Original half of a free slot: the next free slot, plus one. While a connection lives, and in the Reply half,
-    /// room for a counter of the direction's packets.
-    link: AtomicU64,
+    /// The rules that admitted the connection: the same in both halves.
+    pub(super) rules: AtomicU64,
 }
 
 /// The layout that a later version can count on finding in shared memory.
@@ -57,7 +62,7 @@ const _: () = {
     const NAT_PORT_BITS: u32 = 2 * u16::BITS;
     assert!(size_of::<Half>() == 64);
     assert!(offset_of!(Half, attributes) == 32 && FLAG_BITS + ShareId::BITS + NAT_PORT_BITS == u64::BITS);
-    assert!(offset_of!(Half, _nat) == 40 && offset_of!(Half, _owner) == 48 && offset_of!(Half, link) == 56);
+    assert!(offset_of!(Half, _nat) == 40 && offset_of!(Half, _owner) == 48 && offset_of!(Half, rules) == 56);
 };
 
 const FLAG_BITS: u32 = u16::BITS;
@@ -66,14 +71,14 @@ impl Half {
     fn free(link: u64) -> Self {
         let first = AtomicU64::new;
         Self {
-            addresses: first(0),
+            addresses: first(link),
             ports: first(1),
             action: first(1),
             track: first(1),
             attributes: first(0),
             _nat: first(0),
             _owner: first(0),
-            link: first(link),
+            rules: first(1),
         }
     }
 }
@@ -126,14 +131,14 @@ impl Slots {
         Track(self.half(slot, Direction::Original).track.load(Ordering::Acquire))
     }
 
-    /// Takes a free slot. A load of `link` may see a slot that another thread has taken meanwhile, and mean nothing;
-    /// then the head has changed, and its count with it, so the swap fails even where the same slot is on top again.
+    /// Takes a free slot. The load of the link may see a slot that another thread has taken meanwhile, which holds that
+    /// connection's addresses, and mean nothing; then the head has changed, and its count with it, so the swap fails even where the same slot is on top again.
     /// The caller owns the slot.
     pub(super) fn take(&self) -> Option<u32> {
         let mut head = self.free.load(Ordering::Acquire);
         loop {
             let slot = (head as u32).checked_sub(1)?;
-            let link = self.half(slot, Direction::Original).link.load(Ordering::Relaxed);
+            let link = self.half(slot, Direction::Original).addresses.load(Ordering::Relaxed);
             match self.free.compare_exchange_weak(
                 head,
                 changed(head) | link,
@@ -146,12 +151,13 @@ impl Slots {
         }
     }
 
-    /// Gives a slot that the caller owns back. The release of the swap hands on everything written to it.
+    /// Gives a slot that the caller owns back. The release of the swap hands on everything written to it; that of the
+    /// link is for readers that still look at the connection which has ended.
     pub(super) fn give(&self, slot: u32) {
-        let link = &self.half(slot, Direction::Original).link;
+        let link = &self.half(slot, Direction::Original).addresses;
         let mut head = self.free.load(Ordering::Relaxed);
         loop {
-            link.store(u64::from(head as u32), Ordering::Relaxed);
+            link.store(u64::from(head as u32), Ordering::Release);
             let new = changed(head) | u64::from(slot + 1);
             match self.free.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return,
@@ -165,17 +171,19 @@ impl Slots {
         &self,
         slot: u32,
         key: &FlowKey,
-        actions: [FlowAction; 2],
+        judged: Judged,
         share: ShareId,
         state: CtState,
     ) -> FlowRef {
         let incarnation = next(self.track(slot).incarnation());
+        let rules = RulesWord::new(FlowRules::new(judged.rules), incarnation);
         let keys = [*key, key.reversed()];
-        for ((direction, action), key) in DIRECTIONS.into_iter().zip(actions).zip(keys) {
+        for ((direction, action), key) in DIRECTIONS.into_iter().zip(judged.actions).zip(keys) {
             let half = self.half(slot, direction);
             let word = ActionWord::new(action.next_hop, action.generation, incarnation);
             half.addresses.store(key.addresses(), Ordering::Release);
             half.action.store(word.0, Ordering::Release);
+            half.rules.store(rules.0, Ordering::Release);
             half.track.store(Track::new(state, incarnation).0, Ordering::Release);
             half.attributes.store(attributes(&action, share), Ordering::Release);
             half.ports.store(key.ports() << 24 | u64::from(incarnation), Ordering::Release);
@@ -193,6 +201,7 @@ impl Slots {
             // come after fail, so that `fill` writes where nobody else does.
             half.track.swap(odd, Ordering::AcqRel);
             half.action.swap(odd, Ordering::AcqRel);
+            half.rules.swap(odd, Ordering::AcqRel);
             half.ports.store(odd, Ordering::Release);
         }
     }
@@ -232,6 +241,7 @@ impl Slots {
             return None;
         }
         let action = ActionWord(half.action.load(Ordering::Acquire));
+        let rules = RulesWord(half.rules.load(Ordering::Acquire));
         let track = Track(half.track.load(Ordering::Acquire));
         let attributes = half.attributes.load(Ordering::Acquire);
         let incarnation = incarnation(ports);
@@ -247,6 +257,7 @@ impl Slots {
                 flags: attributes as u16,
             },
             is_current: action.is_of(generation),
+            rules: rules.rules(),
             state: track.state(),
         })
     }

@@ -28,7 +28,7 @@ fn lookup_and_update_against_remove_and_reuse() {
             assert_eq!(hit.flow, flow);
             table.set_action(&hit, 99, 2);
             table.observe(&hit, 0, 30);
-            table.renew(flow, action(&k), action(&k.reversed()));
+            table.renew(flow, judged(&k, 1, 2));
         }
         lookup(&table, &l.reversed());
         other.join().unwrap();
@@ -36,6 +36,47 @@ fn lookup_and_update_against_remove_and_reuse() {
         assert_eq!(lookup(&table, &l).expect("present").state.last_seen, 0);
         assert!(!table.remove(flow));
         check_holds(&table, &[l]);
+    });
+}
+
+/// Who looks a connection up while it is judged again sees its old rules or its new ones.
+#[test]
+fn rules_change_under_a_lookup() {
+    model(3, || {
+        let table = table(1);
+        let k = key(&table, 0);
+        let flow = new(insert(&table, &k)).flow;
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || assert!(table.renew(flow, judged(&k, 1, 2)))
+        });
+        let found = |key: &FlowKey| table.lookup(key, table.hash(key), 2).expect("present").rules.ids();
+        for key in [k, k.reversed()] {
+            assert!([rules(&k, 0), rules(&k, 1)].contains(&found(&key)));
+        }
+        other.join().unwrap();
+        assert_eq!([found(&k), found(&k.reversed())], [rules(&k, 1); 2]);
+    });
+}
+
+/// Two workers judge a connection again by different snapshots: the rules are in the end those of the generation that
+/// the action has, which is nearly always the later one's (where its one try has failed, its next packet tries again).
+#[test]
+fn rules_stay_those_of_the_action() {
+    model(3, || {
+        let table = table(1);
+        let k = key(&table, 0);
+        let flow = new(insert(&table, &k)).flow;
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || assert!(table.renew(flow, judged(&k, 1, 2)))
+        });
+        assert!(table.renew(flow, judged(&k, 2, 3)));
+        other.join().unwrap();
+        for key in [k, k.reversed()] {
+            let hit = table.lookup(&key, table.hash(&key), 3).expect("present");
+            assert_eq!(hit.rules.ids(), rules(&k, hit.action.generation - 1));
+        }
     });
 }
 
@@ -77,7 +118,7 @@ fn updates_from_both_sides() {
         let table = table(1);
         let k = FlowKey { protocol: 6, ..key(&table, 0) };
         let (syn, ack) = (2, 16);
-        table.insert(&k, table.hash(&k), [action(&k), action(&k.reversed())], k.src, syn, 0);
+        table.insert(&k, table.hash(&k), judged(&k, 0, 1), k.src, syn, 0);
         let replier = thread::spawn({
             let table = Arc::clone(&table);
             move || {

@@ -11,7 +11,7 @@ mod places;
 use std::sync::Arc;
 
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert};
-use margay_flowtable::{CtStatus, FlowKey, Timeouts};
+use margay_flowtable::{CtStatus, FlowKey, Judged, RuleId, Timeouts};
 
 /// Explores every schedule with at most so many switches away from a thread that could have gone on.
 fn model(preemptions: usize, test: impl Fn() + Sync + Send + 'static) {
@@ -38,14 +38,27 @@ fn action(key: &FlowKey) -> FlowAction {
     FlowAction { next_hop: u32::from(key.sport), generation: 1, flags: key.sport }
 }
 
+/// The rules of a key's connection, of either direction, that has been judged so often.
+fn rules(key: &FlowKey, times: u32) -> [RuleId; 2] {
+    let end = u32::from(key.sport + key.dport);
+    [RuleId(end), if times == 0 { RuleId::NONE } else { RuleId(end + times) }]
+}
+
+/// What the connection of this Original key is judged to be.
+fn judged(key: &FlowKey, times: u32, generation: u32) -> Judged {
+    let actions = [action(key), action(&key.reversed())];
+    Judged { actions: actions.map(|action| FlowAction { generation, ..action }), rules: rules(key, times) }
+}
+
 fn insert(table: &FlowTable, key: &FlowKey) -> Insert {
-    table.insert(key, table.hash(key), [action(key), action(&key.reversed())], key.src, 0, 0)
+    table.insert(key, table.hash(key), judged(key, 0, 1), key.src, 0, 0)
 }
 
 fn lookup(table: &FlowTable, key: &FlowKey) -> Option<Hit> {
     let hit = table.lookup(key, table.hash(key), 1);
     if let Some(hit) = hit {
         assert_eq!(hit.action, action(key), "what a lookup finds is the key's own, whole");
+        assert_eq!(hit.rules.ids(), rules(key, 0));
     }
     hit
 }

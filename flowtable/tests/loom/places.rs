@@ -134,7 +134,7 @@ fn eviction_against_becoming_assured() {
         // Met established, so that the first packet of the other side assures it.
         let (k, l) = (FlowKey { protocol: 6, ..key(&table, 0) }, key(&table, 1));
         let ack = 16;
-        new(table.insert(&k, table.hash(&k), [action(&k), action(&k.reversed())], k.src, ack, 0));
+        new(table.insert(&k, table.hash(&k), judged(&k, 0, 1), k.src, ack, 0));
         let other = thread::spawn({
             let table = Arc::clone(&table);
             move || insert(&table, &l)
@@ -160,7 +160,7 @@ fn deadline_moved_against_life_shortened() {
         let k = FlowKey { protocol: 6, ..key(&table, 0) };
         let (fin, rst, ack) = (1, 4, 16);
         // Met established, and so kept for an hour, but its deadline is that of a handshake.
-        table.insert(&k, table.hash(&k), [action(&k), action(&k.reversed())], k.src, fin | ack, 0);
+        table.insert(&k, table.hash(&k), judged(&k, 0, 1), k.src, fin | ack, 0);
         let hit = lookup(&table, &k.reversed()).expect("present");
         table.observe(&hit, ack, 10);
         let sweeper = thread::spawn({

@@ -2,6 +2,7 @@
 
 mod gate;
 mod pipeline;
+mod policy;
 mod tables;
 
 use std::io::{self, Write};
@@ -22,6 +23,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pipeline(pipeline::Pipeline),
+    Policy(policy::Policy),
     Tables(tables::Tables),
     Gate(gate::Gate),
 }
@@ -51,6 +53,7 @@ impl Output {
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Pipeline(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Policy(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Tables(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Gate(command) => command.run(),
     }

@@ -1,6 +1,6 @@
 //! The flow table and the maps that are compared with it, each used as its documentation advises for many readers.
 //!
-//! All have the hash function of Margay's table, the same keys and a value of 32 bytes, which a lookup copies out.
+//! All have the hash function of Margay's table, the same keys and a value of 40 bytes, which a lookup copies out.
 
 use std::hash::{Hash, Hasher};
 use std::hint::black_box;
@@ -32,14 +32,22 @@ struct Value {
     _generation: u32,
     _last_seen: u32,
     _attributes: u32,
+    _rules: u64,
     _owner: u64,
     _translation: u64,
 }
 
-const VALUE: Value =
-    Value { next_hop: 1, _generation: 1, _last_seen: 1, _attributes: 0, _owner: 0, _translation: 0 };
+const VALUE: Value = Value {
+    next_hop: 1,
+    _generation: 1,
+    _last_seen: 1,
+    _attributes: 0,
+    _rules: 0,
+    _owner: 0,
+    _translation: 0,
+};
 
-const _: () = assert!(size_of::<Value>() == 32);
+const _: () = assert!(size_of::<Value>() == size_of::<margay_flowtable::Hit>());
 
 #[inline]
 fn found(value: Option<&Value>) -> u64 {
@@ -88,7 +96,7 @@ impl FlowMap for Margay {
 
     #[inline]
     fn insert(&self, key: &FlowKey) -> bool {
-        matches!(self.0.insert(key, self.0.hash(key), [ACTION, ACTION], key.src, 0, 1), Insert::New(_))
+        matches!(self.0.insert(key, self.0.hash(key), [ACTION; 2].into(), key.src, 0, 1), Insert::New(_))
     }
 
     #[inline]

@@ -100,7 +100,7 @@ fn ended_flow_of_udp_is_forgotten_when_it_expires() {
     let answer = vxlan(&udp(PEER_IP, OPEN_IP, (53, 1000), b"answer"));
     gateway.run(OPEN, &query).only();
     let mut deny_all = allow_tcp_80(&[]);
-    deny_all.protocol = Some(200);
+    deny_all.protocol = 200;
     gateway.publish(|snapshot| set_endpoint(snapshot, OPEN_IP, &[deny_all], &[]));
     assert_eq!(gateway.run(OPEN, &query).dropped, Some(DropReason::PolicyDeny));
     assert_eq!(gateway.run(UPLINK, &answer).dropped, Some(DropReason::PolicyDeny));
@@ -177,4 +177,38 @@ fn new_syn_after_a_closed_connection_is_judged_as_new() {
     let from_web = gateway.run(WEB, &tcp(WEB_IP, PEER_IP, (80, 1000), SYN));
     assert_eq!(from_web.only().0, UPLINK);
     assert_eq!(gateway.counters.flows_inserted.get(), 2);
+}
+
+/// An echo request, or its reply.
+fn echo(src: [u8; 4], dst: [u8; 4], is_reply: bool) -> Vec<u8> {
+    let packet = PacketBuilder::ethernet2([2; 6], OUR_MAC).ipv4(src, dst, 64);
+    let packet = if is_reply { packet.icmpv4_echo_reply(7, 1) } else { packet.icmpv4_echo_request(7, 1) };
+    let mut frame = Vec::new();
+    packet.write(&mut frame, b"ping").expect("a Vec takes all");
+    frame
+}
+
+#[test]
+fn icmp_is_judged_by_the_type_of_its_request() {
+    let of_type = |kind| Allow {
+        protocol: 1,
+        port: None,
+        icmp: Some(IcmpMatch { kind: Some(kind), code: None }),
+        peers: vec![PEER_IP],
+    };
+    let (request, reply) = (vxlan(&echo(PEER_IP, WEB_IP, false)), echo(WEB_IP, PEER_IP, true));
+    let mut gateway = Gateway::new();
+    gateway.publish(|snapshot| set_endpoint(snapshot, WEB_IP, &[], &[of_type(0)]));
+    assert_eq!(gateway.run(UPLINK, &request).dropped, Some(DropReason::PolicyDeny));
+    gateway.publish(|snapshot| set_endpoint(snapshot, WEB_IP, &[], &[of_type(8)]));
+    gateway.run(UPLINK, &request).only();
+    gateway.run(WEB, &reply).only();
+    // Judged again when the reply comes, and when the next request does.
+    for packet in [(WEB, &reply), (UPLINK, &request)] {
+        gateway.publish(|snapshot| set_endpoint(snapshot, WEB_IP, &[], &[of_type(8)]));
+        gateway.run(packet.0, packet.1).only();
+    }
+    assert_eq!(gateway.counters.flows_reclassified.get(), 2);
+    gateway.publish(|snapshot| set_endpoint(snapshot, WEB_IP, &[], &[of_type(13)]));
+    assert_eq!(gateway.run(WEB, &reply).dropped, Some(DropReason::PolicyDeny));
 }

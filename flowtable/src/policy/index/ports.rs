@@ -2,90 +2,216 @@
 //! the rules that its ports can match.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use super::rule_sets::{Interner, SetId, insert};
+use hashbrown::HashMap;
+use margay_encap::protocol;
+
+use super::intervals::{Intervals, Number, Ranged};
+use super::rows::{Interner, Row, Signature, insert, positions};
 use crate::policy::Rule;
+use crate::{Paged, PortSet};
 
-/// Classes of ports of one program at most, besides one for each protocol. Where ranges make more, neighbours share
-/// one, and it has the rules of both.
-pub(super) const MOST_CLASSES: usize = 2048;
+/// Classes of ports of one index at most, besides one for each protocol. Where ranges make more, neighbours share one,
+/// and it has the rules of both.
+const MOST_CLASSES: usize = 2048;
 
-#[derive(Clone)]
-pub(super) struct PortIndex {
-    /// Ascending by number.
-    protocols: Box<[Protocol]>,
-    /// The rules of protocols that no rule names.
-    others: SetId,
+/// The port ranges of one rule that are told apart at most; a rule with more can match any port.
+const MOST_RANGES: usize = 64;
+
+/// High and low bytes of ports.
+const PAGES: usize = 256;
+const PAGE: usize = 256;
+
+impl Number for u16 {
+    const FIRST: Self = Self::MIN;
+
+    fn successor(self) -> Option<Self> {
+        self.checked_add(1)
+    }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
+pub(super) struct PortIndex {
+    protocols: Box<[Protocol]>,
+    /// Of the protocols that no rule names.
+    others: Class,
+}
+
+#[derive(Clone, Debug)]
 struct Protocol {
     number: u8,
-    /// The first port of each class, ascending from 0.
-    starts: Box<[u16]>,
-    sets: Box<[SetId]>,
+    /// By the high byte of a port which of `pages` it is in.
+    directory: Box<[u8; PAGES]>,
+    /// By the low byte which of `classes` it is of. Equal pages are one.
+    pages: Box<[[u16; PAGE]]>,
+    classes: Box<[Class]>,
+}
+
+/// The rules that packets to certain ports can match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Class {
+    /// Those that peers tell apart.
+    pub(super) told: Row,
+    /// Those that anybody can match.
+    pub(super) for_anybody: Row,
+    /// The signature of `told`.
+    pub(super) signature: Signature,
+    /// Whether `told` are all rules that peers tell apart, so that it need not be read.
+    pub(super) is_whole: bool,
+}
+
+/// What classes are made of.
+pub(super) struct Source<'a> {
+    pub(super) rules: &'a [&'a Rule],
+    pub(super) port_sets: &'a Paged<Arc<PortSet>>,
+    /// The rules that peers do not tell apart.
+    pub(super) for_anybody: &'a [u64],
 }
 
 impl PortIndex {
-    pub(super) fn of(rules: &[&Rule], sets: &mut Interner) -> Self {
+    pub(super) fn of(source: &Source<'_>, rows: &mut Interner) -> Self {
+        let rules = source.rules;
         let numbers: BTreeSet<u8> = rules.iter().filter_map(|rule| rule.protocol).collect();
-        let most = MOST_CLASSES / numbers.len().max(1);
-        let protocols = numbers.into_iter().map(|number| Protocol::of(number, rules, most, sets)).collect();
-        let mut others = sets.empty_bitmap();
+        let most = (MOST_CLASSES / numbers.len().max(1)).max(1);
+        let protocols = numbers.iter().map(|number| Protocol::of(*number, source, most, rows)).collect();
+        let mut others = rows.empty();
         for (position, _) in (0..).zip(rules).filter(|(_, rule)| rule.protocol.is_none()) {
             insert(&mut others, position);
         }
-        Self { protocols, others: sets.bitmap(&others) }
+        Self { protocols, others: Class::of(&others, source.for_anybody, rows) }
     }
 
-    pub(super) fn find(&self, protocol: u8, port: u16) -> SetId {
+    /// Of rules that are so few that ports are not worth it.
+    pub(super) fn of_any_port(source: &Source<'_>, rows: &mut Interner) -> Self {
+        let mut all = rows.empty();
+        (0..).zip(source.rules).for_each(|(position, _)| insert(&mut all, position));
+        Self { protocols: [].into(), others: Class::of(&all, source.for_anybody, rows) }
+    }
+
+    #[inline]
+    pub(super) fn find(&self, protocol: u8, port: u16) -> &Class {
         match self.protocols.iter().find(|known| known.number == protocol) {
-            Some(known) => known.sets[known.class(port)],
-            None => self.others,
+            Some(known) => known.find(port),
+            None => &self.others,
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let of_protocol = |p: &Protocol| size_of_val(&*p.starts) + size_of_val(&*p.sets);
+        let of_protocol = |protocol: &Protocol| {
+            size_of_val(&*protocol.pages)
+                + size_of_val(&*protocol.classes)
+                + size_of_val(&*protocol.directory)
+        };
         size_of_val(&*self.protocols) + self.protocols.iter().map(of_protocol).sum::<usize>()
     }
 }
 
 impl Protocol {
-    fn of(number: u8, rules: &[&Rule], most: usize, sets: &mut Interner) -> Self {
-        let mut ranges = Vec::new();
-        for (position, rule) in (0..).zip(rules) {
-            ranges.extend(ports(rule, number).into_iter().map(|ports| (position, ports)));
+    fn of(number: u8, source: &Source<'_>, most: usize, rows: &mut Interner) -> Self {
+        let mut ranges: Vec<Ranged<u16>> = Vec::new();
+        let mut of_all_ports = rows.empty();
+        for (position, rule) in (0..).zip(source.rules) {
+            if !can_match(rule, number) {
+                continue;
+            }
+            let before = ranges.len();
+            let mut add = |first, last| ranges.push((first, last, position));
+            if !add_ports(rule, number, source.port_sets, &mut add) || ranges.len() - before > MOST_RANGES {
+                ranges.truncate(before);
+                insert(&mut of_all_ports, position);
+            }
         }
-        let ends = ranges.iter().flat_map(|(_, r)| [Some(*r.start()), r.end().checked_add(1)]).flatten();
-        let starts: BTreeSet<u16> = ends.chain([0]).collect();
-        let shared = starts.len().div_ceil(most);
-        let starts: Box<[u16]> = starts.into_iter().step_by(shared).collect();
-        let mut protocol = Self { number, sets: Box::default(), starts };
-        let mut bitmaps = vec![sets.empty_bitmap(); protocol.starts.len()];
-        for (position, ports) in ranges {
-            let classes = protocol.class(*ports.start())..=protocol.class(*ports.end());
-            bitmaps[classes].iter_mut().for_each(|bitmap| insert(bitmap, position));
-        }
-        protocol.sets = bitmaps.iter().map(|bitmap| sets.bitmap(bitmap)).collect();
-        protocol
+        let intervals = Intervals::of(&ranges, most);
+        let mut classes = Vec::new();
+        let mut numbers: HashMap<Class, u16> = HashMap::new();
+        let mut of_intervals: Vec<u16> = Vec::new();
+        let mut with_all = of_all_ports.clone();
+        intervals.sweep(&ranges, &mut rows.empty(), |rules| {
+            for ((word, of_all), rules) in with_all.iter_mut().zip(&of_all_ports).zip(rules) {
+                *word = of_all | rules;
+            }
+            let class = Class::of(&with_all, source.for_anybody, rows);
+            of_intervals.push(*numbers.entry(class).or_insert_with(|| {
+                classes.push(class);
+                (classes.len() - 1) as u16
+            }));
+        });
+        let (directory, pages) = paged(intervals.starts().zip(of_intervals));
+        Self { number, directory, pages, classes: classes.into() }
     }
 
-    fn class(&self, port: u16) -> usize {
-        self.starts.partition_point(|start| *start <= port) - 1
+    #[inline]
+    fn find(&self, port: u16) -> &Class {
+        let page = &self.pages[usize::from(self.directory[usize::from(port >> 8)])];
+        &self.classes[usize::from(page[usize::from(port as u8)])]
     }
 }
 
-/// The destination ports of a protocol that a rule can match.
-fn ports(rule: &Rule, protocol: u8) -> Vec<RangeInclusive<u16>> {
-    if rule.protocol.is_some_and(|only| only != protocol) {
-        return Vec::new();
+/// The classes of all ports, from the first port of each run of ports that have one class.
+fn paged(runs: impl Iterator<Item = (u16, u16)>) -> (Box<[u8; PAGES]>, Box<[[u16; PAGE]]>) {
+    let mut of_ports = vec![0; PAGES * PAGE];
+    let mut runs = runs.peekable();
+    while let Some((first, class)) = runs.next() {
+        let end = runs.peek().map_or(PAGES * PAGE, |(next, _)| usize::from(*next));
+        of_ports[usize::from(first)..end].fill(class);
     }
-    if rule.ports.is_empty() && rule.named_ports.is_empty() {
-        return vec![0..=u16::MAX];
+    let (mut directory, mut pages) = (Box::new([0; PAGES]), Vec::new());
+    let mut numbers: HashMap<&[u16; PAGE], u8> = HashMap::new();
+    for (entry, page) in directory.iter_mut().zip(of_ports.as_chunks().0) {
+        *entry = *numbers.entry(page).or_insert_with(|| {
+            pages.push(*page);
+            (pages.len() - 1) as u8
+        });
     }
-    let services = rule.named_ports.iter().flat_map(|set| set.services());
-    let named = services.filter(|service| service.0 == protocol).map(|(_, port)| port..=port);
-    rule.ports.iter().filter(|range| !range.is_empty()).cloned().chain(named).collect()
+    (directory, pages.into())
+}
+
+impl Class {
+    fn of(rules: &[u64], for_anybody: &[u64], rows: &mut Interner) -> Self {
+        let both = || rules.iter().zip(for_anybody);
+        let told: Vec<u64> = both().map(|(rules, for_anybody)| rules & !for_anybody).collect();
+        let common: Vec<u64> = both().map(|(rules, for_anybody)| rules & for_anybody).collect();
+        let told_count: u32 = told.iter().map(|word| word.count_ones()).sum();
+        let for_anybody_count: u32 = for_anybody.iter().map(|word| word.count_ones()).sum();
+        Self {
+            told: rows.row(&told),
+            for_anybody: rows.row(&common),
+            signature: Signature::of(positions(&told)),
+            is_whole: told_count + for_anybody_count == rows.count() as u32,
+        }
+    }
+}
+
+/// Whether packets of this protocol can match.
+fn can_match(rule: &Rule, number: u8) -> bool {
+    let asks_port = rule.source.asks_port() || rule.destination.asks_port();
+    rule.protocol.is_none_or(|only| only == number)
+        && rule.not_protocol != Some(number)
+        && (protocol::has_ports(number) || !asks_port)
+}
+
+/// Gives the destination ports of the protocol that the rule can match, if it does not match all: then false.
+fn add_ports(
+    rule: &Rule,
+    number: u8,
+    port_sets: &Paged<Arc<PortSet>>,
+    add: &mut impl FnMut(u16, u16),
+) -> bool {
+    let side = &rule.destination;
+    if side.ports.is_empty() && side.named_ports.is_empty() {
+        return false;
+    }
+    for range in side.ports.iter().filter(|range| !range.is_empty()) {
+        add(*range.start(), *range.end());
+    }
+    let sets = side.named_ports.iter().filter_map(|id| port_sets.get(id.0));
+    for ((protocol, port), _) in sets.flat_map(|set| set.iter()) {
+        match port {
+            _ if protocol != number => {}
+            Some(port) => add(port, port),
+            None => return false,
+        }
+    }
+    true
 }

@@ -1,0 +1,131 @@
+//! What policy has counted and dropped, as the admin socket tells it. Counters count since the start of the process, or
+//! since the rule came.
+
+use std::net::IpAddr;
+
+use margay_fastpath::counters::RuleCount;
+use margay_flowtable::PolicyType;
+use serde::{Deserialize, Serialize};
+
+use crate::compile::policy::RuleName;
+use crate::rule_counts::Table;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policies {
+    /// Every rule there is: the most packets first, and at the end those that never matched, in order of their policies.
+    pub rules: Vec<RuleRow>,
+    /// What the rules count together that are too many to be counted each by itself (`policy.rules`). Their rows say 0.
+    pub beyond: Counts,
+    /// Of the drops lately, the latest first.
+    pub drops: Vec<DropRow>,
+    /// Drops that were too many to be kept: they count by their rules, and stand in no row of `drops`.
+    pub drops_lost: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleRow {
+    #[serde(flatten)]
+    pub rule: Rule,
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// A rule as people find it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rule {
+    /// Kind of the policy, where both groups' NetworkPolicy are told apart.
+    pub kind: String,
+    /// NAMESPACE/NAME, or NAME of a cluster-wide one.
+    pub policy: String,
+    pub direction: Direction,
+    /// Place in the policy's list of rules of that direction, from 0. `None`: the end of the tier, where no rule
+    /// matched; the policy is the tier's first that selects the endpoint.
+    pub rule: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// What rules have counted, summed over the workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// IP packets, and their bytes without tunnel headers, of flows that the rule admitted, in both directions, and that
+    /// it denied. Log and Pass rules and staged ones count first packets alone.
+    pub packets: u64,
+    pub bytes: u64,
+    /// Flows that the rule admitted (or, by a Log or Pass rule, matched) as they began or were judged again.
+    pub flows: u64,
+    /// First packets that it denied, and flows that it ended.
+    pub denied: u64,
+}
+
+/// Drops by one rule at one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropRow {
+    /// `None` where a part of policy was missing.
+    pub rule: Option<Rule>,
+    pub direction: Direction,
+    /// NAMESPACE/NAME of the pod whose policy decided, or its address where the pod is gone.
+    pub endpoint: String,
+    /// First packets and flows.
+    pub count: u64,
+    pub last_seen_seconds_ago: u64,
+    pub last: Packet,
+}
+
+/// A first packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packet {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    pub sport: u16,
+    pub dport: u16,
+    /// Type and code, of ICMP.
+    pub icmp: Option<(u8, u8)>,
+}
+
+/// The same as the control loop takes it, which making rows of it would keep.
+#[derive(Debug)]
+pub struct Counted {
+    pub table: Table,
+    pub drops: Vec<DropRow>,
+    pub drops_lost: u64,
+}
+
+impl From<Counted> for Policies {
+    fn from(Counted { table, drops, drops_lost }: Counted) -> Self {
+        Self { beyond: table.beyond, rules: table.rows(), drops, drops_lost }
+    }
+}
+
+impl From<&RuleName> for Rule {
+    fn from(name: &RuleName) -> Self {
+        Self {
+            kind: name.policy.kind.to_string(),
+            policy: name.policy.full_name(),
+            direction: name.direction.into(),
+            rule: name.index,
+        }
+    }
+}
+
+impl From<PolicyType> for Direction {
+    fn from(policy_type: PolicyType) -> Self {
+        match policy_type {
+            PolicyType::Ingress => Self::Ingress,
+            PolicyType::Egress => Self::Egress,
+        }
+    }
+}
+
+impl From<RuleCount> for Counts {
+    fn from(count: RuleCount) -> Self {
+        Self { packets: count.packets, bytes: count.bytes, flows: count.flows, denied: count.denied }
+    }
+}

@@ -1,0 +1,101 @@
+//! `margay policies`: what rules of a running gateway have counted, and what they have dropped of late.
+
+use std::process::ExitCode;
+
+use margay_control::admin::{
+    self,
+    policies::{Counts, Direction, DropRow, Packet, Policies as Report, Rule},
+};
+
+use super::table::table;
+use super::{Output, Socket};
+
+/// Show what each policy rule of a running gateway has counted: the most packets first, then rules that never matched
+///
+/// Packets and bytes are those of the flows that a rule admitted, in both directions, and those that it denied; Log and
+/// Pass rules and staged ones count first packets alone.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Policies {
+    #[command(flatten)]
+    socket: Socket,
+    /// Show what policy has dropped of late instead: by rule and pod, the latest first.
+    #[arg(long)]
+    drops: bool,
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Policies {
+    pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
+        let socket = self.socket.path()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let report = runtime.block_on(admin::policies(&socket))?;
+        if self.drops {
+            self.output.print(&report.drops, |drops| drop_table(drops))?;
+        } else {
+            self.output.print(&report, rule_table)?;
+        }
+        if report.drops_lost > 0 {
+            let lost = report.drops_lost;
+            eprintln!(
+                "margay: {lost} drops came too fast to be kept one by one; the rules have counted them"
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn rule_table(report: &Report) -> String {
+    let header = ["PACKETS", "BYTES", "FLOWS", "DENIED", "DIRECTION", "RULE", "POLICY"];
+    let counts = |counts: &Counts| {
+        [counts.packets, counts.bytes, counts.flows, counts.denied].map(|count| count.to_string())
+    };
+    let mut rows: Vec<[String; 7]> = Vec::with_capacity(report.rules.len() + 1);
+    for row in &report.rules {
+        let [packets, bytes, flows, denied] = counts(&row.counts);
+        let [direction, place, policy] = cells(&row.rule);
+        rows.push([packets, bytes, flows, denied, direction, place, policy]);
+    }
+    if report.beyond != Counts::default() {
+        let [packets, bytes, flows, denied] = counts(&report.beyond);
+        let what = "(rules beyond policy.rules, together)".to_owned();
+        rows.push([packets, bytes, flows, denied, "-".to_owned(), "-".to_owned(), what]);
+    }
+    table(header, rows.into_iter())
+}
+
+fn drop_table(drops: &[DropRow]) -> String {
+    let header = ["LAST", "DROPS", "POD", "PACKET", "DIRECTION", "RULE", "POLICY"];
+    let row = |drop: &DropRow| {
+        let unknown =
+            || [word(drop.direction).to_owned(), "-".to_owned(), "(a part of policy was missing)".to_owned()];
+        let [direction, place, policy] = drop.rule.as_ref().map_or_else(unknown, cells);
+        let last = format!("{} s ago", drop.last_seen_seconds_ago);
+        [last, drop.count.to_string(), drop.endpoint.clone(), packet(&drop.last), direction, place, policy]
+    };
+    table(header, drops.iter().map(row))
+}
+
+/// Direction, place and policy.
+fn cells(rule: &Rule) -> [String; 3] {
+    let place = rule.rule.map_or_else(|| "end of tier".to_owned(), |place| place.to_string());
+    [word(rule.direction).to_owned(), place, format!("{} {}", rule.kind, rule.policy)]
+}
+
+fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+fn packet(packet: &Packet) -> String {
+    let Packet { src, dst, sport, dport, .. } = packet;
+    match (packet.protocol, packet.icmp) {
+        (_, Some((kind, code))) => format!("{src} > {dst} icmp {kind}/{code}"),
+        (6, _) => format!("{src}:{sport} > {dst}:{dport} tcp"),
+        (17, _) => format!("{src}:{sport} > {dst}:{dport} udp"),
+        (132, _) => format!("{src}:{sport} > {dst}:{dport} sctp"),
+        (number, _) => format!("{src} > {dst} protocol {number}"),
+    }
+}

@@ -1,0 +1,206 @@
+//! Host endpoints: items as pods are, and what is asked at the interfaces that they stand for.
+//!
+//! An interface belongs to one host endpoint of this node, chosen as Felix does (`endpoint_mgr.go`,
+//! `resolveHostEndpoints`). There are few of both, and all is worked out anew where it may have changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use margay_flowtable::{HostObeys, Interface};
+
+use super::policies::PolicyNo;
+use super::selections::SelectionId;
+use super::{Item, PolicyCompiler, Serves, Use};
+use crate::compile::interfaces::NodeInterface;
+use crate::selector::EffectiveLabels;
+use crate::state::policy::{HostEndpoint, HostUse};
+use crate::state::{Cluster, Edit, Protocol};
+
+/// The name that stands for every interface.
+const ALL: &str = "*";
+
+/// What is asked at interfaces, and what of it is stale.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    interfaces: Vec<NodeInterface>,
+    held: BTreeMap<Interface, Held>,
+    is_stale: bool,
+}
+
+/// Policies in the order in which they are asked, before connection tracking, before destination NAT, and of what is
+/// forwarded. A host endpoint that is everywhere has none before connection tracking, as in Felix.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    untracked: SelectionId,
+    pre_dnat: SelectionId,
+    forward: SelectionId,
+}
+
+impl Held {
+    fn all(self) -> [SelectionId; 3] {
+        [self.untracked, self.pre_dnat, self.forward]
+    }
+}
+
+impl Host {
+    pub(super) fn set_stale(&mut self) {
+        self.is_stale = true;
+    }
+}
+
+impl PolicyCompiler {
+    /// The interfaces of the node that is served.
+    pub fn set_interfaces(&mut self, interfaces: Vec<NodeInterface>) {
+        if self.host.interfaces != interfaces {
+            self.host.interfaces = interfaces;
+            self.host.set_stale();
+        }
+    }
+
+    pub(super) fn host_endpoint(&mut self, edit: &Edit<String, HostEndpoint>) {
+        if edit.old.is_some()
+            && let Some(number) = self.host_endpoints.number(&edit.key)
+        {
+            let found = self.index.remove_item(&Item::HostEndpoint(number));
+            self.build_found(found);
+            self.host_endpoints.let_go(number);
+        }
+        if let Some(new) = &edit.new {
+            let (number, _) = self.host_endpoints.hold(edit.key.clone());
+            let labels = EffectiveLabels::host_endpoint(Arc::new(new.labels.clone()));
+            let found = self.index.insert_item(Item::HostEndpoint(number), labels);
+            self.build_found(found);
+        }
+        for endpoint in [&edit.old, &edit.new].into_iter().flatten() {
+            for port in &endpoint.ports {
+                self.sets.build_port(port.protocol, &port.name);
+            }
+            if self.is_here(endpoint) {
+                self.host.set_stale();
+            }
+        }
+    }
+
+    fn is_here(&self, endpoint: &HostEndpoint) -> bool {
+        matches!(&self.serves, Serves::Gateway(node) if *node == endpoint.node)
+    }
+
+    /// The interfaces where one of the policies is asked.
+    pub(super) fn interfaces_of(&self, policies: &[PolicyNo]) -> Vec<Interface> {
+        let asks = |id: SelectionId| {
+            let list = self.selections.policies(id).into_iter().flat_map(|list| list.iter());
+            list.into_iter().any(|no| policies.contains(no))
+        };
+        let held = self.host.held.iter().filter(|(_, held)| held.all().into_iter().any(asks));
+        held.map(|(interface, _)| *interface).collect()
+    }
+
+    /// The programs of these selections are other ones.
+    pub(super) fn note_anew(&mut self, selections: &BTreeSet<SelectionId>) {
+        for (interface, held) in &self.host.held {
+            if held.all().iter().any(|id| selections.contains(id)) {
+                self.touched.interface(*interface);
+                self.host.is_stale = true;
+            }
+        }
+    }
+
+    /// What is asked at interfaces, where that may have changed.
+    pub(super) fn reselect_host(&mut self, cluster: &Cluster) {
+        let before = self.out.host.clone();
+        if !std::mem::take(&mut self.host.is_stale) {
+            return;
+        }
+        let mut held = BTreeMap::new();
+        for (interface, name) in self.choose(cluster) {
+            held.insert(interface, self.hold_host(&name, cluster));
+        }
+        let old = std::mem::replace(&mut self.host.held, held);
+        for id in old.into_values().flat_map(Held::all) {
+            self.selections.let_go(id, &mut self.out);
+        }
+        let programs = self.host.held.iter().map(|(interface, held)| (*interface, self.host_obeys(*held)));
+        self.out.host = programs.collect();
+        let after = &self.out.host;
+        for (interface, _) in before.iter().chain(after.iter()) {
+            if before.at(interface) != after.at(interface) {
+                self.touched.interface(interface);
+            }
+        }
+    }
+
+    /// The interfaces that belong to a host endpoint, with its name.
+    fn choose(&self, cluster: &Cluster) -> Vec<(Interface, String)> {
+        let here = || cluster.host_endpoints.iter().filter(|(_, endpoint)| self.is_here(endpoint));
+        let everywhere = here().find(|(_, endpoint)| endpoint.interface.as_deref() == Some(ALL));
+        let of = |interface: &NodeInterface| {
+            let own = here().find(|(_, endpoint)| is_of(endpoint, interface));
+            own.or(everywhere).map(|(name, _)| (interface.interface, name.clone()))
+        };
+        self.host.interfaces.iter().filter_map(of).collect()
+    }
+
+    fn hold_host(&mut self, name: &str, cluster: &Cluster) -> Held {
+        let number = self.host_endpoints.number(&name.to_owned());
+        let found =
+            number.map_or_else(Vec::new, |number| self.index.selectors_of(&Item::HostEndpoint(number)));
+        let subjects = found.into_iter().filter_map(|found| match found {
+            Use::Subject(no) => Some(no),
+            Use::Set(_) => None,
+        });
+        let mut policies: Vec<PolicyNo> = subjects.filter(|no| self.table[*no].is_in_tier()).collect();
+        policies.sort_by(|a, b| self.table.compare(*a, *b));
+        let is_everywhere =
+            cluster.host_endpoints.get(name).is_some_and(|e| e.interface.as_deref() == Some(ALL));
+        let untracked = |host: HostUse| host.do_not_track && !is_everywhere;
+        let pre_dnat = |host: HostUse| host.pre_dnat;
+        let forward = |host: HostUse| host.apply_on_forward && !host.pre_dnat && !host.do_not_track;
+        Held {
+            untracked: self.hold_list(&policies, untracked),
+            pre_dnat: self.hold_list(&policies, pre_dnat),
+            forward: self.hold_list(&policies, forward),
+        }
+    }
+
+    fn hold_list(&mut self, policies: &[PolicyNo], is_asked: impl Fn(HostUse) -> bool) -> SelectionId {
+        let asked: Arc<[PolicyNo]> =
+            policies.iter().copied().filter(|no| is_asked(self.table[*no].ir.host)).collect();
+        self.selections.hold(&asked, &self.table, &mut self.out)
+    }
+
+    fn host_obeys(&self, held: Held) -> HostObeys {
+        let [untracked, pre_dnat, forward] = held.all().map(|id| self.selections.obeys(id));
+        HostObeys {
+            untracked: untracked.ingress,
+            pre_dnat: pre_dnat.ingress,
+            ingress: forward.ingress,
+            egress: forward.egress,
+        }
+    }
+
+    /// The addresses of the host endpoint of that number.
+    pub(super) fn expected<'a>(&self, number: u32, cluster: &'a Cluster) -> &'a [IpAddr] {
+        let name = self.host_endpoints.get(number);
+        name.and_then(|name| cluster.host_endpoints.get(name)).map_or(&[], |endpoint| &endpoint.expected)
+    }
+}
+
+fn is_of(endpoint: &HostEndpoint, interface: &NodeInterface) -> bool {
+    match &endpoint.interface {
+        Some(name) => interface.name.as_ref() == Some(name),
+        None => endpoint.expected.iter().any(|address| interface.addresses.contains(address)),
+    }
+}
+
+/// What host endpoints declare a port of this name: its number, and an address that has it.
+pub(super) fn hosts_with_port(
+    protocol: Protocol,
+    name: &str,
+    cluster: &Cluster,
+) -> impl Iterator<Item = (u16, IpAddr)> {
+    cluster.host_endpoints.values().flat_map(move |endpoint| {
+        let named = endpoint.ports.iter().filter(move |port| port.protocol == protocol && port.name == name);
+        named.flat_map(|port| endpoint.expected.iter().map(|address| (port.port, *address)))
+    })
+}

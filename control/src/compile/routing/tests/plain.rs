@@ -1,0 +1,141 @@
+//! Routing as a plain function of the state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use ipnet::IpNet;
+use margay_fastpath::steer::{Destination, Routes};
+use margay_flowtable::snapshot::Local;
+use margay_flowtable::{NextHop, PortKind, PortState};
+
+use crate::compile::local;
+use crate::compile::next_hops::{NeighbourKey, Underlay};
+use crate::compile::routes::{ClusterRoute, RouteKind, local_pods, routes};
+use crate::compile::routing::{OuterNotIpv4, tunnel};
+use crate::identity::Identity;
+use crate::state::{Name, State};
+
+pub(super) struct Plain {
+    pub(super) local: Local,
+    pub(super) steering: Routes,
+    pub(super) neighbours: BTreeSet<NeighbourKey>,
+    pub(super) pods: BTreeMap<String, Vec<IpAddr>>,
+    pub(super) ports: Vec<(usize, PortState)>,
+    pub(super) tunnel_sources: HashSet<Ipv4Addr>,
+    fates: BTreeMap<IpNet, NextHop>,
+}
+
+impl Plain {
+    pub(super) fn of(state: &State, identity: &Identity) -> Self {
+        let State { cluster, kernel, ports } = state;
+        let underlay = Underlay::new(Arc::new(kernel.clone()), ports.as_slice().into());
+        let at = local_pods(cluster, &identity.node);
+        let mut local = local::local(cluster, kernel, identity);
+        local.pods = at.keys().filter_map(|address| local::v4(*address)).collect();
+        let routes = routes(cluster, &identity.node).unwrap_or_default();
+        let of_pod = |name: &Name| -> Vec<IpAddr> {
+            at.iter().filter(|(_, owner)| ***owner == *name).map(|(address, _)| *address).collect()
+        };
+        let here = cluster.pods.iter().filter(|(_, pod)| pod.node == identity.node && pod.is_endpoint());
+        let links: BTreeMap<IpAddr, u32> = at
+            .iter()
+            .filter_map(|(address, name)| {
+                let port = ports.iter().find(|port| port.pod.as_ref() == Some(&**name))?;
+                Some((*address, port.ifindex))
+            })
+            .collect();
+        Self {
+            steering: steering(&routes, &local),
+            neighbours: neighbours(&routes, &underlay, &links),
+            pods: here.map(|(name, _)| (name.to_string(), of_pod(name))).collect(),
+            ports: port_states(state, of_pod),
+            tunnel_sources: local::tunnel_sources(cluster, identity).collect(),
+            fates: fates(state, &routes, &local, &underlay, &links),
+            local,
+        }
+    }
+
+    pub(super) fn fate(&self, address: IpAddr) -> Option<NextHop> {
+        let around = self.fates.iter().filter(|(net, _)| net.contains(&address));
+        around.max_by_key(|(net, _)| net.prefix_len()).map(|(_, hop)| hop.clone())
+    }
+}
+
+fn steering(routes: &[ClusterRoute], local: &Local) -> Routes {
+    let key = |net: IpNet| (net.network(), net.prefix_len());
+    let owned = routes.iter().map(|route| (key(route.dst), Destination::Owned));
+    let own = local.addresses.iter().map(|address| (key((*address).into()), Destination::Local));
+    let ends = local.tunnel_ends.iter().map(|end| (key(IpAddr::V4(*end).into()), Destination::TunnelEnd));
+    owned.chain(own).chain(ends).collect()
+}
+
+fn neighbours(
+    routes: &[ClusterRoute],
+    underlay: &Underlay,
+    links: &BTreeMap<IpAddr, u32>,
+) -> BTreeSet<NeighbourKey> {
+    let vias = routes.iter().filter_map(|route| route.via);
+    let toward_nodes = vias.filter_map(|via| underlay.neighbour_toward(via));
+    let gateways = underlay.routes().iter().filter_map(|(_, hop)| Some((hop.ifindex, hop.gateway?)));
+    let uplinks = toward_nodes.chain(gateways).filter(|(ifindex, _)| underlay.is_uplink(*ifindex));
+    uplinks.chain(links.iter().map(|(address, ifindex)| (*ifindex, *address))).collect()
+}
+
+fn port_states(state: &State, addresses: impl Fn(&Name) -> Vec<IpAddr>) -> Vec<(usize, PortState)> {
+    let states = state.ports.iter().filter_map(|binding| {
+        let link = state.kernel.links.get(&binding.ifindex)?;
+        let kind = match &binding.pod {
+            None => PortKind::Uplink,
+            Some(pod) => PortKind::Pod { addresses: addresses(pod) },
+        };
+        let mtu = u16::try_from(link.mtu).unwrap();
+        let state = PortState { name: binding.name.as_str().into(), kind, mac: link.mac, mtu };
+        Some((usize::from(binding.id.0), state))
+    });
+    states.collect()
+}
+
+/// The kernel's routes, over them the neighbours on links, over those the cluster's routes, over all our own addresses.
+fn fates(
+    state: &State,
+    routes: &[ClusterRoute],
+    local: &Local,
+    underlay: &Underlay,
+    links: &BTreeMap<IpAddr, u32>,
+) -> BTreeMap<IpNet, NextHop> {
+    let forward = |neighbour: Option<NeighbourKey>, tunnel| {
+        let adjacency = neighbour.and_then(|neighbour| underlay.adjacency(neighbour));
+        adjacency.map_or(NextHop::Unresolved, |adjacency| NextHop::Forward { adjacency, tunnel })
+    };
+    let is_uplink = |key: &NeighbourKey| underlay.is_uplink(key.0);
+    let mut fates = BTreeMap::new();
+    for (dst, hop) in underlay.routes().iter() {
+        let gateway = hop.gateway.map(|gateway| (hop.ifindex, gateway)).filter(is_uplink);
+        fates.insert(*dst, forward(gateway, None));
+    }
+    for key in state.kernel.neighbours.keys().filter(|key| is_uplink(key)) {
+        if underlay.neighbour_toward(key.1) == Some(*key) {
+            fates.insert(key.1.into(), forward(Some(*key), None));
+        }
+    }
+    for route in routes {
+        let toward = route.via.and_then(|via| underlay.neighbour_toward(via)).filter(is_uplink);
+        let fate = match route.kind {
+            RouteKind::Blackhole => NextHop::Blackhole,
+            RouteKind::Local => {
+                let address = route.dst.addr();
+                forward(links.get(&address).map(|ifindex| (*ifindex, address)), None)
+            }
+            _ => match tunnel(route, &state.cluster, local) {
+                Ok(tunnel) => forward(toward, tunnel),
+                Err(OuterNotIpv4) => NextHop::Unresolved,
+            },
+        };
+        fates.insert(route.dst, fate);
+    }
+    let ends = local.tunnel_ends.iter().copied().map(IpAddr::V4);
+    fates.extend(local.addresses.iter().copied().chain(ends).map(|a| (a.into(), NextHop::Host)));
+    fates
+}

@@ -1,0 +1,27 @@
+//! Why Margay cannot start, or cannot go on.
+
+use margay_fastpath::xdp::SetupError;
+
+use super::workers;
+use crate::{admin, kernel};
+
+/// Why Margay cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot wait for signals: {0}")]
+    Signals(std::io::Error),
+    #[error("cannot start a thread for the source: {0}")]
+    SourceThread(std::io::Error),
+    #[error("the source has ended: it panicked, and its message stands above")]
+    SourceEnded,
+    #[error("cannot have random numbers of the kernel for the flow table: {0}")]
+    Random(getrandom::Error),
+    #[error(transparent)]
+    Admin(#[from] admin::ServerError),
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error(transparent)]
+    Workers(#[from] workers::Error),
+}

@@ -1,0 +1,121 @@
+//! Host endpoints: what they are asked about a packet that this node forwards, and what a flow remembers for that.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use margay_flowtable::key::FlowKey;
+use margay_flowtable::table::{FlowAction, Hit};
+use margay_flowtable::{
+    Direction, HostClassification, Interface, NextHop, Passage, PortKind, ProgramId, RuleId, Snapshot,
+    Tunnel, Tuple, classify_host,
+};
+
+use super::ingress::Input;
+use super::lane::Lane;
+
+/// The high byte of a flow's flags is the interface that its first packet came in by.
+const ENTRY_SHIFT: u32 = 8;
+/// Ports numbered below this may be uplinks: a flow's flags tell so many apart, and more.
+pub const MAX_UPLINKS: usize = 64;
+
+/// By what a packet came in.
+pub(super) fn entry(input: &Input<'_>, lane: &Lane) -> Interface {
+    match lane.tunnel() {
+        Some(tunnel) => tunnel,
+        None if input.is_uplink => Interface::Uplink(input.port),
+        None => Interface::Pod,
+    }
+}
+
+/// The action of a flow whose first packet came in by `entry`.
+pub(super) fn remember(action: FlowAction, entry: Interface) -> FlowAction {
+    let code = u8::try_from(entry.code()).unwrap_or(u8::MAX);
+    FlowAction { flags: action.flags | u16::from(code) << ENTRY_SHIFT, ..action }
+}
+
+/// By what the first packet of the hit's flow came in.
+pub(super) fn entry_of(hit: &Hit) -> Interface {
+    Interface::from_code(hit.action.flags >> ENTRY_SHIFT)
+}
+
+/// Whether no change of host endpoints touched the flow since the hit was judged or confirmed. Where it leaves is where
+/// its destination's route leads now: a flow that only takes another way is not judged again, as in Felix.
+#[inline]
+pub(super) fn is_current(snapshot: &Snapshot, key: &FlowKey, hit: &Hit) -> bool {
+    let (epochs, generation) = (&snapshot.epochs, hit.action.generation);
+    epochs.are_interfaces_current(generation) || {
+        let dst = if hit.direction == Direction::Original { key.dst } else { key.src };
+        epochs.is_current_at(entry_of(hit), generation)
+            && match way_out(snapshot, dst) {
+                WayOut::By(exit) => epochs.is_current_at(exit, generation),
+                WayOut::Here => true,
+                WayOut::Unknown => false,
+            }
+    }
+}
+
+/// Whether it can be told what host endpoints say of packets to there. Where it cannot, there is no way to there.
+pub(super) fn is_decidable(snapshot: &Snapshot, dst: u32) -> bool {
+    snapshot.policies.host.is_empty() || way_out(snapshot, dst) != WayOut::Unknown
+}
+
+/// What is said of a first packet that came in by `entry`, or need not be asked about where it did. `None` where there
+/// are no host endpoints.
+#[inline]
+pub(super) fn ask(
+    snapshot: &Snapshot,
+    entry: Option<Interface>,
+    tuple: &Tuple,
+    log: &mut dyn FnMut(RuleId),
+) -> Option<HostClassification> {
+    (!snapshot.policies.host.is_empty()).then(|| ask_all(snapshot, entry, tuple, log))
+}
+
+#[inline(never)]
+fn ask_all(
+    snapshot: &Snapshot,
+    entry: Option<Interface>,
+    tuple: &Tuple,
+    mut log: &mut dyn FnMut(RuleId),
+) -> HostClassification {
+    let exit = match tuple.dst {
+        IpAddr::V4(dst) => match way_out(snapshot, dst.to_bits()) {
+            WayOut::By(exit) => Some(exit),
+            WayOut::Here | WayOut::Unknown => None,
+        },
+        IpAddr::V6(_) => None,
+    };
+    classify_host(&snapshot.policies, Passage { entry, exit }, tuple, &mut log)
+}
+
+/// Whether every packet that comes in here is asked about before it is tracked.
+pub(super) fn asks_untracked(snapshot: &Snapshot, input: &Input<'_>) -> bool {
+    let host = &snapshot.policies.host;
+    !host.is_empty() && input.is_uplink && host.at(Interface::Uplink(input.port)).untracked != ProgramId::NONE
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WayOut {
+    By(Interface),
+    /// Into this node.
+    Here,
+    /// Nowhere for now.
+    Unknown,
+}
+
+/// By what a packet to there leaves.
+fn way_out(snapshot: &Snapshot, dst: u32) -> WayOut {
+    let next_hop = snapshot.fib.lookup(Ipv4Addr::from_bits(dst).into());
+    match next_hop.and_then(|id| snapshot.next_hops.get(id.0 as usize)) {
+        Some(NextHop::Forward { tunnel: Some(tunnel), .. }) => WayOut::By(match tunnel {
+            Tunnel::Ipip { .. } => Interface::Ipip,
+            Tunnel::Vxlan { .. } => Interface::Vxlan,
+        }),
+        Some(NextHop::Forward { adjacency, tunnel: None }) => match snapshot.port(adjacency.port) {
+            Some(port) if port.kind == PortKind::Uplink => WayOut::By(Interface::Uplink(adjacency.port)),
+            Some(_) => WayOut::By(Interface::Pod),
+            None => WayOut::Unknown,
+        },
+        Some(NextHop::Host) => WayOut::Here,
+        Some(NextHop::Blackhole | NextHop::Unresolved) | None => WayOut::Unknown,
+    }
+}

@@ -1,0 +1,126 @@
+//! What host endpoints say of a packet that this node forwards, in the order of Felix (`rules/static.go`).
+
+use margay_encap::protocol;
+
+use super::rule::Packet;
+use super::{Decision, Tuple, Verdict, evaluate};
+use crate::address_set::End;
+use crate::policy::Interface;
+use crate::{Policies, RuleId};
+
+/// What no policy closes on its way in before it is known whether it is for the node itself: Felix's defaults.
+const FAILSAFE_IN: [(u8, u16); 9] = [
+    (protocol::TCP, 22),
+    (protocol::UDP, 68),
+    (protocol::TCP, 179),
+    (protocol::TCP, 2379),
+    (protocol::TCP, 2380),
+    (protocol::TCP, 5473),
+    (protocol::TCP, 6443),
+    (protocol::TCP, 6666),
+    (protocol::TCP, 6667),
+];
+/// The same on the way out. Answers to it come in.
+const FAILSAFE_OUT: [(u8, u16); 9] = [
+    (protocol::UDP, 53),
+    (protocol::UDP, 67),
+    (protocol::TCP, 179),
+    (protocol::TCP, 2379),
+    (protocol::TCP, 2380),
+    (protocol::TCP, 5473),
+    (protocol::TCP, 6443),
+    (protocol::TCP, 6666),
+    (protocol::TCP, 6667),
+];
+
+/// Where a first packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// By what it came in; `None` if that need not be asked again.
+    pub entry: Option<Interface>,
+    /// By what it leaves; `None` if it is for this node.
+    pub exit: Option<Interface>,
+}
+
+/// Both halves of what host endpoints say. The packet passes if both allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostClassification {
+    /// Of the interface that it came in by.
+    pub ingress: Decision,
+    /// Of the interface that it leaves by.
+    pub egress: Decision,
+}
+
+impl HostClassification {
+    /// Of what no host endpoint is asked about.
+    pub const ALLOW: Self = Self { ingress: Decision::ALLOW, egress: Decision::ALLOW };
+
+    pub fn verdict(&self) -> Verdict {
+        if self.ingress.verdict == Verdict::Allow { self.egress.verdict } else { Verdict::Deny }
+    }
+}
+
+/// Asks the host endpoints about a first packet that is tracked. `log` is as for [`classify`](super::classify).
+pub fn classify_host(
+    policies: &Policies,
+    passage: Passage,
+    tuple: &Tuple,
+    log: &mut impl FnMut(RuleId),
+) -> HostClassification {
+    let packet = packet(policies, tuple);
+    let is_forwarded = passage.exit.is_some();
+    let ingress = passage.entry.map_or(Decision::ALLOW, |entry| ingress(&packet, entry, is_forwarded, log));
+    let egress = passage
+        .exit
+        .map_or(Decision::ALLOW, |exit| evaluate(policies, policies.host.at(exit).egress, &packet, log));
+    HostClassification { ingress, egress }
+}
+
+/// What comes before destination NAT, then what is forwarded. What the first allows, the second is not asked about.
+fn ingress(
+    packet: &Packet<'_>,
+    entry: Interface,
+    is_forwarded: bool,
+    log: &mut impl FnMut(RuleId),
+) -> Decision {
+    let (policies, tuple) = (packet.policies, packet.tuple);
+    let obeys = policies.host.at(entry);
+    if !FAILSAFE_IN.contains(&(tuple.protocol, tuple.dport)) {
+        let first = evaluate(policies, obeys.pre_dnat, packet, log);
+        if is_decided(first) {
+            return first;
+        }
+    }
+    if is_forwarded { evaluate(policies, obeys.ingress, packet, log) } else { Decision::ALLOW }
+}
+
+/// Asks the host endpoint of an interface about a packet that came in there, before connection tracking; any packet, not
+/// only a first one. `None`: it is to be tracked.
+pub fn classify_untracked(
+    policies: &Policies,
+    entry: Interface,
+    tuple: &Tuple,
+    log: &mut impl FnMut(RuleId),
+) -> Option<Decision> {
+    let is_failsafe = FAILSAFE_IN.contains(&(tuple.protocol, tuple.dport))
+        || FAILSAFE_OUT.contains(&(tuple.protocol, tuple.sport));
+    if is_failsafe {
+        return None;
+    }
+    let packet = packet(policies, tuple);
+    Some(evaluate(policies, policies.host.at(entry).untracked, &packet, log))
+        .filter(|decision| is_decided(*decision))
+}
+
+/// Whether a rule has spoken, and not the end of all tiers.
+fn is_decided(decision: Decision) -> bool {
+    decision != Decision::ALLOW
+}
+
+fn packet<'a>(policies: &'a Policies, tuple: &'a Tuple) -> Packet<'a> {
+    let end = |address| {
+        let holder = policies.addresses.get(address);
+        End { address, identity: holder.map(|holder| holder.identity) }
+    };
+    Packet { policies, tuple, source: end(tuple.src), destination: end(tuple.dst) }
+}
