@@ -114,7 +114,7 @@ impl TestLab {
             (None, Some(node)) => topology.nodes[node].address.addr(),
             (None, None) => panic!("no place {place}"),
         };
-        traffic::Place { netns: self.lab.netns(place).unwrap(), address }
+        traffic::Place { netns: self.lab.netns(place).unwrap(), address, port: 0 }
     }
 
     /// Makes probes, given as the lines of a probe file.

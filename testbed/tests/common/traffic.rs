@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use margay_testbed::netns;
 pub struct Place {
     pub netns: String,
     pub address: Ipv4Addr,
+    /// Where servers listen; 0: anywhere.
+    pub port: u16,
 }
 
 /// Longest wait for one piece of traffic; only a failing test waits so long.
@@ -19,13 +22,34 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for a handshake: SYNs are sent again after 1, 2, 3 and 4 s.
 const HANDSHAKE: Duration = Duration::from_secs(6);
 
+/// Time for a handshake whose first SYN was lost.
+const ONE_MORE_SYN: Duration = Duration::from_millis(2500);
+
 impl Place {
     fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         netns::within(&self.netns, work).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
+    /// The same with servers at this port.
+    pub fn at(&self, port: u16) -> Self {
+        Self { port, ..self.clone() }
+    }
+
+    /// Whether a TCP connection opens. The server is gone then, and its port free.
+    pub fn opens(&self, to: &Self) -> bool {
+        let (_listener, address) = to.listen();
+        self.within(|| TcpStream::connect_timeout(&address, ONE_MORE_SYN).is_ok())
+    }
+
+    /// Whether one of a few pings comes back.
+    pub fn pings(&self, to: &Self) -> bool {
+        let mut ping = Command::new("ping");
+        ping.args(["-c", "3", "-i", "0.2", "-W", "1"]).arg(to.address.to_string()).stdout(Stdio::null());
+        self.within(move || ping.status().unwrap().success())
+    }
+
     fn listen(&self) -> (TcpListener, SocketAddr) {
-        let listener = self.within(|| TcpListener::bind((self.address, 0)).unwrap());
+        let listener = self.within(|| TcpListener::bind((self.address, self.port)).unwrap());
         let address = listener.local_addr().unwrap();
         (listener, address)
     }
@@ -95,7 +119,7 @@ fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 /// Sends each datagram, waits for its echo and compares; a datagram may be lost twice. Returns the number that came
 /// back whole.
 pub fn udp_echoes(from: &Place, to: &Place, datagrams: &[Vec<u8>]) -> usize {
-    let server = to.within(|| UdpSocket::bind((to.address, 0)).unwrap());
+    let server = to.within(|| UdpSocket::bind((to.address, to.port)).unwrap());
     let address = server.local_addr().unwrap();
     let client = from.within(|| UdpSocket::bind((from.address, 0)).unwrap());
     client.connect(address).unwrap();
