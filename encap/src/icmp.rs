@@ -85,3 +85,34 @@ pub const fn has_identifier(kind: u8) -> bool {
             ..=ADDRESS_MASK_REPLY | EXTENDED_ECHO_REQUEST | EXTENDED_ECHO_REPLY
     )
 }
+
+/// The type of query that a message of this type replies to.
+#[inline]
+pub const fn request_of(kind: u8) -> Option<u8> {
+    use kind::{
+        ADDRESS_MASK_REPLY, ECHO_REPLY, ECHO_REQUEST, EXTENDED_ECHO_REPLY, EXTENDED_ECHO_REQUEST,
+        TIMESTAMP_REQUEST,
+    };
+    match kind {
+        ECHO_REPLY => Some(ECHO_REQUEST),
+        EXTENDED_ECHO_REPLY => Some(EXTENDED_ECHO_REQUEST),
+        // Timestamp, information and address mask: a reply is the number after its request.
+        TIMESTAMP_REQUEST..=ADDRESS_MASK_REPLY if kind.is_multiple_of(2) => Some(kind - 1),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_of_queries() {
+        for (reply, request) in [(0, 8), (14, 13), (16, 15), (18, 17), (43, 42)] {
+            assert_eq!(request_of(reply), Some(request));
+            assert!(has_identifier(reply) && has_identifier(request));
+            assert_eq!(request_of(request), None);
+        }
+        assert_eq!(request_of(kind::TIME_EXCEEDED), None);
+    }
+}
