@@ -10,7 +10,6 @@ use super::ports::Ports;
 use crate::compile::is_policed;
 use crate::config::{EndpointToHost, Policy};
 use crate::kernel::Pair;
-
 use crate::state::Kernel;
 
 /// Whether there has been a pod that needs the pair.

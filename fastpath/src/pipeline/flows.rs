@@ -3,7 +3,7 @@
 //! A hit that was judged under this snapshot has its next hop in the entry. A hit from an older one is confirmed if no
 //! change since touched its ends, else judged again; only a miss asks policy in full.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use margay_encap::Headers;
@@ -11,7 +11,6 @@ use margay_encap::icmp::{self, kind};
 use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::key::FlowKey;
-use margay_flowtable::snapshot::Local;
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Judged};
 use margay_flowtable::{Interface, NextHop, NextHopId, RuleId, Snapshot, Verdict};
 
@@ -20,6 +19,7 @@ use super::host;
 use super::ingress::{Input, own_key};
 use super::judge::{Established, Judge, allows};
 use super::lane::Lane;
+use super::martian::{check_destination, check_source, is_own};
 use super::mid_flow::{Admission, MidFlow};
 use super::rewrite::entrance;
 use crate::counters::{Counters, RuleRun};
@@ -120,7 +120,7 @@ impl Flows {
         }
         if lane.is_related() {
             check_source(snapshot, input, &lane.headers)?;
-            let out = route(snapshot, input, lane.headers.dst())?;
+            let out = next_hop(snapshot, input, route_word(snapshot, lane.headers.dst()))?;
             self.judge.count(rules, bytes);
             return Ok(out);
         }
@@ -245,14 +245,15 @@ impl Flows {
         }
         let bytes = lane.headers.total_len();
         let entry = host::entry(input, lane);
-        let rules = self.judge.first(snapshot, Some(entry), &key, own_icmp(&lane.headers), bytes)?;
-        let out = route(snapshot, input, lane.headers.dst())?;
+        let word = route_word(snapshot, key.dst);
+        let rules = self.judge.first(snapshot, Some(entry), &key, word, own_icmp(&lane.headers), bytes)?;
+        let out = next_hop(snapshot, input, word)?;
         if snapshot.next_hops.rewrite(out.0).is_none() {
             // A connection that cannot leave is not entered into the table.
             entrance(snapshot, out)?;
         }
         if !lane.is_related() && admission == Admission::Enter {
-            let actions = [key, key.reversed()].map(|key| action(snapshot, &key, entry));
+            let actions = [action_by(snapshot, &key, word, entry), action(snapshot, &key.reversed(), entry)];
             let judged = Judged { actions, rules };
             if self.enter(snapshot, &key, hash, judged, lane.headers.tcp_flags(), turn.now)? {
                 self.judge.count_flow(rules, [RuleId::NONE; 2]);
@@ -276,8 +277,9 @@ impl Flows {
         }
         check_source(snapshot, input, &lane.headers)?;
         check_destination(key.dst)?;
-        let rules = self.judge.first(snapshot, None, &key, icmp, bytes)?;
-        let out = route(snapshot, input, key.dst)?;
+        let word = route_word(snapshot, key.dst);
+        let rules = self.judge.first(snapshot, None, &key, word, icmp, bytes)?;
+        let out = next_hop(snapshot, input, word)?;
         self.judge.count(rules, bytes);
         Ok(Some(out))
     }
@@ -333,46 +335,15 @@ fn first_icmp(lane: &Lane, direction: Direction) -> (u8, u8) {
     }
 }
 
-/// Sources that a packet cannot have (RFC 1812 5.3.7), or not by this port.
-fn check_source(snapshot: &Snapshot, input: &Input<'_>, headers: &Headers) -> Result<(), DropReason> {
-    let src = Ipv4Addr::from_bits(headers.src());
-    let local = &snapshot.local;
-    if is_this_host(src) || src.octets()[0] >= 224 || is_own(local, src) {
-        return Err(DropReason::MartianSource);
-    }
-    if input.is_pod() {
-        return Ok(());
-    }
-    // A node reaches its own pods without crossing a gateway: whoever has its address here does not own it.
-    let receiver = snapshot.policies.endpoint(Ipv4Addr::from_bits(headers.dst()).into());
-    let as_its_node = receiver.is_some_and(|endpoint| endpoint.node_addresses.contains(&IpAddr::V4(src)));
-    if as_its_node || local.pods.contains(&src) {
-        return Err(DropReason::SourceSpoofed);
-    }
-    Ok(())
-}
-
-/// What RFC 1812 5.3.7 does not let a router forward to.
-fn check_destination(dst: u32) -> Result<(), DropReason> {
-    let dst = Ipv4Addr::from_bits(dst);
-    if dst.is_multicast() || dst.is_broadcast() {
-        return Err(DropReason::Multicast);
-    }
-    if is_this_host(dst) || dst.octets()[0] >= 240 {
-        return Err(DropReason::MartianDestination);
-    }
-    Ok(())
-}
-
-fn is_this_host(address: Ipv4Addr) -> bool {
-    address.octets()[0] == 0 || address.is_loopback()
-}
-
 /// What to do with packets of this key, whether they come from here, and whether to here. The connection began at
 /// `entry`.
 fn action(snapshot: &Snapshot, key: &FlowKey, entry: Interface) -> FlowAction {
+    action_by(snapshot, key, route_word(snapshot, key.dst), entry)
+}
+
+/// The same, where the next hop is known.
+fn action_by(snapshot: &Snapshot, key: &FlowKey, next_hop: u32, entry: Interface) -> FlowAction {
     let (src, local) = (Ipv4Addr::from_bits(key.src), &snapshot.local);
-    let next_hop = route_word(snapshot, key.dst);
     let is_from_here = local.pods.contains(&src) || is_own(local, src);
     let mut flags = if is_from_here { FlowAction::SRC_LOCAL } else { 0 };
     if is_host(snapshot, next_hop) {
@@ -381,12 +352,13 @@ fn action(snapshot: &Snapshot, key: &FlowKey, entry: Interface) -> FlowAction {
     host::remember(FlowAction { next_hop, generation: snapshot.generation, flags }, entry)
 }
 
-fn route(snapshot: &Snapshot, input: &Input<'_>, dst: u32) -> Result<NextHopId, DropReason> {
-    let out = snapshot.fib.lookup4(dst).ok_or(DropReason::NoRoute)?;
-    if !input.is_pod() && is_host(snapshot, out.0) {
-        return Err(DropReason::HostBound);
+/// The next hop of what came in here, or why it has none.
+fn next_hop(snapshot: &Snapshot, input: &Input<'_>, word: u32) -> Result<NextHopId, DropReason> {
+    match word {
+        NO_ROUTE => Err(DropReason::NoRoute),
+        word if !input.is_pod() && is_host(snapshot, word) => Err(DropReason::HostBound),
+        word => Ok(NextHopId(word)),
     }
-    Ok(out)
 }
 
 pub(super) fn route_word(snapshot: &Snapshot, dst: u32) -> u32 {
@@ -396,8 +368,4 @@ pub(super) fn route_word(snapshot: &Snapshot, dst: u32) -> u32 {
 /// Whether this next hop is the node itself.
 pub(super) fn is_host(snapshot: &Snapshot, word: u32) -> bool {
     matches!(snapshot.next_hops.get(word as usize), Some(NextHop::Host))
-}
-
-fn is_own(local: &Local, address: Ipv4Addr) -> bool {
-    local.addresses.contains(&IpAddr::V4(address)) || local.tunnel_ends.contains(&address)
 }

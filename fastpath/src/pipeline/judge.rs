@@ -34,7 +34,7 @@ pub(super) struct Judge {
 
 impl Judge {
     /// The rules by which a first packet may pass, which has this type and code if it is ICMP. Where it may not, that is
-    /// counted and recorded. It came in by `entry`; `None`: its host endpoint has spoken already.
+    /// counted and recorded. It came in by `entry` (`None`: its host endpoint has spoken already), for this next hop.
     ///
     /// Rules that match and decide nothing (Log, Pass) and staged rules that would decide count here, and so first packets
     /// alone.
@@ -43,6 +43,7 @@ impl Judge {
         snapshot: &Snapshot,
         entry: Option<Interface>,
         key: &FlowKey,
+        next_hop: u32,
         icmp: (u8, u8),
         bytes: u16,
     ) -> Result<[RuleId; 2], DropReason> {
@@ -53,7 +54,7 @@ impl Judge {
             rules.count_flow(rule);
         };
         let host = host::ask(snapshot, entry, &tuple, &mut |rule| log(rule));
-        let (decided, staged) = if is_host(snapshot, route_word(snapshot, key.dst)) {
+        let (decided, staged) = if is_host(snapshot, next_hop) {
             // Staged policies are not asked on that way.
             (classify_to_node(&snapshot.policies, &tuple, &mut log), Staged::default())
         } else {

@@ -11,6 +11,7 @@ mod host;
 mod ingress;
 mod judge;
 mod lane;
+mod martian;
 mod mid_flow;
 mod rewrite;
 mod tunnel;

@@ -83,11 +83,6 @@ impl Selections {
         out: &mut Policies,
     ) -> BTreeSet<SelectionId> {
         let holds = |list: &[PolicyNo]| list.iter().any(|no| policies.contains(no));
-        let stale = self.programs.iter().filter(|(_, run)| holds(&run.policies));
-        let stale: Vec<(u32, Run)> = stale.map(|(id, run)| (id, run.clone())).collect();
-        for (id, run) in &stale {
-            self.build_program(*id, run, table, out);
-        }
         let changed = self.lists.iter().filter(|(_, list)| holds(list));
         let changed: Vec<(SelectionId, Arc<[PolicyNo]>)> =
             changed.map(|(id, list)| (id, list.clone())).collect();
@@ -187,9 +182,8 @@ impl Selections {
         let in_tiers = run.policies.chunk_by(|a, b| table[*a].ir.tier == table[*b].ir.tier);
         let tiers: Vec<Tier> = in_tiers.map(|list| self.tier(run.direction, list, table, out)).collect();
         let parts = tiers.iter().flat_map(|tier| tier.segments.iter().map(|segment| segment.0)).collect();
-        let before = self.parts.insert(id, parts);
+        self.parts.insert(id, parts);
         out.programs.set(id, Arc::new(Program::new(tiers)));
-        before.into_iter().flatten().for_each(|segment| self.let_segment_go(segment, out));
     }
 
     fn tier(
