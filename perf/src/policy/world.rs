@@ -195,9 +195,12 @@ pub(super) fn cluster(size: Size, spread: Spread) -> Cluster {
         Node { ipv4: Some(ipnet::IpNet::from(gateway)), addresses: vec![gateway], ..Node::default() };
     cluster.nodes.insert(GATEWAY.to_owned(), Arc::new(gateway));
     cluster.nodes.extend((0..size.nodes).map(node).map(|(name, node)| (name, Arc::new(node))));
-    for number in 0..size.pods {
+    // As every source does, equal ones are kept once.
+    let labels: Vec<Arc<Labels>> = (0..APPS).map(|app| pod(0, app).labels).collect();
+    for (number, labels) in (0..size.pods).zip(labels.iter().cycle()) {
         let namespace = number_of_namespace(number);
-        cluster.pods.insert(pod_name(number), Arc::new(pod(number, number % APPS)));
+        let pod = Pod { labels: Arc::clone(labels), ..pod(number, number % APPS) };
+        cluster.pods.insert(pod_name(number), Arc::new(pod));
         cluster
             .namespaces
             .entry(self::namespace(namespace))
