@@ -5,7 +5,10 @@ mod rule;
 
 use std::net::IpAddr;
 
-pub use self::host::{HostClassification, Passage, classify_host, classify_untracked};
+pub use self::host::{
+    HostClassification, Passage, classify_host, classify_host_staged, classify_untracked, is_failsafe_in,
+    is_failsafe_untracked,
+};
 use self::rule::Packet;
 use crate::address_set::End;
 use crate::policy::{Check, Step};

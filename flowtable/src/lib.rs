@@ -28,7 +28,8 @@ pub use address_set::{AddressSet, End, IdentitySet, PortSet, ProtocolPort};
 pub use addresses::{Addresses, Holder};
 pub use classify::{
     Classification, Decision, HostClassification, Passage, Staged, Tuple, Verdict, classify, classify_host,
-    classify_staged, classify_to_node, classify_untracked, classify_with_staged, matches,
+    classify_host_staged, classify_staged, classify_to_node, classify_untracked, classify_with_staged,
+    is_failsafe_in, is_failsafe_untracked, matches,
 };
 pub use conntrack::{CtState, CtStatus, Direction, Timeouts};
 pub use endpoint::Endpoint;
@@ -43,5 +44,5 @@ pub use policy::{
     Side, Tier, TierEnd,
 };
 pub use publish::{Publisher, Reader};
-pub use snapshot::{Entrance, Epochs, PortKind, PortState, Snapshot};
+pub use snapshot::{Entrance, Epochs, PortKind, PortState, Snapshot, WayOut};
 pub use table::{FlowAction, FlowRef, FlowRules, FlowTable, Hit, Insert, Judged, Query, SweepCursor, Swept};

@@ -1,6 +1,7 @@
 //! The immutable state that workers read: one `Snapshot` is whole and consistent; a change is a new one.
 
 mod epochs;
+mod way_out;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 pub use self::epochs::Epochs;
+pub use self::way_out::WayOut;
 use crate::{Fib, NextHops, Policies, PortId, Rewrite};
 
 /// Everything that decides what becomes of a packet, as of one moment.

@@ -10,8 +10,8 @@ use margay_flowtable::{Interface, Snapshot, Tuple};
 use proptest::prelude::*;
 
 use crate::world::{
-    ETH0, ETH1, World, host_endpoint, identity, kernel, load, network_set, node, policy, ports, said, tier,
-    tuple,
+    ETH0, ETH1, World, host_endpoint, identity, kernel, load, network_set, node, policy, ports, said, staged,
+    staged_policy, tier, tuple,
 };
 
 const INTERFACES: [Interface; 5] = [Interface::Pod, Interface::Ipip, Interface::Vxlan, ETH0, ETH1];
@@ -103,7 +103,35 @@ fn objects() -> Vec<Vec<Change>> {
             .into(),
         ["10.65.10.1", "192.0.2.10"].map(node).into(),
     ];
-    texts.into_iter().map(|forms| forms.into_iter().map(|form| change(&form)).collect()).collect()
+    let texts = texts.into_iter().chain(staged_objects());
+    texts.map(|forms| forms.into_iter().map(|form| change(&form)).collect()).collect()
+}
+
+/// Staged policies beside the others, and in the place of one.
+fn staged_objects() -> [Vec<String>; 2] {
+    let policies = |name: &str, forms: [&str; 3]| {
+        forms.map(|spec| staged_policy(name, &format!("selector: {spec}"))).into()
+    };
+    let (forward, udp) =
+        ("applyOnForward: true", "{action: Allow, protocol: UDP, destination: {ports: [53]}}");
+    [
+        policies(
+            "late",
+            [
+                &format!("role == 'x'\n{forward}\norder: 1\ningress: [{udp}]"),
+                &format!("all()\npreDNAT: true\n{forward}\ningress: [{udp}, {{action: Deny}}]"),
+                &format!("role == 'y'\ndoNotTrack: true\n{forward}\ningress: [{udp}]"),
+            ],
+        ),
+        policies(
+            "p",
+            [
+                "all()\nstagedAction: Delete",
+                &format!("role == 'x'\n{forward}\negress: [{udp}]"),
+                &format!("role == 'x'\nstagedAction: Ignore\n{forward}\ningress: [{udp}]"),
+            ],
+        ),
+    ]
 }
 
 fn change(text: &str) -> Change {
@@ -162,6 +190,14 @@ fn follow(steps: &[(usize, usize)]) -> Result<(), TestCaseError> {
                     &is,
                     &plain.said(entry, exit, &packet),
                     "{:?} {:?} {:?}",
+                    entry,
+                    exit,
+                    packet
+                );
+                prop_assert_eq!(
+                    staged(&compiler, &next, entry, exit, &packet),
+                    plain.staged(entry, exit, &packet),
+                    "staged: {:?} {:?} {:?}",
                     entry,
                     exit,
                     packet

@@ -152,6 +152,76 @@ fn policies_are_asked_where_they_say() {
     }
 }
 
+/// What is staged beside an enforced policy `p` and one that is asked before it.
+#[test]
+fn staged_policies_are_asked_as_if_they_were_enforced_and_decide_nothing() {
+    let forward = |rest: &str| format!("selector: all()\napplyOnForward: true\n{rest}");
+    let early = |early: &str, port: u16, action: &str| {
+        let rule = format!("{{action: {action}, protocol: UDP, destination: {{ports: [{port}]}}}}");
+        forward(&format!("{early}: true\ningress: [{rule}]"))
+    };
+    let none = || [None, None];
+    let ingress = |said: &str| [Some(said.to_owned()), None];
+    let cases = [
+        // What would become of UDP 53 and of UDP 54, from eth0 to eth1: where they come in, and where they leave.
+        ("nothing staged", vec![], [none(), none()]),
+        (
+            "not for what is forwarded",
+            vec![("s", "selector: all()\ningress: [{action: Deny}]".into())],
+            [none(), none()],
+        ),
+        (
+            "where they leave",
+            vec![("s", forward("egress: [{action: Allow, protocol: TCP}]"))],
+            [
+                [None, Some("deny Stageds egress, end of tier".into())],
+                [None, Some("deny Stageds egress, end of tier".into())],
+            ],
+        ),
+        (
+            "before what is enforced",
+            vec![(
+                "s",
+                forward("order: 1\ningress: [{action: Deny, protocol: UDP, destination: {ports: [53]}}]"),
+            )],
+            [ingress("deny Stageds ingress rule 0"), ingress("deny Stageds ingress, end of tier")],
+        ),
+        (
+            "in the place of what is enforced",
+            vec![("p", forward("ingress: [{action: Allow, destination: {ports: [54]}, protocol: UDP}]"))],
+            [ingress("deny Stagedp ingress, end of tier"), ingress("allow Stagedp ingress rule 0")],
+        ),
+        ("a deletion", vec![("p", "stagedAction: Delete".into())], [ingress("allow"), ingress("allow")]),
+        (
+            "ignored",
+            vec![("p", forward("stagedAction: Ignore\ningress: [{action: Deny}]"))],
+            [none(), none()],
+        ),
+        (
+            "before destination NAT",
+            vec![("s", early("preDNAT", 54, "Allow"))],
+            [ingress("allow p ingress rule 0"), ingress("allow Stageds ingress rule 0")],
+        ),
+        (
+            "before connection tracking",
+            vec![("s", early("doNotTrack", 53, "Deny"))],
+            [ingress("deny Stageds ingress rule 0"), ingress("deny p ingress, end of tier")],
+        ),
+    ];
+    for (what, staged, expected) in cases {
+        let mut objects = vec![policy("p", ALLOW_53)];
+        objects.extend(staged.iter().map(|(name, spec)| world::staged_policy(name, spec)));
+        for name in ["eth0", "eth1"] {
+            objects.push(world::host_endpoint(name, "x", &format!("node: gw\ninterfaceName: {name}")));
+        }
+        let world = World::new(&objects);
+        let packets = [tuple(17, 53), tuple(17, 54)];
+        assert_eq!(packets.map(|packet| world.staged(ETH0, ETH1, &packet)), expected, "{what}");
+        let enforced = ["allow by p ingress rule 0", "deny p ingress, end of tier"];
+        assert_eq!(packets.map(|packet| world.said(ETH0, ETH1, &packet)), enforced, "{what}");
+    }
+}
+
 /// As Felix, which says so in its log.
 #[test]
 fn a_host_endpoint_that_is_everywhere_has_no_untracked_policy() {

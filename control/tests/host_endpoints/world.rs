@@ -7,7 +7,8 @@ use margay_control::identity::Identity;
 use margay_control::manifest::load_dir;
 use margay_control::state::{Cluster, Kernel, Link, PortBinding, State};
 use margay_flowtable::{
-    Interface, Passage, PortId, RuleId, Snapshot, Tuple, Verdict, classify_host, classify_untracked,
+    Decision, Interface, Passage, PortId, RuleId, Snapshot, Tuple, Verdict, classify_host,
+    classify_host_staged, classify_untracked,
 };
 
 pub(crate) const ETH0: Interface = Interface::Uplink(PortId(0));
@@ -43,6 +44,10 @@ impl World {
     pub(crate) fn said(&self, entry: Interface, exit: Interface, packet: &Tuple) -> String {
         said(&self.compiler, &self.snapshot, entry, exit, packet)
     }
+
+    pub(crate) fn staged(&self, entry: Interface, exit: Interface, packet: &Tuple) -> [Option<String>; 2] {
+        staged(&self.compiler, &self.snapshot, entry, exit, packet)
+    }
 }
 
 pub(crate) fn identity() -> Identity {
@@ -58,22 +63,40 @@ pub(crate) fn said(
     packet: &Tuple,
 ) -> String {
     let policies = &snapshot.policies;
-    let name = |id: RuleId| {
-        let name = compiler.rule_ids().name(id).map(ToString::to_string).unwrap_or_default();
-        name.replace("GlobalNetworkPolicy ", "")
-    };
     if let Some(decision) = classify_untracked(policies, entry, packet, &mut |_| {}) {
-        let verdict = if decision.verdict == Verdict::Allow { "allow" } else { "deny" };
-        return format!("untracked {verdict} {}", name(decision.rule));
+        return format!("untracked {}", decided(compiler, decision));
     }
     let passage = Passage { entry: Some(entry), exit: Some(exit) };
     let said = classify_host(policies, passage, packet, &mut |_| {});
     let halves = [said.ingress, said.egress];
     if let Some(denies) = halves.iter().find(|decision| decision.verdict == Verdict::Deny) {
-        return format!("deny {}", name(denies.rule));
+        return decided(compiler, *denies);
     }
     let by = halves.iter().filter(|decision| decision.rule != RuleId::NONE);
-    by.fold("allow".to_owned(), |said, decision| format!("{said} by {}", name(decision.rule)))
+    by.fold("allow".to_owned(), |said, decision| format!("{said} by {}", name(compiler, decision.rule)))
+}
+
+/// What they would say if staged policies were enforced, where that is not asked anyhow.
+pub(crate) fn staged(
+    compiler: &Compiler,
+    snapshot: &Snapshot,
+    entry: Interface,
+    exit: Interface,
+    packet: &Tuple,
+) -> [Option<String>; 2] {
+    let passage = Passage { entry: Some(entry), exit: Some(exit) };
+    let staged = classify_host_staged(&snapshot.policies, passage, packet);
+    [staged.ingress, staged.egress].map(|half| Some(decided(compiler, half?)))
+}
+
+fn decided(compiler: &Compiler, decision: Decision) -> String {
+    let verdict = if decision.verdict == Verdict::Allow { "allow" } else { "deny" };
+    format!("{verdict} {}", name(compiler, decision.rule)).trim_end().to_owned()
+}
+
+fn name(compiler: &Compiler, rule: RuleId) -> String {
+    let name = compiler.rule_ids().name(rule).map(ToString::to_string).unwrap_or_default();
+    name.replace("GlobalNetworkPolicy ", "")
 }
 
 pub(crate) fn tuple(protocol: u8, dport: u16) -> Tuple {
@@ -136,6 +159,10 @@ pub(crate) fn policy(name: &str, spec: &str) -> String {
 
 pub(crate) fn network_set(name: &str, role: &str, nets: &str) -> String {
     object("GlobalNetworkSet", name, &format!("{{role: {role}}}"), &format!("nets: {nets}"))
+}
+
+pub(crate) fn staged_policy(name: &str, spec: &str) -> String {
+    object("StagedGlobalNetworkPolicy", name, "{}", spec)
 }
 
 /// `spec` as one line.

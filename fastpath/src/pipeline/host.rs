@@ -1,12 +1,12 @@
 //! Host endpoints: what they are asked about a packet that this node forwards, and what a flow remembers for that.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use margay_flowtable::key::FlowKey;
 use margay_flowtable::table::{FlowAction, Hit};
 use margay_flowtable::{
-    Direction, HostClassification, Interface, NextHop, Passage, PortKind, ProgramId, RuleId, Snapshot,
-    Tunnel, Tuple, classify_host,
+    Direction, HostClassification, Interface, Passage, ProgramId, RuleId, Snapshot, Staged, Tuple, WayOut,
+    classify_host, classify_host_staged,
 };
 
 use super::ingress::Input;
@@ -77,14 +77,23 @@ fn ask_all(
     tuple: &Tuple,
     mut log: &mut dyn FnMut(RuleId),
 ) -> HostClassification {
-    let exit = match tuple.dst {
-        IpAddr::V4(dst) => match way_out(snapshot, dst.to_bits()) {
-            WayOut::By(exit) => Some(exit),
-            WayOut::Here | WayOut::Unknown => None,
-        },
-        IpAddr::V6(_) => None,
+    classify_host(&snapshot.policies, passage(snapshot, entry, tuple), tuple, &mut log)
+}
+
+/// What would be said if staged policies were enforced.
+pub(super) fn ask_staged(snapshot: &Snapshot, entry: Option<Interface>, tuple: &Tuple) -> Staged {
+    if !snapshot.policies.host.is_staged() {
+        return Staged::default();
+    }
+    classify_host_staged(&snapshot.policies, passage(snapshot, entry, tuple), tuple)
+}
+
+fn passage(snapshot: &Snapshot, entry: Option<Interface>, tuple: &Tuple) -> Passage {
+    let exit = match snapshot.way_out(tuple.dst) {
+        WayOut::By(exit) => Some(exit),
+        WayOut::Here | WayOut::Unknown => None,
     };
-    classify_host(&snapshot.policies, Passage { entry, exit }, tuple, &mut log)
+    Passage { entry, exit }
 }
 
 /// Whether every packet that comes in here is asked about before it is tracked.
@@ -93,29 +102,6 @@ pub(super) fn asks_untracked(snapshot: &Snapshot, input: &Input<'_>) -> bool {
     !host.is_empty() && input.is_uplink && host.at(Interface::Uplink(input.port)).untracked != ProgramId::NONE
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum WayOut {
-    By(Interface),
-    /// Into this node.
-    Here,
-    /// Nowhere for now.
-    Unknown,
-}
-
-/// By what a packet to there leaves.
 fn way_out(snapshot: &Snapshot, dst: u32) -> WayOut {
-    let next_hop = snapshot.fib.lookup(Ipv4Addr::from_bits(dst).into());
-    match next_hop.and_then(|id| snapshot.next_hops.get(id.0 as usize)) {
-        Some(NextHop::Forward { tunnel: Some(tunnel), .. }) => WayOut::By(match tunnel {
-            Tunnel::Ipip { .. } => Interface::Ipip,
-            Tunnel::Vxlan { .. } => Interface::Vxlan,
-        }),
-        Some(NextHop::Forward { adjacency, tunnel: None }) => match snapshot.port(adjacency.port) {
-            Some(port) if port.kind == PortKind::Uplink => WayOut::By(Interface::Uplink(adjacency.port)),
-            Some(_) => WayOut::By(Interface::Pod),
-            None => WayOut::Unknown,
-        },
-        Some(NextHop::Host) => WayOut::Here,
-        Some(NextHop::Blackhole | NextHop::Unresolved) | None => WayOut::Unknown,
-    }
+    snapshot.way_out(Ipv4Addr::from_bits(dst).into())
 }

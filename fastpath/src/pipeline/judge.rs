@@ -61,6 +61,7 @@ impl Judge {
             classify_with_staged(&snapshot.policies, &tuple, &mut log)
         };
         self.count_staged(staged, bytes);
+        self.count_staged(host::ask_staged(snapshot, entry, &tuple), bytes);
         match denial(host.as_ref(), &decided) {
             None => {
                 let (both, others) = admitting(host.as_ref(), &decided);
@@ -147,6 +148,9 @@ impl Judge {
             return Ok(false);
         };
         count(decision.rule);
+        // Where it leaves is asked with the rest.
+        let staged = Staged { egress: None, ..host::ask_staged(snapshot, Some(entry), &tuple) };
+        self.count_staged(staged, bytes);
         if decision.verdict == Verdict::Allow {
             return Ok(true);
         }

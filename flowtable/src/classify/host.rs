@@ -3,9 +3,9 @@
 use margay_encap::protocol;
 
 use super::rule::Packet;
-use super::{Decision, Tuple, Verdict, evaluate};
+use super::{Decision, Staged, Tuple, Verdict, evaluate};
 use crate::address_set::End;
-use crate::policy::Interface;
+use crate::policy::{HostObeys, Interface};
 use crate::{Policies, RuleId};
 
 /// What no policy closes on its way in before it is known whether it is for the node itself: Felix's defaults.
@@ -69,23 +69,39 @@ pub fn classify_host(
 ) -> HostClassification {
     let packet = packet(policies, tuple);
     let is_forwarded = passage.exit.is_some();
-    let ingress = passage.entry.map_or(Decision::ALLOW, |entry| ingress(&packet, entry, is_forwarded, log));
-    let egress = passage
-        .exit
-        .map_or(Decision::ALLOW, |exit| evaluate(policies, policies.host.at(exit).egress, &packet, log));
+    let at = |interface| policies.host.at(interface);
+    let ingress =
+        passage.entry.map_or(Decision::ALLOW, |entry| ingress(&packet, &at(entry), is_forwarded, log));
+    let egress =
+        passage.exit.map_or(Decision::ALLOW, |exit| evaluate(policies, at(exit).egress, &packet, log));
     HostClassification { ingress, egress }
+}
+
+/// The same if staged policies were enforced, on the sides where something else is asked then. Those before connection
+/// tracking are asked here too.
+pub fn classify_host_staged(policies: &Policies, passage: Passage, tuple: &Tuple) -> Staged {
+    let (host, packet) = (&policies.host, packet(policies, tuple));
+    let ingress = passage.entry.and_then(|entry| {
+        let obeys = host.staged_at(entry).filter(|obeys| obeys.on_entry() != host.at(entry).on_entry())?;
+        let first = untracked(&packet, &obeys, &mut |_| {});
+        Some(first.unwrap_or_else(|| ingress(&packet, &obeys, passage.exit.is_some(), &mut |_| {})))
+    });
+    let egress = passage.exit.and_then(|exit| {
+        let obeys = host.staged_at(exit).filter(|obeys| obeys.egress != host.at(exit).egress)?;
+        Some(evaluate(policies, obeys.egress, &packet, &mut |_| {}))
+    });
+    Staged { egress, ingress }
 }
 
 /// What comes before destination NAT, then what is forwarded. What the first allows, the second is not asked about.
 fn ingress(
     packet: &Packet<'_>,
-    entry: Interface,
+    obeys: &HostObeys,
     is_forwarded: bool,
     log: &mut impl FnMut(RuleId),
 ) -> Decision {
-    let (policies, tuple) = (packet.policies, packet.tuple);
-    let obeys = policies.host.at(entry);
-    if !FAILSAFE_IN.contains(&(tuple.protocol, tuple.dport)) {
+    let policies = packet.policies;
+    if !is_failsafe_in(packet.tuple) {
         let first = evaluate(policies, obeys.pre_dnat, packet, log);
         if is_decided(first) {
             return first;
@@ -102,14 +118,24 @@ pub fn classify_untracked(
     tuple: &Tuple,
     log: &mut impl FnMut(RuleId),
 ) -> Option<Decision> {
-    let is_failsafe = FAILSAFE_IN.contains(&(tuple.protocol, tuple.dport))
-        || FAILSAFE_OUT.contains(&(tuple.protocol, tuple.sport));
-    if is_failsafe {
+    untracked(&packet(policies, tuple), &policies.host.at(entry), log)
+}
+
+fn untracked(packet: &Packet<'_>, obeys: &HostObeys, log: &mut impl FnMut(RuleId)) -> Option<Decision> {
+    if is_failsafe_untracked(packet.tuple) {
         return None;
     }
-    let packet = packet(policies, tuple);
-    Some(evaluate(policies, policies.host.at(entry).untracked, &packet, log))
-        .filter(|decision| is_decided(*decision))
+    Some(evaluate(packet.policies, obeys.untracked, packet, log)).filter(|decision| is_decided(*decision))
+}
+
+/// Whether no policy before destination NAT is asked about the packet where it comes in.
+pub fn is_failsafe_in(tuple: &Tuple) -> bool {
+    FAILSAFE_IN.contains(&(tuple.protocol, tuple.dport))
+}
+
+/// The same of policies before connection tracking, for which an answer is a packet like any other.
+pub fn is_failsafe_untracked(tuple: &Tuple) -> bool {
+    is_failsafe_in(tuple) || FAILSAFE_OUT.contains(&(tuple.protocol, tuple.sport))
 }
 
 /// Whether a rule has spoken, and not the end of all tiers.

@@ -51,6 +51,13 @@ pub struct HostObeys {
     pub egress: ProgramId,
 }
 
+impl HostObeys {
+    /// What is asked of packets that come in.
+    pub fn on_entry(&self) -> [ProgramId; 3] {
+        [self.untracked, self.pre_dnat, self.ingress]
+    }
+}
+
 impl Default for HostObeys {
     fn default() -> Self {
         let none = ProgramId::NONE;
@@ -60,31 +67,60 @@ impl Default for HostObeys {
 
 /// [`HostObeys`] of the interfaces where there are programs. A clone shares them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostPolicies(Arc<[(Interface, HostObeys)]>);
+pub struct HostPolicies {
+    enforced: Arc<[(Interface, HostObeys)]>,
+    /// As if staged policies were enforced, of the interfaces where there are such.
+    staged: Arc<[(Interface, HostObeys)]>,
+}
 
 impl HostPolicies {
+    /// Of what is enforced and, as if staged policies were, of what would be: without interfaces that have no program, and
+    /// those where what is staged is nothing new.
+    pub fn new(
+        enforced: impl IntoIterator<Item = (Interface, HostObeys)>,
+        staged: impl IntoIterator<Item = (Interface, HostObeys)>,
+    ) -> Self {
+        let is_asked = |(_, obeys): &(Interface, HostObeys)| *obeys != HostObeys::default();
+        let enforced: Arc<[_]> = enforced.into_iter().filter(is_asked).collect();
+        let is_new = |(interface, obeys): &(Interface, HostObeys)| {
+            find(&enforced, *interface).unwrap_or_default() != *obeys
+        };
+        let staged = staged.into_iter().filter(is_new).collect();
+        Self { enforced, staged }
+    }
+
+    /// Whether nothing is enforced.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.enforced.is_empty()
     }
 
     /// What is asked at the interface. There are few: each is looked at.
     #[inline]
     pub fn at(&self, interface: Interface) -> HostObeys {
-        let here = self.0.iter().find(|(other, _)| *other == interface);
-        here.map(|(_, obeys)| *obeys).unwrap_or_default()
+        find(&self.enforced, interface).unwrap_or_default()
     }
 
+    /// Whether anything is staged.
+    #[inline]
+    pub fn is_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// What would be asked at the interface if staged policies were enforced, where that is something else.
+    pub fn staged_at(&self, interface: Interface) -> Option<HostObeys> {
+        find(&self.staged, interface)
+    }
+
+    /// What is enforced.
     pub fn iter(&self) -> impl Iterator<Item = (Interface, HostObeys)> {
-        self.0.iter().copied()
+        self.enforced.iter().copied()
     }
 }
 
-/// Without those that have no program.
-impl FromIterator<(Interface, HostObeys)> for HostPolicies {
-    fn from_iter<I: IntoIterator<Item = (Interface, HostObeys)>>(all: I) -> Self {
-        Self(all.into_iter().filter(|(_, obeys)| *obeys != HostObeys::default()).collect())
-    }
+#[inline]
+fn find(all: &[(Interface, HostObeys)], interface: Interface) -> Option<HostObeys> {
+    all.iter().find(|(other, _)| *other == interface).map(|(_, obeys)| *obeys)
 }
 
 #[cfg(test)]

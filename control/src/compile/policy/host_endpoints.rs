@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use margay_flowtable::{HostObeys, Interface};
+use margay_flowtable::{HostObeys, HostPolicies, Interface, Obeys};
 
 use super::policies::PolicyNo;
 use super::selections::SelectionId;
@@ -29,7 +29,7 @@ pub(super) struct Host {
 }
 
 /// Policies in the order in which they are asked, before connection tracking, before destination NAT, and of what is
-/// forwarded. A host endpoint that is everywhere has none before connection tracking, as in Felix.
+/// forwarded. Only uplinks have any before connection tracking, and not of a host endpoint that is everywhere, as in Felix.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     untracked: SelectionId,
@@ -114,14 +114,16 @@ impl PolicyCompiler {
         }
         let mut held = BTreeMap::new();
         for (interface, name) in self.choose(cluster) {
-            held.insert(interface, self.hold_host(&name, cluster));
+            held.insert(interface, self.hold_host(interface, &name, cluster));
         }
         let old = std::mem::replace(&mut self.host.held, held);
         for id in old.into_values().flat_map(Held::all) {
             self.selections.let_go(id, &mut self.out);
         }
-        let programs = self.host.held.iter().map(|(interface, held)| (*interface, self.host_obeys(*held)));
-        self.out.host = programs.collect();
+        let held = || self.host.held.iter();
+        let enforced = held().map(|(interface, held)| (*interface, self.host_obeys(*held)));
+        let staged = held().map(|(interface, held)| (*interface, self.host_staged(*held)));
+        self.out.host = HostPolicies::new(enforced, staged);
         let after = &self.out.host;
         for (interface, _) in before.iter().chain(after.iter()) {
             if before.at(interface) != after.at(interface) {
@@ -141,7 +143,7 @@ impl PolicyCompiler {
         self.host.interfaces.iter().filter_map(of).collect()
     }
 
-    fn hold_host(&mut self, name: &str, cluster: &Cluster) -> Held {
+    fn hold_host(&mut self, interface: Interface, name: &str, cluster: &Cluster) -> Held {
         let number = self.host_endpoints.number(&name.to_owned());
         let found =
             number.map_or_else(Vec::new, |number| self.index.selectors_of(&Item::HostEndpoint(number)));
@@ -153,7 +155,8 @@ impl PolicyCompiler {
         policies.sort_by(|a, b| self.table.compare(*a, *b));
         let is_everywhere =
             cluster.host_endpoints.get(name).is_some_and(|e| e.interface.as_deref() == Some(ALL));
-        let untracked = |host: HostUse| host.do_not_track && !is_everywhere;
+        let has_untracked = matches!(interface, Interface::Uplink(_)) && !is_everywhere;
+        let untracked = |host: HostUse| host.do_not_track && has_untracked;
         let pre_dnat = |host: HostUse| host.pre_dnat;
         let forward = |host: HostUse| host.apply_on_forward && !host.pre_dnat && !host.do_not_track;
         Held {
@@ -176,6 +179,18 @@ impl PolicyCompiler {
             pre_dnat: pre_dnat.ingress,
             ingress: forward.ingress,
             egress: forward.egress,
+        }
+    }
+
+    /// What would be asked if staged policies were enforced.
+    fn host_staged(&self, held: Held) -> HostObeys {
+        let [untracked, pre_dnat, forward] = held.all().map(|id| self.selections.obeys(id));
+        let ingress = |obeys: Obeys| obeys.staged_ingress.unwrap_or(obeys.ingress);
+        HostObeys {
+            untracked: ingress(untracked),
+            pre_dnat: ingress(pre_dnat),
+            ingress: ingress(forward),
+            egress: forward.staged_egress.unwrap_or(forward.egress),
         }
     }
 

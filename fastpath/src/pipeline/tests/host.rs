@@ -29,7 +29,7 @@ fn gateway() -> Gateway {
 fn set_host(gateway: &mut Gateway, obeys: impl FnOnce(&mut Snapshot) -> Vec<(Interface, HostObeys)>) {
     gateway.publish(|snapshot| {
         let old = snapshot.policies.host.clone();
-        let new: HostPolicies = obeys(snapshot).into_iter().collect();
+        let new = HostPolicies::new(obeys(snapshot), []);
         for (interface, _) in old.iter().chain(new.iter()) {
             snapshot.epochs.touch_interface(interface);
         }
@@ -295,4 +295,61 @@ fn untracked_policy_leaves_failsafe_ports_and_answers_from_them_to_tracking() {
             if is_source { from(port, DIRECT_IP, SECOND_IP) } else { to(port, DIRECT_IP, SECOND_IP) };
         assert_eq!(gateway.run(UPLINK, &packet).dropped, DENIED.filter(|_| !passes), "{port} {is_source}");
     }
+}
+
+/// What staged policies would do on both ways of the first uplink, and before connection tracking there.
+fn stage(gateway: &mut Gateway, of: impl FnOnce(&mut Snapshot) -> HostObeys) {
+    gateway.publish(|snapshot| {
+        let staged = of(snapshot);
+        let enforced: Vec<_> = snapshot.policies.host.iter().collect();
+        snapshot.policies.host = HostPolicies::new(enforced, [(FIRST, staged)]);
+    });
+}
+
+#[test]
+fn staged_rules_count_first_packets_and_decide_nothing() {
+    let mut gateway = gateway();
+    stage(&mut gateway, |snapshot| {
+        let ingress = allow_53(snapshot, PolicyType::Ingress);
+        let egress = allow_53(snapshot, PolicyType::Egress);
+        HostObeys { ingress, egress, ..HostObeys::default() }
+    });
+    let counted = |gateway: &Gateway, rule: u32| gateway.counters.rules.get(RuleId(rule)).expect("counted");
+    let (query, other) = (to(53, DIRECT_IP, SECOND_IP), to(54, DIRECT_IP, SECOND_IP));
+    for _ in 0..2 {
+        gateway.run(UPLINK, &query).only();
+        gateway.run(UPLINK, &other).only();
+        gateway.run(SECOND, &from(53, SECOND_IP, DIRECT_IP)).only();
+    }
+    let (allows, denies) = (counted(&gateway, 7), counted(&gateway, 8));
+    assert_eq!((allows.packets, allows.flows, allows.denied), (1, 1, 0));
+    assert_eq!((denies.packets, denies.flows, denies.denied), (1, 0, 1));
+    gateway.run(SECOND, &to(54, SECOND_IP, DIRECT_IP)).only();
+    assert_eq!(counted(&gateway, 8).denied, 2, "where it leaves");
+    assert_eq!(gateway.counters.policy_drops.take().count(), 0);
+}
+
+#[test]
+fn staged_rules_count_what_is_not_tracked() {
+    let mut gateway = gateway();
+    stage(&mut gateway, |snapshot| {
+        let untracked = program(snapshot, PolicyType::Ingress, Action::Deny, 54, TierEnd::Pass);
+        HostObeys { untracked, ..HostObeys::default() }
+    });
+    let denied = |gateway: &Gateway| gateway.counters.rules.get(RuleId(7)).expect("counted").denied;
+    for _ in 0..2 {
+        gateway.run(UPLINK, &to(54, DIRECT_IP, SECOND_IP)).only();
+        gateway.run(UPLINK, &to(55, DIRECT_IP, SECOND_IP)).only();
+    }
+    assert_eq!((denied(&gateway), gateway.counters.flows_inserted.get()), (1, 2), "all is tracked");
+    // What is enforced lets the packets past tracking, and what is staged would not: each is a first packet.
+    untracked(&mut gateway, Action::Allow, 54);
+    stage(&mut gateway, |snapshot| {
+        let untracked = program(snapshot, PolicyType::Ingress, Action::Deny, 54, TierEnd::Pass);
+        HostObeys { untracked, ..HostObeys::default() }
+    });
+    for _ in 0..2 {
+        gateway.run(UPLINK, &to(54, DIRECT_IP, SECOND_IP)).only();
+    }
+    assert_eq!(denied(&gateway), 3);
 }
