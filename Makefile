@@ -1,8 +1,8 @@
-# make help lists the targets. `demo` and `test` work from a clean clone; both need root for network namespaces.
+# make help lists the targets. `demo`, `test` and `test-kube` work from a clean clone, and need root for network namespaces.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help demo test lint bench bench-gate loom asan miri fuzz-smoke build deny
+.PHONY: help demo test test-kube lint bench bench-gate loom asan miri fuzz-smoke build deny
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 FUZZ_SECONDS ?= 20
@@ -26,6 +26,12 @@ test: ## everything: unit, property, loom, AddressSanitizer, fuzz smoke, end to 
 	$(MAKE) loom
 	$(MAKE) asan
 	$(MAKE) fuzz-smoke
+
+test-kube: ## the tests against a real API server, which is built the first time (root; some minutes then)
+	@.ci/deps kube
+	$(MAKE) build
+	servers=$$(testbed/kube/build); $(SUDO) env MARGAY_KUBE="$$servers" \
+		cargo test -p margay-testbed --test 'kube_*' -- --ignored
 
 loom: ## the flow table's atomic protocols, interleaved with up to three preemptions
 	RUSTFLAGS="--cfg loom" cargo test --release -p margay-flowtable --target-dir target/loom --test loom

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod demo;
 pub mod ip;
 pub mod kernel_node;
+pub mod kube;
 pub mod lab;
 pub mod measure;
 pub mod netns;
