@@ -10,4 +10,4 @@ mod status;
 pub use client::{Error as ClientError, explain, policies, status};
 pub use policies::Policies;
 pub use server::{Error as ServerError, Request, Server};
-pub use status::{FlowTable, Port, PortState, Snapshot, Source, Status, Traffic, Umem, Worker};
+pub use status::{FlowTable, Port, PortState, Snapshot, Source, Status, Traffic, Trouble, Umem, Worker};

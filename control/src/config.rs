@@ -14,6 +14,7 @@ use margay_fastpath::pipeline;
 use margay_flowtable::conntrack::Timeouts;
 use serde::Deserialize;
 
+pub use crate::source::kubernetes::Access;
 pub use policy::{EndpointToHost, Established, Policy};
 pub use read::Error;
 
@@ -52,6 +53,10 @@ pub struct Node {
 pub struct Source {
     /// A directory of manifests, watched. A relative path starts at the configuration file's directory.
     pub directory: Option<PathBuf>,
+    /// An API server: `"in-cluster"` from the service account of Margay's pod, else the path of a kubeconfig, which is
+    /// relative as above. Credentials that change there are noticed.
+    #[serde(deserialize_with = "read::access")]
+    pub kubernetes: Option<Access>,
 }
 
 /// `[[uplink]]`: a device toward other nodes.

@@ -14,7 +14,7 @@ mod steered;
 mod wanted;
 mod workers;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -37,7 +37,7 @@ use crate::compile::Compiler;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::kernel::{Kept, Mirror};
-use crate::source::{Source, SourceEvent};
+use crate::source::{Source, SourceEvent, Trouble};
 
 use self::host::HostWay;
 use self::policies::PolicyCounts;
@@ -152,6 +152,7 @@ struct Dataplane {
     /// Whether the cluster is another than the snapshot in force was made of.
     is_stale: bool,
     source: admin::Source,
+    troubles: Vec<Trouble>,
     steered: Steered,
     said_unknown_node: bool,
     /// Destinations on the uplinks' own subnets that packets went to.
@@ -204,6 +205,7 @@ impl Dataplane {
             has_cluster: false,
             is_stale: false,
             source: admin::Source { name: source, ..admin::Source::default() },
+            troubles: Vec::new(),
             steered: Steered::default(),
             said_unknown_node: false,
             asked: VecDeque::new(),
@@ -235,15 +237,27 @@ impl Dataplane {
                 for problem in self.source.problems.iter().filter(|problem| !known.contains(*problem)) {
                     tracing::warn!("{problem}");
                 }
-                self.source.error = None;
                 (self.has_cluster, self.is_stale) = (true, true);
                 self.note_node();
             }
-            SourceEvent::Lost { why } => {
-                tracing::error!("source lost, what it said last stays in force: {why}");
-                self.source.error = Some(why);
-            }
+            SourceEvent::Trouble(troubles) => self.note_troubles(troubles),
         }
+    }
+
+    /// Logs each reason once, whatever it is the reason of, as long as there is trouble for it.
+    fn note_troubles(&mut self, troubles: Vec<Trouble>) {
+        let said = |known: &[Trouble], why: &str| known.iter().any(|trouble| trouble.why == why);
+        let mut fresh: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for trouble in troubles.iter().filter(|trouble| !said(&self.troubles, &trouble.why)) {
+            fresh.entry(&trouble.why).or_default().push(&trouble.what);
+        }
+        for (why, what) in fresh {
+            tracing::error!("what was known of it stays in force: {}: {why}", what.join(", "));
+        }
+        if troubles.is_empty() {
+            tracing::info!("{} is heard again", self.source.name);
+        }
+        self.troubles = troubles;
     }
 
     /// Says once that the cluster does not know us: then only the kernel's routes are forwarded.

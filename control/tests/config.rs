@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use margay_control::config::{
-    Config, EndpointToHost, Established, Idle, MidFlow, OnFailure, Share, XdpMode, ZeroCopy,
+    Access, Config, EndpointToHost, Established, Idle, MidFlow, OnFailure, Share, XdpMode, ZeroCopy,
 };
 
 const WHOLE: &str = r#"
@@ -98,6 +98,20 @@ fn a_share_is_a_fraction_or_a_number() {
 }
 
 #[test]
+fn an_api_server_is_in_cluster_or_of_a_kubeconfig() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("margay.toml");
+    for (text, access) in [
+        ("in-cluster", Access::InCluster),
+        ("kubeconfig", Access::Kubeconfig(home.path().join("kubeconfig"))),
+        ("/etc/kubeconfig", Access::Kubeconfig("/etc/kubeconfig".into())),
+    ] {
+        fs::write(&file, format!("[source]\nkubernetes = \"{text}\"")).unwrap();
+        assert_eq!(Config::load(&file).unwrap().source.kubernetes, Some(access));
+    }
+}
+
+#[test]
 fn an_empty_file_is_all_defaults() {
     assert_eq!(Config::parse(Path::new("margay.toml"), "").unwrap(), Config::default());
 }
@@ -113,6 +127,7 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
         ("[umem]\nframes = 0", "2:10: 0 cannot be: it must be from 1"),
         ("[umem]\nframes = \"many\"", "2:10: invalid type: string \"many\""),
         ("[xdp]\npod_rx = 1000", "2:10: 1000 cannot be: it must be a power of two"),
+        ("[source]\nkubernetes = \"\"", "2:14: \"\" cannot be: it must be \"in-cluster\", or the path"),
         ("[tunnel]\nvni = 16777216", "2:7: 16777216 cannot be: it must be from 0 to 16777215"),
         ("[tunnel]\nvxlan_port = 65536", "2:14: 65536 cannot be: it must be a UDP port"),
         ("[tunnel]\nvxlan_port = -1", "2:14: -1 cannot be"),

@@ -327,15 +327,15 @@ fn a_directory_that_is_not_there_is_waited_for_and_one_that_goes_leaves_its_obje
     let mut world = World::new();
     fs::rename(world.path("manifests"), world.path("later")).unwrap();
     world.start();
-    let status = world.until("the source is missed", |status| status.source.error.is_some());
+    let status = world.until("the source is missed", |status| !status.source.troubles.is_empty());
     assert!(status.snapshot.is_none() && !status.ready, "nothing is published of half a world");
     assert!(!world.has_program("eth0"));
     fs::rename(world.path("later"), world.path("manifests")).unwrap();
-    world.until("the source is there", |status| status.ready && status.source.error.is_none());
+    world.until("the source is there", |status| status.ready && status.source.troubles.is_empty());
     assert!(world.pings());
 
     fs::remove_dir_all(world.path("manifests")).unwrap();
-    let status = world.until("the source is lost", |status| status.source.error.is_some());
+    let status = world.until("the source is lost", |status| !status.source.troubles.is_empty());
     assert!(status.ready && world.pings());
 }
 
@@ -379,6 +379,15 @@ fn two_gateways_do_not_share_an_admin_socket() {
     assert!(world.ask().1.unwrap().ready, "the first is as it was");
 }
 
+const KUBECONFIG: &str = "
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: k, user: u}}]
+clusters: [{name: k, cluster: {server: 'https://127.0.0.1:6443', insecure-skip-tls-verify: true}}]
+users: [{name: u, user: {token: t}}]
+";
+
 #[test]
 fn a_configuration_is_checked_without_a_gateway() {
     let home = tempfile::tempdir().unwrap();
@@ -393,7 +402,16 @@ fn a_configuration_is_checked_without_a_gateway() {
         ("source.directory = \"all\"\nnode.name = \"gw\"", 0, ""),
         ("source.directory = \"all\"\nnode.name = \"gx\"", 2, "no Node gx"),
         ("source.directory = \"none\"\nnode.name = \"gw\"", 2, "cannot read the manifest directory"),
-        ("node.name = \"gw\"", 2, "no source: [source] needs `directory"),
+        ("node.name = \"gw\"", 2, "no source: [source] needs either `directory"),
+        (
+            "source.directory = \"all\"\nsource.kubernetes = \"kc\"",
+            2,
+            "two sources: [source] needs either `directory",
+        ),
+        ("source.kubernetes = \"kubeconfig\"\nnode.name = \"gw\"", 0, ""),
+        ("source.kubernetes = \"none\"\nnode.name = \"gw\"", 2, "/none: "),
+        ("source.kubernetes = \"bad/pod.yaml\"\nnode.name = \"gw\"", 2, "kubeconfig "),
+        ("source.kubernetes = \"in-cluster\"\nnode.name = \"gw\"", 2, "the pod's access to its API server: "),
         (
             "source.directory = \"all\"\nnod.name = \"gw\"",
             2,
@@ -401,6 +419,7 @@ fn a_configuration_is_checked_without_a_gateway() {
         ),
         ("source.directory = \"bad\"\nnode.name = \"gw\"", 2, "bad/pod.yaml:4: Pod: metadata.name"),
     ];
+    write("kubeconfig", KUBECONFIG);
     for directory in ["all", "bad"] {
         fs::create_dir(home.path().join(directory)).unwrap();
         write(&format!("{directory}/nodes.yaml"), NODES);

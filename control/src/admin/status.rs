@@ -31,10 +31,21 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     pub name: String,
-    /// Why the source delivers nothing now; what it delivered last stays in force.
-    pub error: Option<String>,
+    /// What the source cannot learn now; what it delivered last stays in force.
+    pub troubles: Vec<Trouble>,
     /// What it delivered and could not be enforced as written.
     pub problems: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// A kind of objects, or all there is.
+    pub what: String,
+    pub why: String,
+    /// RFC 3339.
+    pub since: String,
+    /// Seconds since then, whatever became of the clock meanwhile.
+    pub for_seconds: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

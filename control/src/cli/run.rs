@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use margay_control::config::{Config, LogLevel};
+use margay_control::config::{Access, Config, LogLevel};
 use margay_control::manifest;
 use margay_control::run;
-use margay_control::source::DirectorySource;
+use margay_control::source::{DirectorySource, KubernetesSource, Source};
 use tracing_subscriber::EnvFilter;
 
 use super::BAD_INPUT;
@@ -26,7 +26,7 @@ pub(crate) struct Run {
     /// Configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/margay/margay.toml")]
     config: PathBuf,
-    /// Validate the configuration and the manifests, and exit: 0 if all is well, 2 if not.
+    /// Validate the configuration, and the manifests or the kubeconfig that it names, and exit: 0 if all is well, 2 if not.
     #[arg(long)]
     check: bool,
 }
@@ -34,19 +34,30 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config)?;
-        let Some(directory) = config.source.directory.clone() else {
-            bail!("{}: no source: [source] needs `directory = \"PATH\"`", self.config.display());
-        };
         let node = node_name(&config)?;
-        if self.check {
-            return check(&directory, &node);
-        }
+        let source: Box<dyn Source> = match (
+            config.source.directory.clone(),
+            config.source.kubernetes.clone(),
+        ) {
+            (Some(directory), None) if self.check => return check(&directory, &node),
+            (None, Some(access)) if self.check => return check_access(&access),
+            (Some(directory), None) => Box::new(DirectorySource::new(directory)),
+            (None, Some(access)) => Box::new(KubernetesSource::new(access)),
+            (directory, _) => {
+                let wrong = if directory.is_some() { "two sources" } else { "no source" };
+                bail!(
+                    "{}: {wrong}: [source] needs either `directory = \"PATH\"` or `kubernetes = \"in-cluster\"` (or the \
+                     path of a kubeconfig)",
+                    self.config.display()
+                );
+            }
+        };
         log_to_stderr(config.log.level);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start tokio")?;
-        match runtime.block_on(run::run(config, node, Box::new(DirectorySource::new(directory)))) {
+        match runtime.block_on(run::run(config, node, source)) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => {
                 tracing::error!("{error}");
@@ -70,6 +81,13 @@ fn check(directory: &Path, node: &str) -> anyhow::Result<ExitCode> {
     Ok(if is_valid { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
 }
 
+/// Whether the API server's address and credentials can be read. It is not asked.
+fn check_access(access: &Access) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(access.client())?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The configured name, else the host's, as the kubelet does: in lower case.
 fn node_name(config: &Config) -> io::Result<String> {
     match &config.node.name {
@@ -79,7 +97,7 @@ fn node_name(config: &Config) -> io::Result<String> {
 }
 
 /// `RUST_LOG` goes before the configured level. What the netlink crate warns of is either an error that we name, or an
-/// answer that nobody waits for any more.
+/// answer that nobody waits for any more; what kube says of each try we say once.
 fn log_to_stderr(level: LogLevel) {
     let level = match level {
         LogLevel::Error => "error",
@@ -89,7 +107,7 @@ fn log_to_stderr(level: LogLevel) {
         LogLevel::Trace => "trace",
     };
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},netlink_proto=error")));
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},netlink_proto=error,kube_client=off")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

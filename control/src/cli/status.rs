@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use margay_control::admin::{self, Port, PortState, Status as Report, Traffic};
+use margay_control::admin::{self, Port, PortState, Status as Report, Traffic, Trouble};
 
 use super::{Output, Socket};
 
@@ -36,6 +36,8 @@ fn lacking(report: &Report) -> Vec<String> {
     let mut lacking = Vec::new();
     if report.snapshot.is_none() {
         lacking.push(format!("{} has not delivered a whole first state", report.source.name));
+        let troubles = report.source.troubles.iter();
+        lacking.extend(troubles.map(|trouble| format!("{}: {}", trouble.what, trouble.why)));
     }
     for port in &report.ports {
         match (port.state, &port.error) {
@@ -62,7 +64,7 @@ fn text(report: &Report) -> String {
         None => "no snapshot yet".to_owned(),
     });
     lines.push(format!("source {}: {} problems", report.source.name, report.source.problems.len()));
-    lines.extend(report.source.error.iter().map(|error| format!("  {error}")));
+    lines.extend(report.source.troubles.iter().map(trouble_line));
     lines.extend(report.source.problems.iter().map(|problem| format!("  {problem}")));
     for port in &report.ports {
         lines.push(port_line(port));
@@ -98,6 +100,11 @@ fn text(report: &Report) -> String {
         umem.spare
     ));
     lines.join("\n") + "\n"
+}
+
+fn trouble_line(trouble: &Trouble) -> String {
+    let Trouble { what, why, since, for_seconds } = trouble;
+    format!("  {what}: as last heard of, for {for_seconds} s (since {since}): {why}")
 }
 
 fn port_line(port: &Port) -> String {

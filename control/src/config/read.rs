@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error as _, Unexpected, Visitor};
 
-use super::{Config, MidFlow, Share, Uplink};
+use super::{Access, Config, MidFlow, Share, Uplink};
 
 /// Why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +20,17 @@ pub enum Error {
 }
 
 impl Config {
-    /// Reads and checks the file. A relative `source.directory` is taken from the file's own directory.
+    /// Reads and checks the file. A relative path in `source` is taken from the file's own directory.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let text =
             std::fs::read_to_string(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
         let mut config = Self::parse(path, &text)?;
-        if let (Some(directory), Some(base)) = (&mut config.source.directory, path.parent()) {
-            *directory = base.join(&*directory);
+        let kubeconfig = match &mut config.source.kubernetes {
+            Some(Access::Kubeconfig(file)) => Some(file),
+            Some(Access::InCluster) | None => None,
+        };
+        if let Some(base) = path.parent() {
+            config.source.directory.iter_mut().chain(kubeconfig).for_each(|path| *path = base.join(&*path));
         }
         Ok(config)
     }
@@ -86,6 +90,14 @@ fn refused<'de, D: Deserializer<'de>>(value: impl Display, must_be: &str) -> D::
 
 pub(super) fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     number(from, "from 1 to 4294967295", |v| v > 0)
+}
+
+pub(super) fn access<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Access>, D::Error> {
+    Ok(Some(match String::deserialize(from)?.as_str() {
+        "in-cluster" => Access::InCluster,
+        "" => return Err(refused::<D>("\"\"".to_owned(), "\"in-cluster\", or the path of a kubeconfig")),
+        path => Access::Kubeconfig(path.into()),
+    }))
 }
 
 pub(super) fn connections<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {

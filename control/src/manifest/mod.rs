@@ -13,6 +13,7 @@ mod object;
 mod parse;
 mod pod;
 mod problem;
+mod read;
 mod scope;
 mod service;
 mod shared_labels;
@@ -21,5 +22,8 @@ pub(crate) mod yaml;
 
 pub use directory::{Directory, Unlistable, load_dir};
 pub(crate) use node::NAMESPACE_NAME_LABEL;
+pub(crate) use object::Object;
 pub use object::{Id, Kind};
 pub use problem::{FieldPath, Invalid, Place, Problem, Reason, Step};
+pub(crate) use read::{identify, is_tiered, read};
+pub(crate) use shared_labels::SharedLabels;

@@ -38,7 +38,7 @@ pub struct Id {
 
 /// An object that is valid.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Object {
+pub(crate) enum Object {
     Namespace(Arc<Namespace>),
     Node(Arc<Node>),
     Pod(Arc<Pod>),
@@ -150,7 +150,7 @@ impl fmt::Display for Id {
 
 impl Object {
     /// What happens to the object of this name: it is now as here, or gone.
-    pub(super) fn change(&self, name: &Name, is_there: bool) -> Change {
+    pub(crate) fn change(&self, name: &Name, is_there: bool) -> Change {
         let (full, bare) = (name.clone(), name.name.clone());
         let id = |kind| PolicyId { kind, name: name.clone() };
         match self {
@@ -170,7 +170,7 @@ impl Object {
         }
     }
 
-    pub(super) fn share_labels(&mut self, shared: &mut SharedLabels) {
+    pub(crate) fn share_labels(&mut self, shared: &mut SharedLabels) {
         if let Self::Pod(pod) = self
             && let Some(pod) = Arc::get_mut(pod)
         {

@@ -4,10 +4,8 @@ use serde_json::Value;
 
 use super::object::{Id, Kind, Object};
 use super::problem::{Field, Invalid, Place, Problem, Reason};
+use super::read::{Read, identify, read};
 use super::yaml::{self, Node};
-use super::{calico, kubernetes_policy, node, pod, service, validate};
-use crate::state::Name;
-use crate::state::policy::{Policy, PolicyKind};
 
 /// What a file holds, in its order.
 #[derive(Debug, Default)]
@@ -69,14 +67,16 @@ impl Parsed {
             return self.problems.push(Problem::new(place, None, reason));
         };
         let at_fault = |invalid: &Invalid| file.at(node.line_of(&invalid.field));
-        let id = match identify(node, known) {
+        let text =
+            |path: &[&str]| path.iter().try_fold(node, |node, key| node.get(key)).and_then(Node::as_str);
+        let id = match identify(known, text) {
             Ok(id) => id,
             Err(invalid) => {
                 let place = at_fault(&invalid);
                 return self.problems.push(Problem::new(place, None, Reason::Unnamed(known, invalid)));
             }
         };
-        match read(node, (api_version, kind), &id) {
+        match read_node(node, (api_version, kind), &id) {
             Ok((object, in_part)) => {
                 for invalid in in_part {
                     let place = at_fault(&invalid);
@@ -103,93 +103,11 @@ impl Parsed {
     }
 }
 
-fn identify(node: Node<'_>, kind: Kind) -> Result<Id, Invalid> {
-    let metadata = Field::Root.key("metadata");
-    let text = |key| node.get("metadata").and_then(|m| m.get(key)).and_then(Node::as_str);
-    let name = text("name").ok_or_else(|| metadata.key("name").invalid("is required, a string"))?;
-    validate::name(&metadata.key("name"), name)?;
-    let name = if is_tiered(kind) { tiered_name(node, name)? } else { name.to_owned() };
-    if !kind.is_namespaced() {
-        return Ok(Id { kind, name: Name::new("", name) });
-    }
-    let namespace = text("namespace").unwrap_or("default");
-    validate::name(&metadata.key("namespace"), namespace)?;
-    Ok(Id { kind, name: Name::new(namespace, name) })
-}
-
-/// Whether the kind's names may begin with the tier's.
-fn is_tiered(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Policy(
-            PolicyKind::CalicoNetworkPolicy
-                | PolicyKind::GlobalNetworkPolicy
-                | PolicyKind::StagedNetworkPolicy
-                | PolicyKind::StagedGlobalNetworkPolicy
-        )
-    )
-}
-
-fn tiered_name(node: Node<'_>, name: &str) -> Result<String, Invalid> {
-    let text = |path: &[&str]| path.iter().try_fold(node, |node, key| node.get(key)).and_then(Node::as_str);
-    let annotation = text(&["metadata", "annotations", calico::METADATA_ANNOTATION]);
-    calico::policy_name(name, annotation, text(&["spec", "tier"]))
-}
-
-/// The object, and what of it is not in force as written.
-type Read = (Object, Vec<Invalid>);
-
-fn read(node: Node<'_>, (api_version, kind): Type<'_>, id: &Id) -> Result<Read, Invalid> {
+fn read_node(node: Node<'_>, (api_version, kind): Type<'_>, id: &Id) -> Result<Read, Invalid> {
     let mut value = node.to_json()?;
     if let Value::Object(object) = &mut value {
         object.entry("apiVersion").or_insert_with(|| api_version.into());
         object.entry("kind").or_insert_with(|| kind.into());
     }
-    let object = match id.kind {
-        Kind::Policy(kind) => return read_policy(value, kind, &id.name),
-        Kind::NetworkSet | Kind::GlobalNetworkSet => {
-            let (set, in_part) = calico::network_set(yaml::read(value)?)?;
-            return Ok((Object::NetworkSet(set.into()), in_part));
-        }
-        Kind::Namespace => Object::Namespace(node::namespace(yaml::read(value)?)?.into()),
-        Kind::Node => Object::Node(node::node(yaml::read(value)?)?.into()),
-        Kind::Pod => Object::Pod(pod::pod(yaml::read(value)?)?.into()),
-        Kind::Service => Object::Service(service::service(yaml::read(value)?)?.into()),
-        Kind::EndpointSlice => Object::EndpointSlice(service::endpoint_slice(yaml::read(value)?)?.into()),
-        Kind::ServiceAccount => Object::ServiceAccount(node::service_account(yaml::read(value)?)?.into()),
-        Kind::Tier => Object::Tier(calico::tier(&yaml::read(value)?, &id.name.name)?.into()),
-        Kind::HostEndpoint => Object::HostEndpoint(calico::host_endpoint(yaml::read(value)?)?.into()),
-        Kind::IpPool => Object::IpPool(calico::ip_pool(&yaml::read(value)?)?.into()),
-        Kind::BlockAffinity => Object::BlockAffinity(calico::block_affinity(yaml::read(value)?)?.into()),
-        Kind::IpamBlock => Object::IpamBlock(calico::ipam_block(&yaml::read(value)?)?.into()),
-    };
-    Ok((object, Vec::new()))
-}
-
-fn read_policy(value: Value, kind: PolicyKind, name: &Name) -> Result<Read, Invalid> {
-    let namespace = name.namespace.as_str();
-    let (policy, in_part) = match kind {
-        PolicyKind::NetworkPolicy => whole(kubernetes_policy::network_policy(yaml::read(value)?, namespace)?),
-        PolicyKind::ClusterNetworkPolicy => kubernetes_policy::cluster_network_policy(&yaml::read(value)?)?,
-        PolicyKind::AdminNetworkPolicy => kubernetes_policy::admin_network_policy(&yaml::read(value)?)?,
-        PolicyKind::BaselineAdminNetworkPolicy => {
-            kubernetes_policy::baseline_admin_network_policy(&yaml::read(value)?, &name.name)?
-        }
-        PolicyKind::CalicoNetworkPolicy => whole(calico::network_policy(&yaml::read(value)?, namespace)?),
-        PolicyKind::GlobalNetworkPolicy => whole(calico::global_network_policy(&yaml::read(value)?)?),
-        PolicyKind::StagedNetworkPolicy => {
-            whole(calico::staged_network_policy(&yaml::read(value)?, namespace)?)
-        }
-        PolicyKind::StagedGlobalNetworkPolicy => {
-            whole(calico::staged_global_network_policy(&yaml::read(value)?)?)
-        }
-        PolicyKind::StagedKubernetesNetworkPolicy => {
-            whole(calico::staged_kubernetes_network_policy(&yaml::read(value)?, namespace)?)
-        }
-    };
-    Ok((Object::Policy(kind, policy.into()), in_part))
-}
-
-fn whole(policy: Policy) -> (Policy, Vec<Invalid>) {
-    (policy, Vec::new())
+    read(value, id)
 }

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::validate::shown;
 use super::{Id, Kind, yaml};
 
-/// Something in a manifest that is not in force as written. Displays as `FILE:LINE: OBJECT: reason`.
+/// Something in an object that is not in force as written. Displays as `FILE:LINE: OBJECT: reason`, without a place where
+/// the object is the API server's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub place: Place,
@@ -21,12 +22,15 @@ pub struct Problem {
     pub last_good_stands: bool,
 }
 
-/// A position in a file; without a line it is the file as a whole.
+/// Where an object is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub file: Arc<Path>,
-    /// From 1.
-    pub line: Option<usize>,
+pub enum Place {
+    /// A position in a file, from line 1; without a line it is the file as a whole.
+    File {
+        file: Arc<Path>,
+        line: Option<usize>,
+    },
+    ApiServer,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +51,9 @@ pub enum Reason {
     Unnamed(Kind, Invalid),
     #[error("is already defined at {0}; that one stands, remove one of them")]
     Duplicate(Place),
+    /// Two objects of the API server that are one by another way of writing its name.
+    #[error("is the same policy as {0}, which stands: remove one of them")]
+    SameName(String),
     #[error("{kind} of {api_version} is not a kind that Margay reads: skipped")]
     UnknownKind { api_version: String, kind: String },
 }
@@ -60,7 +67,7 @@ pub struct Invalid {
 }
 
 impl Problem {
-    pub(super) fn new(place: Place, object: Option<Id>, reason: Reason) -> Self {
+    pub(crate) fn new(place: Place, object: Option<Id>, reason: Reason) -> Self {
         Self { place, object, reason, last_good_stands: false }
     }
 
@@ -77,7 +84,9 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
+        if self.place != Place::ApiServer {
+            write!(f, "{}: ", self.place)?;
+        }
         if let Some(object) = &self.object {
             write!(f, "{object}: ")?;
         }
@@ -88,18 +97,32 @@ impl fmt::Display for Problem {
 
 impl Place {
     pub(super) fn file(file: impl Into<PathBuf>) -> Self {
-        Self { file: file.into().into(), line: None }
+        Self::File { file: file.into().into(), line: None }
     }
 
+    /// A line of the same file.
     pub(super) fn at(&self, line: usize) -> Self {
-        Self { file: self.file.clone(), line: Some(line) }
+        match self {
+            Self::File { file, .. } => Self::File { file: file.clone(), line: Some(line) },
+            Self::ApiServer => Self::ApiServer,
+        }
+    }
+
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::File { line, .. } => *line,
+            Self::ApiServer => None,
+        }
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        self.line.map_or(Ok(()), |line| write!(f, ":{line}"))
+        match self {
+            Self::File { file, line: Some(line) } => write!(f, "{}:{line}", file.display()),
+            Self::File { file, line: None } => file.display().fmt(f),
+            Self::ApiServer => f.write_str("the API server"),
+        }
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::state::Labels;
 
 #[derive(Debug, Default)]
-pub(super) struct SharedLabels(HashSet<Arc<Labels>>);
+pub(crate) struct SharedLabels(HashSet<Arc<Labels>>);
 
 impl SharedLabels {
     /// Makes `labels` the shared ones that are equal, or shares it from now on.
-    pub(super) fn share(&mut self, labels: &mut Arc<Labels>) {
+    pub(crate) fn share(&mut self, labels: &mut Arc<Labels>) {
         match self.0.get(labels) {
             Some(shared) => *labels = Arc::clone(shared),
             None => drop(self.0.insert(Arc::clone(labels))),
@@ -18,7 +18,7 @@ impl SharedLabels {
     }
 
     /// Lets go of those that nobody has any more.
-    pub(super) fn forget_unused(&mut self) {
+    pub(crate) fn forget_unused(&mut self) {
         self.0.retain(|labels| Arc::strong_count(labels) > 1);
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::{Source, SourceEvent};
+use super::{Source, SourceEvent, Trouble};
 use crate::manifest::Directory;
 
 /// How long a change may go unnoticed where the kernel gives no notice.
@@ -46,22 +46,24 @@ impl Source for DirectorySource {
         loop {
             // Watch, then look: a change between the two is noticed.
             Watch::renew(&mut watch, self.directory.path());
-            let event = match (self.directory.refresh(), &state) {
+            let events = match (self.directory.refresh(), &state) {
                 (Ok(changed), before) => {
-                    let deliver = changed || *before != State::Read;
+                    let found = (*before == State::Lost).then(|| SourceEvent::Trouble(Vec::new()));
+                    let is_due = changed || *before != State::Read;
                     state = State::Read;
-                    deliver.then(|| {
+                    let changes = is_due.then(|| {
                         let (changes, problems) = self.directory.changes();
                         SourceEvent::Changes { changes, problems }
-                    })
+                    });
+                    [found, changes]
                 }
-                (Err(_), State::Lost) => None,
+                (Err(_), State::Lost) => [None, None],
                 (Err(error), _) => {
                     state = State::Lost;
-                    Some(SourceEvent::Lost { why: error.to_string() })
+                    [Some(SourceEvent::Trouble(vec![Trouble::new("all objects", error.to_string())])), None]
                 }
             };
-            if event.is_some_and(|event| deliver(event).is_break()) {
+            if events.into_iter().flatten().any(|event| deliver(event).is_break()) {
                 return;
             }
             match &watch {

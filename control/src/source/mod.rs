@@ -5,10 +5,15 @@
 //! comes whole, and what changes together later comes together.
 
 mod directory;
+pub mod kubernetes;
 
 use std::ops::ControlFlow;
+use std::time::Instant;
+
+use jiff::Timestamp;
 
 pub use directory::DirectorySource;
+pub use kubernetes::KubernetesSource;
 
 use crate::manifest::Problem;
 use crate::state::Change;
@@ -19,8 +24,27 @@ pub enum SourceEvent {
     /// What became of its objects since it last said so, to be taken as one, and all that is not in force as written.
     /// The first is the whole of its objects.
     Changes { changes: Vec<Change>, problems: Vec<Problem> },
-    /// It cannot be reached any more, or not yet; what it said last stands. It goes on trying.
-    Lost { why: String },
+    /// All that it cannot learn any more, or not yet; what it said last stands. It goes on trying, and says so again when
+    /// the list is another, or empty.
+    Trouble(Vec<Trouble>),
+}
+
+/// Something that a source cannot learn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// A kind of objects, or all there is.
+    pub what: String,
+    pub why: String,
+    /// By the clock, for people, and by one that nobody sets.
+    pub since: Timestamp,
+    pub began: Instant,
+}
+
+impl Trouble {
+    /// From now on.
+    pub fn new(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { what: what.into(), why: why.into(), since: Timestamp::now(), began: Instant::now() }
+    }
 }
 
 /// A place that objects come from, kept in step with for as long as the program runs.

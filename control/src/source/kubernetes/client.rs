@@ -1,0 +1,176 @@
+//! The way to the API server: a client made of the configuration, and made anew when the server does not take it any
+//! more, for the file may have changed: a rotated token, another server.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+
+/// Where the address of the API server and the credentials come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// What a pod has: the service account's files, and the address from the environment.
+    InCluster,
+    Kubeconfig(PathBuf),
+}
+
+/// A configuration that no client can be made of.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct Unusable {
+    what: String,
+    why: String,
+}
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// A watch says something once a minute (bookmarks): a connection that is silent for longer has lost its other end.
+const SILENCE: Duration = Duration::from_secs(75);
+const WRITE: Duration = Duration::from_secs(30);
+
+impl Access {
+    /// As logs and status name it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::InCluster => "the API server of this pod's cluster".to_owned(),
+            Self::Kubeconfig(path) => format!("the API server of {}", path.display()),
+        }
+    }
+
+    /// Reads the configuration as it is now.
+    pub async fn config(&self) -> Result<Config, Unusable> {
+        let unusable = |error: &dyn Error| Unusable { what: self.what(), why: in_full(error) };
+        let mut config = match self {
+            Self::InCluster => Config::incluster().map_err(|error| unusable(&error))?,
+            Self::Kubeconfig(path) => {
+                let file = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
+                let options = KubeConfigOptions::default();
+                Config::from_custom_kubeconfig(file, &options).await.map_err(|error| unusable(&error))?
+            }
+        };
+        config.connect_timeout = Some(CONNECT);
+        config.read_timeout = Some(SILENCE);
+        config.reset_reader_on_write = true;
+        config.write_timeout = Some(WRITE);
+        // Its retries go on for minutes and say nothing of it; ours do.
+        config.default_retry = false;
+        Ok(config)
+    }
+
+    pub async fn client(&self) -> Result<Client, Unusable> {
+        let config = self.config().await?;
+        Client::try_from(config).map_err(|error| Unusable { what: self.what(), why: in_full(&error) })
+    }
+
+    fn what(&self) -> String {
+        match self {
+            Self::InCluster => "the pod's access to its API server".to_owned(),
+            Self::Kubeconfig(path) => format!("kubeconfig {}", path.display()),
+        }
+    }
+}
+
+/// What clients are made of.
+pub(super) enum Origin {
+    Access(Access),
+    /// The API server's name, and what makes a client.
+    Made(String, Box<dyn Fn() -> Client + Send + Sync>),
+}
+
+impl Origin {
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Access(access) => access.name(),
+            Self::Made(name, _) => name.clone(),
+        }
+    }
+
+    async fn client(&self) -> Result<Client, Unusable> {
+        match self {
+            Self::Access(access) => access.client().await,
+            Self::Made(_, make) => Ok(make()),
+        }
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+/// The client that all requests go by.
+#[derive(Debug)]
+pub(super) struct Connection {
+    origin: Origin,
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    /// How many clients there have been.
+    number: u64,
+    client: Option<Client>,
+}
+
+impl Current {
+    fn client(&self) -> Option<(u64, Client)> {
+        Some((self.number, self.client.clone()?))
+    }
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub(super) fn new(origin: Origin) -> Self {
+        Self { origin, current: Mutex::default() }
+    }
+
+    /// The client and its number, for [`Connection::distrust`].
+    pub(super) async fn client(&self) -> Result<(u64, Client), Unusable> {
+        if let Some(client) = self.current().client() {
+            return Ok(client);
+        }
+        let client = self.origin.client().await?;
+        let mut current = self.current();
+        // Somebody else may have been quicker.
+        if let Some(client) = current.client() {
+            return Ok(client);
+        }
+        *current = Current { number: current.number + 1, client: Some(client.clone()) };
+        Ok((current.number, client))
+    }
+
+    /// Has the next request go by a new client, unless there is one already since the one of that number.
+    pub(super) fn distrust(&self, number: u64) {
+        let mut current = self.current();
+        if current.number == number {
+            current.client = None;
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error with what it comes from, each said once.
+pub(super) fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let said = source.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = source.source();
+    }
+    text
+}

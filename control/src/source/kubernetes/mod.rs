@@ -1,0 +1,213 @@
+//! A Kubernetes API server as a source: each kind listed, then watched.
+
+mod client;
+mod kinds;
+mod object;
+mod objects;
+mod projection;
+mod request;
+mod served;
+mod store;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::runtime;
+use tokio::sync::{mpsc, watch as latest};
+
+use self::client::{Connection, Origin};
+use self::served::Served;
+use self::watch::Watch;
+use super::{Source, SourceEvent, Trouble};
+use crate::manifest::Kind;
+
+pub use self::client::{Access, Unusable};
+pub use self::kinds::{GroupVersion, Presence, VERBS, WATCHED, Watched};
+pub use self::object::ApiObject;
+pub use self::store::{Event, Store};
+
+/// Events that wait to be taken in.
+const WAITING: usize = 1024;
+
+/// The objects of an API server, watched.
+#[derive(Debug)]
+pub struct KubernetesSource {
+    origin: Origin,
+}
+
+/// What the tasks that watch have to say.
+#[derive(Debug)]
+enum Message {
+    Event(Kind, Event),
+    /// Why it does not go on with a topic; `None`: it does.
+    Trouble {
+        topic: Topic,
+        why: Option<String>,
+    },
+}
+
+/// What trouble is with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Topic {
+    Discovery,
+    Kind(Kind),
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discovery => f.write_str("the kinds that the API server has"),
+            Self::Kind(kind) => kind.fmt(f),
+        }
+    }
+}
+
+impl KubernetesSource {
+    pub fn new(access: Access) -> Self {
+        Self { origin: Origin::Access(access) }
+    }
+
+    /// By clients of another make, such as speak with a server in this process. They are made on the source's own thread,
+    /// in its tokio runtime.
+    pub fn with_clients(name: impl Into<String>, make: impl Fn() -> Client + Send + Sync + 'static) -> Self {
+        Self { origin: Origin::Made(name.into(), Box::new(make)) }
+    }
+}
+
+impl Source for KubernetesSource {
+    fn name(&self) -> String {
+        self.origin.name()
+    }
+
+    fn run(self: Box<Self>, deliver: &mut dyn FnMut(SourceEvent) -> ControlFlow<()>) {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let trouble = Trouble::new("the thread that watches", format!("cannot start tokio: {error}"));
+                // It cannot be tried again, and what has been said stands until the process ends.
+                let _ = deliver(SourceEvent::Trouble(vec![trouble]));
+                loop {
+                    std::thread::park();
+                }
+            }
+        };
+        let (sender, mut messages) = mpsc::channel(WAITING);
+        runtime.spawn(follow_all(Arc::new(Connection::new(self.origin)), sender));
+        let mut known = Known::default();
+        let mut batch = Vec::with_capacity(WAITING);
+        loop {
+            // Delivering blocks, so it is done out here.
+            if runtime.block_on(messages.recv_many(&mut batch, WAITING)) == 0 {
+                return;
+            }
+            for message in batch.drain(..) {
+                known.take(message);
+            }
+            for event in known.tell() {
+                if deliver(event).is_break() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Watches each kind on a task of its own.
+async fn follow_all(connection: Arc<Connection>, out: mpsc::Sender<Message>) {
+    let (asked, served) = latest::channel(Served::new());
+    for watched in &WATCHED {
+        let (connection, out) = (Arc::clone(&connection), out.clone());
+        match watched.presence {
+            Presence::Always => {
+                tokio::spawn(Watch::new(watched, watched.versions[0], connection, out).run());
+            }
+            Presence::WhereServed => {
+                tokio::spawn(follow_served(watched, connection, served.clone(), out));
+            }
+        }
+    }
+    served::ask(connection, asked, out).await;
+}
+
+/// Watches a kind where it is served, and while it is.
+async fn follow_served(
+    watched: &'static Watched,
+    connection: Arc<Connection>,
+    mut served: latest::Receiver<Served>,
+    out: mpsc::Sender<Message>,
+) {
+    let mut at = None;
+    loop {
+        let now = served.borrow_and_update().get(&watched.kind).copied();
+        if now != at {
+            at = now;
+            if at == Some(None) {
+                let topic = Topic::Kind(watched.kind);
+                // As in `Watch::say`.
+                out.send(Message::Event(watched.kind, Event::Absent)).await.ok();
+                out.send(Message::Trouble { topic, why: None }).await.ok();
+            }
+        }
+        let is_over = match at.flatten() {
+            Some(at) => {
+                let watch = Watch::new(watched, at, Arc::clone(&connection), out.clone()).run();
+                tokio::select! {
+                    () = watch => false,
+                    changed = changed(&mut served, watched.kind, Some(at)) => changed.is_err(),
+                }
+            }
+            None => served.changed().await.is_err(),
+        };
+        if is_over {
+            return;
+        }
+    }
+}
+
+/// Waits until the kind is served elsewhere, or nowhere.
+async fn changed(
+    served: &mut latest::Receiver<Served>,
+    kind: Kind,
+    at: Option<GroupVersion>,
+) -> Result<(), latest::error::RecvError> {
+    served.wait_for(|served| served.get(&kind).copied().flatten() != at).await.map(drop)
+}
+
+/// What the source has been told, and has to tell.
+#[derive(Debug, Default)]
+struct Known {
+    store: Store,
+    troubles: BTreeMap<Topic, Trouble>,
+    has_news: bool,
+}
+
+impl Known {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Event(kind, event) => self.store.take(kind, event),
+            Message::Trouble { topic, why: None } => self.has_news |= self.troubles.remove(&topic).is_some(),
+            Message::Trouble { topic, why: Some(why) } => match self.troubles.get_mut(&topic) {
+                Some(trouble) if trouble.why == why => {}
+                Some(trouble) => (trouble.why, self.has_news) = (why, true),
+                None => {
+                    self.troubles.insert(topic, Trouble::new(topic.to_string(), why));
+                    self.has_news = true;
+                }
+            },
+        }
+    }
+
+    fn tell(&mut self) -> impl Iterator<Item = SourceEvent> + use<> {
+        let troubles = std::mem::take(&mut self.has_news);
+        let troubles = troubles.then(|| SourceEvent::Trouble(self.troubles.values().cloned().collect()));
+        let changes = self.store.tell().map(|(changes, problems)| SourceEvent::Changes { changes, problems });
+        troubles.into_iter().chain(changes)
+    }
+}

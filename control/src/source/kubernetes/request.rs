@@ -1,0 +1,145 @@
+//! Requests to the API server, and why they fail.
+
+use futures::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+use hyper::Request;
+use kube::core::Status;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::client::{Connection, in_full};
+
+/// Bytes of a page of a list, or of a watch event, at most. etcd holds objects of 1.5 MB, a page has 500 of them.
+const MOST: u64 = 1 << 30;
+
+/// Why a request, or a watch, came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The server says no.
+    #[error("{}", answer(.0))]
+    Answer(Box<Status>),
+    /// It cannot be reached, or not spoken with, or went away.
+    #[error("{0}")]
+    Connection(String),
+    /// What it says makes no sense.
+    #[error("the API server's answer cannot be read: {0}")]
+    Garbage(String),
+}
+
+fn answer(status: &Status) -> String {
+    let said = if status.message.is_empty() { &status.reason } else { &status.message };
+    let said: String = said.chars().take(500).collect();
+    match status.code {
+        401 => format!("{said} (401: the API server does not take Margay's credentials)"),
+        403 => format!("{said} (403: Margay's role must allow list and watch)"),
+        code => format!("{said} ({code})"),
+    }
+}
+
+impl Failure {
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Answer(status) => Some(status.code),
+            _ => None,
+        }
+    }
+
+    /// How many seconds the server wants to be left alone.
+    pub(super) fn retry_after(&self) -> u32 {
+        match self {
+            Self::Answer(status) => status.details.as_ref().map_or(0, |details| details.retry_after_seconds),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn garbage(error: &serde_json::Error) -> Self {
+        Self::Garbage(error.to_string())
+    }
+}
+
+/// Sends a GET and gives the body of the answer, if the server says yes.
+pub(super) async fn get(
+    connection: &Connection,
+    request: Request<Vec<u8>>,
+) -> Result<impl AsyncBufRead + Unpin + use<>, Failure> {
+    let (number, client) =
+        connection.client().await.map_err(|error| Failure::Connection(error.to_string()))?;
+    client.request_stream(request).await.map(Box::pin).map_err(|error| match error {
+        kube::Error::Api(status) => {
+            if status.code == 401 {
+                connection.distrust(number);
+            }
+            Failure::Answer(status)
+        }
+        error => {
+            connection.distrust(number);
+            Failure::Connection(reason(&error))
+        }
+    })
+}
+
+/// Without kube's word for the layer that it came from.
+fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Service(error) => in_full(error.as_ref()),
+        kube::Error::HyperError(error) => in_full(error),
+        error => in_full(error),
+    }
+}
+
+/// Sends a GET and gives the whole body.
+pub(super) async fn get_whole(
+    connection: &Connection,
+    request: Request<Vec<u8>>,
+) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    let reader = get(connection, request).await?;
+    let read = reader.take(MOST).read_to_end(&mut body).await;
+    read.map_err(|error| Failure::Connection(in_full(&error)))?;
+    if body.len() as u64 == MOST {
+        return Err(Failure::Garbage(format!("a page of a list is longer than {MOST} bytes")));
+    }
+    Ok(body)
+}
+
+/// The next line of a body; `None` at its end, a line that is cut off there included.
+pub(super) async fn line<'a>(
+    body: &mut (impl AsyncBufRead + Unpin),
+    buffer: &'a mut Vec<u8>,
+) -> Result<Option<&'a [u8]>, Failure> {
+    buffer.clear();
+    let read = body.take(MOST).read_until(b'\n', buffer).await;
+    read.map_err(|error| Failure::Connection(in_full(&error)))?;
+    match buffer.strip_suffix(b"\n") {
+        Some(line) => Ok(Some(line)),
+        None if buffer.len() as u64 == MOST => {
+            Err(Failure::Garbage(format!("an event is longer than {MOST} bytes")))
+        }
+        None => Ok(None),
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Deserialize)]
+pub(super) struct Page<'a> {
+    #[serde(default)]
+    pub(super) metadata: PageMetadata,
+    #[serde(borrow, default)]
+    pub(super) items: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct PageMetadata {
+    pub(super) resource_version: String,
+    #[serde(rename = "continue")]
+    pub(super) rest: Option<String>,
+}
+
+/// An event of a watch.
+#[derive(Debug, Deserialize)]
+pub(super) struct WatchEvent<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: &'a str,
+    #[serde(borrow)]
+    pub(super) object: &'a RawValue,
+}

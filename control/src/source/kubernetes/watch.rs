@@ -1,0 +1,272 @@
+//! One kind, listed and watched for as long as the program runs.
+//!
+//! kube's `watcher` is not used. It does not say when a watch that broke is well again, passes over an event that it
+//! cannot read, asks again without a pause where a watch ends at once, and reads each page of a list three times over.
+//!
+//! A watch that ends, as each does after some minutes, goes on from where it was. A list is read again only where that
+//! cannot be: the server has forgotten that far back (410), or has said what could not be read. Each try after a failure
+//! waits longer than the one before, and as long as chance says: gateways that lost one server do not come back to it in
+//! step.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use kube::api::{ListParams, WatchParams};
+use kube::core::Request;
+use kube::core::watch::Bookmark;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::client::Connection;
+use super::kinds::{CALICO, GroupVersion, Watched};
+use super::object::ApiObject;
+use super::request::{Failure, Page, WatchEvent, get, get_whole, line};
+use super::store::Event;
+use super::{Message, Topic};
+
+/// Objects of a page.
+const PAGE: u32 = 500;
+/// Annotation of the bookmark that stands between a list and what comes after it.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+/// A list that comes as the beginning of a watch does not pause for so long.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// A watch that lasts so long, or says anything, is a good one.
+const GOOD: Duration = Duration::from_secs(5);
+/// A watch is asked for so many seconds, and up to half as many more.
+const WATCH: u32 = 240;
+
+/// The wait between tries: from half a second to 20 seconds, half of which is chance.
+pub(super) fn backoff() -> ExponentialBackoff {
+    let times = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500));
+    times.with_max_delay(Duration::from_secs(10)).with_jitter().without_max_times().build()
+}
+
+/// The listing and watching of one kind.
+#[derive(Debug)]
+pub(super) struct Watch {
+    watched: &'static Watched,
+    request: Request,
+    connection: Arc<Connection>,
+    out: mpsc::Sender<Message>,
+    /// Whether the server may send the list as the beginning of a watch.
+    lists_by_watch: bool,
+    /// Where to go on from; `None`: a list is needed.
+    version: Option<String>,
+    /// Tries that failed since the last good watch.
+    failures: u32,
+    is_in_trouble: bool,
+    /// The last watch was no good one.
+    ended_at_once: bool,
+}
+
+impl Watch {
+    pub(super) fn new(
+        watched: &'static Watched,
+        at: GroupVersion,
+        connection: Arc<Connection>,
+        out: mpsc::Sender<Message>,
+    ) -> Self {
+        let request = Request::new(format!("{}/{}", at.path(), watched.plural));
+        Self {
+            watched,
+            request,
+            connection,
+            out,
+            // An API server of an extension may take the request for a watch without a list.
+            lists_by_watch: at != CALICO,
+            version: None,
+            failures: 0,
+            is_in_trouble: false,
+            ended_at_once: false,
+        }
+    }
+
+    /// Never comes to an end.
+    pub(super) async fn run(mut self) {
+        let mut waits = backoff();
+        loop {
+            let tried = match self.version.clone() {
+                None => self.list().await,
+                Some(version) => self.watch(&version).await,
+            };
+            if self.failures == 0 {
+                waits = backoff();
+            }
+            let Err(failure) = tried else { continue };
+            self.note(&failure).await;
+            let wait = waits.next().unwrap_or(Duration::from_secs(20));
+            sleep(wait.max(Duration::from_secs(failure.retry_after().into()))).await;
+        }
+    }
+
+    /// Draws the consequences of a failure.
+    async fn note(&mut self, failure: &Failure) {
+        let is_gone = failure.code() == Some(410);
+        match failure {
+            // What the server cannot do now it may do later; to any other no, the answer is to begin anew.
+            Failure::Answer(status) if matches!(status.code, 401 | 403 | 404 | 429 | 500..) => {}
+            Failure::Answer(_) | Failure::Garbage(_) => self.version = None,
+            Failure::Connection(_) => {}
+        }
+        // That a server forgets is nothing wrong.
+        if !is_gone || self.failures > 0 {
+            self.is_in_trouble = true;
+            self.say(Message::Trouble {
+                topic: Topic::Kind(self.watched.kind),
+                why: Some(failure.to_string()),
+            })
+            .await;
+        }
+        self.failures += 1;
+    }
+
+    /// All is well.
+    async fn recover(&mut self) {
+        self.failures = 0;
+        if mem::take(&mut self.is_in_trouble) {
+            self.say(Message::Trouble { topic: Topic::Kind(self.watched.kind), why: None }).await;
+        }
+    }
+
+    async fn list(&mut self) -> Result<(), Failure> {
+        if self.lists_by_watch {
+            match self.watch("").await {
+                // It knows no such list.
+                Err(failure) if matches!(failure.code(), Some(400 | 405 | 422)) => {
+                    self.lists_by_watch = false
+                }
+                result => return result,
+            }
+        }
+        self.tell(Event::Listing).await;
+        let mut parameters = ListParams { limit: Some(PAGE), ..ListParams::default() };
+        parameters.field_selector = self.watched.fields.map(str::to_owned);
+        loop {
+            let request =
+                self.request.list(&parameters).map_err(|error| Failure::Garbage(error.to_string()))?;
+            let body = get_whole(&self.connection, request).await?;
+            let page: Page<'_> = serde_json::from_slice(&body).map_err(|error| Failure::garbage(&error))?;
+            for item in page.items.unwrap_or_default() {
+                let object = self.object(item.get())?;
+                self.tell(Event::Put(object)).await;
+            }
+            let rest = page.metadata.rest.filter(|rest| !rest.is_empty());
+            if rest.is_some() {
+                parameters.continue_token = rest;
+                continue;
+            }
+            if page.metadata.resource_version.is_empty() {
+                return Err(Failure::Garbage("the list has no resourceVersion".to_owned()));
+            }
+            self.version = Some(page.metadata.resource_version);
+            self.tell(Event::Listed).await;
+            return Ok(());
+        }
+    }
+
+    /// Watches from a version on, or from a list on where it is empty. Returns when the server ends it.
+    async fn watch(&mut self, version: &str) -> Result<(), Failure> {
+        let mut is_listing = version.is_empty();
+        let parameters = WatchParams {
+            field_selector: self.watched.fields.map(str::to_owned),
+            timeout: Some(WATCH + fastrand::u32(..WATCH / 2)),
+            bookmarks: true,
+            send_initial_events: is_listing,
+            ..WatchParams::default()
+        };
+        let request =
+            self.request.watch(&parameters, version).map_err(|error| Failure::Garbage(error.to_string()))?;
+        let mut body = get(&self.connection, request).await?;
+        let opened = Instant::now();
+        if is_listing {
+            self.tell(Event::Listing).await;
+        } else if !self.ended_at_once {
+            self.recover().await;
+        }
+        self.ended_at_once = true;
+        let mut buffer = Vec::new();
+        loop {
+            let next = if is_listing {
+                // A server that does not know such lists may take the request for a watch without one.
+                timeout(PATIENCE, line(&mut body, &mut buffer)).await.unwrap_or(Ok(None))
+            } else {
+                line(&mut body, &mut buffer).await
+            };
+            let next = match next {
+                Err(_) if opened.elapsed() > GOOD => None,
+                next => next?,
+            };
+            let Some(line) = next else { break };
+            if !line.is_empty() {
+                is_listing = self.take(line, is_listing).await?;
+            }
+        }
+        if is_listing {
+            self.lists_by_watch = false;
+            return Ok(());
+        }
+        if opened.elapsed() > GOOD {
+            self.ended_at_once = false;
+        }
+        if self.ended_at_once {
+            return Err(Failure::Connection("the API server ends the watch at once".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Takes in an event. Says whether it still belongs to the list.
+    async fn take(&mut self, line: &[u8], is_listing: bool) -> Result<bool, Failure> {
+        let event: WatchEvent<'_> = serde_json::from_slice(line).map_err(|error| Failure::garbage(&error))?;
+        let text = event.object.get();
+        let (version, told, is_listed) = match event.kind {
+            "ADDED" | "MODIFIED" | "DELETED" => {
+                let object = self.object(text)?;
+                let version = object.resource_version().unwrap_or_default().to_owned();
+                let told = if event.kind == "DELETED" { Event::Deleted(object) } else { Event::Put(object) };
+                (version, Some(told), false)
+            }
+            "BOOKMARK" => {
+                let bookmark: Bookmark = read(text)?;
+                let is_end = bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END);
+                (bookmark.metadata.resource_version, None, is_listing && is_end)
+            }
+            "ERROR" => return Err(Failure::Answer(read(text)?)),
+            other => return Err(Failure::Garbage(format!("an event of the type {other:?}"))),
+        };
+        if version.is_empty() {
+            return Err(Failure::Garbage("an event has no resourceVersion".to_owned()));
+        }
+        if let Some(event) = told {
+            self.tell(event).await;
+        }
+        if is_listed {
+            self.tell(Event::Listed).await;
+        }
+        if !is_listing || is_listed {
+            self.version = Some(version);
+            self.ended_at_once = false;
+            self.recover().await;
+        }
+        Ok(is_listing && !is_listed)
+    }
+
+    fn object(&self, json: &str) -> Result<ApiObject, Failure> {
+        ApiObject::read(self.watched, json.as_bytes()).map_err(|error| Failure::garbage(&error))
+    }
+
+    async fn tell(&self, event: Event) {
+        self.say(Message::Event(self.watched.kind, event)).await;
+    }
+
+    /// Nobody listens any more only when the source ends, and this with it.
+    async fn say(&self, message: Message) {
+        self.out.send(message).await.ok();
+    }
+}
+
+fn read<T: DeserializeOwned>(json: &str) -> Result<T, Failure> {
+    serde_json::from_str(json).map_err(|error| Failure::garbage(&error))
+}
