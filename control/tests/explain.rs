@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use margay_control::check::{Half, check};
-use margay_control::explain::{Decided, Explained, Side, TierTrace, explain};
+use margay_control::explain::{At, Decided, Explained, Side, TierTrace, explain};
 use margay_control::manifest::load_dir;
 use margay_control::probe::{self, Expect, Probe};
 use margay_control::state::Cluster;
@@ -292,7 +292,7 @@ fn leads_there(tiers: &[TierTrace], verdict: Expect, decided: &Decided) -> bool 
 fn agree(cluster: &Cluster, probes: &[Probe]) -> Result<(), String> {
     let answers = check(cluster, probes).unwrap();
     for (probe, answer) in probes.iter().zip(answers) {
-        let explanation = explain(cluster, probe, None).unwrap();
+        let explanation = explain(cluster, probe, At::default()).unwrap();
         let wrong = |why: &str| Err(format!("{:?}: {why}: {answer:?}\n{explanation:#?}", probe.given));
         if explanation.verdict != answer.verdict {
             return wrong("another verdict");

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use margay_control::admin;
-use margay_control::explain::{self, Explanation};
+use margay_control::explain::{self, At, Explanation};
 use margay_control::probe::{Expect, Probe, Written};
 use serde_json::Value;
 
 use super::{Manifests, Output, Socket};
 
-/// Say why a packet passes or does not: policies, rules, staged policies, route
+/// Say why a packet passes or does not: policies, host endpoints, rules, staged policies, route
 ///
 /// FROM and TO are NAMESPACE/POD, an IP address, or node:NAME; TO may be svc:NAMESPACE/NAME. Asks the running gateway,
 /// or with --manifests takes every pod of a directory as served. A rule that does not match is followed by which of its
@@ -23,6 +23,10 @@ pub(crate) struct Explain {
     /// Node whose routes to show [default: the gateway of FROM's node, or that node].
     #[arg(long, value_name = "NODE", requires = "manifests")]
     node: Option<String>,
+    /// Interface by which packets come to that node and leave it, where they are in no tunnel [default: the one that the
+    /// node's host endpoints name].
+    #[arg(long, value_name = "NAME", requires = "manifests")]
+    uplink: Option<String>,
     #[command(flatten)]
     socket: Socket,
     from: String,
@@ -52,7 +56,8 @@ impl Explain {
         let explanation = match &self.manifests {
             Some(directory) => {
                 let cluster = Manifests::load_from(directory)?;
-                explain::explain(&cluster, &probe, self.node.as_deref())?
+                let at = At { node: self.node.as_deref(), uplink: self.uplink.as_deref() };
+                explain::explain(&cluster, &probe, at)?
             }
             None => self.ask(&written)?,
         };

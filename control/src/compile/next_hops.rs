@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use margay_flowtable::table::FlowAction;
-use margay_flowtable::{Adjacency, NextHop, NextHopId, Tunnel};
+use margay_flowtable::{Adjacency, NextHop, NextHopId, PortId, Tunnel};
 
 use super::prefixes::Prefixes;
 use crate::state::{Kernel, Name, PortBinding, Route};
@@ -88,6 +88,12 @@ impl Underlay {
     /// The neighbour on an uplink that a packet to `address` goes to.
     pub(super) fn uplink_toward(&self, address: IpAddr) -> Option<NeighbourKey> {
         self.neighbour_toward(address).filter(|(ifindex, _)| self.is_uplink(*ifindex))
+    }
+
+    /// The uplink that a packet to `address` leaves by.
+    pub(super) fn uplink_port_toward(&self, address: IpAddr) -> Option<PortId> {
+        let (ifindex, _) = self.uplink_toward(address)?;
+        Some(self.ports[*self.by_link.get(&ifindex)?].id)
     }
 
     /// Neighbours on our uplinks that the kernel knows and that are beside us on the link.

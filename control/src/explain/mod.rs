@@ -4,6 +4,8 @@
 //! The verdict is the classifier's own. What is told of each rule comes of the programs that workers read and of the
 //! matcher that they run.
 
+mod host;
+mod manifests;
 mod matching;
 mod route;
 mod side;
@@ -12,17 +14,21 @@ mod trace;
 
 use std::net::IpAddr;
 
-use margay_flowtable::{Policies, Tuple, classify, classify_staged};
+use margay_flowtable::{
+    Interface, Policies, PortId, PortKind, Snapshot, Tuple, Verdict, WayOut, classify, classify_staged,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::check::spoken;
 use crate::compile::Compiler;
-use crate::compile::policy::{self, PolicyCompiler, Serves};
-use crate::compile::routes::{self, RoutingTable, UnknownNode};
+use crate::compile::policy::PolicyCompiler;
+use crate::compile::routes::{RoutingTable, UnknownNode};
 use crate::probe::{Expect, Given, Probe, Unresolved};
 use crate::state::Cluster;
 use crate::state::policy::TierSpec;
 
+use self::host::Crossing;
+pub use self::host::{HostPassage, HostSaid, HostSide, HostStaged, Skipped, Stage, StageTrace};
+pub use self::manifests::{At, explain};
 pub use self::matching::Condition;
 pub use self::route::Route;
 pub use self::side::{Decided, Ended, Side, Staged};
@@ -56,6 +62,8 @@ pub struct Explained {
     pub verdict: Expect,
     pub egress: Side,
     pub ingress: Side,
+    /// What host endpoints say where the packet comes in and leaves; none where it passes none.
+    pub host: Option<HostPassage>,
     pub route: Route,
 }
 
@@ -75,52 +83,59 @@ struct World<'a> {
     compiler: &'a PolicyCompiler,
 }
 
-/// Explains by manifests alone, with every pod taken as served. The route is that of `node`, or where none is named of
-/// the one that would handle the packet: the gateway of the sender's node, else that node, else those of the receiver.
-pub fn explain(cluster: &Cluster, probe: &Probe, node: Option<&str>) -> Result<Explanation, Error> {
-    let packets = probe.packets(cluster)?;
-    let (policies, compiler) = policy::compile(cluster, Serves::All);
-    let world = World { cluster, policies: &policies, compiler: &compiler };
-    let given = node.map(|node| Ok::<_, UnknownNode>((node, routes::table(cluster, node)?))).transpose()?;
-    let explain = |tuple: &Tuple| {
-        if let Some((node, table)) = &given {
-            return explained(&world, tuple, route::of_table(cluster, node, table, tuple.dst));
-        }
-        let route = match route::handler(cluster, tuple.src, tuple.dst) {
-            None => Route::unknown(),
-            Some(node) => match routes::table(cluster, &node) {
-                Ok(table) => route::of_table(cluster, &node, &table, tuple.dst),
-                Err(error) => Route::none(&node, error.to_string()),
-            },
-        };
-        explained(&world, tuple, route)
-    };
-    let tuples = packets.iter().map(|packet| probe.tuple(packet));
-    Ok(Explanation::of(probe, tuples.map(|tuple| explain(&tuple)).collect(), Vec::new()))
-}
-
-/// Explains what a gateway does, by the policies in force there.
+/// Explains what a gateway does, by the snapshot in force there.
 pub fn explain_running(
     compiler: &Compiler,
-    policies: &Policies,
+    snapshot: &Snapshot,
     node: &str,
     probe: &Probe,
     problems: &[String],
 ) -> Result<Explanation, Error> {
     let cluster = compiler.cluster();
     let packets = probe.packets(cluster)?;
-    let world = World { cluster, policies, compiler: compiler.policy() };
+    let world = World { cluster, policies: &snapshot.policies, compiler: compiler.policy() };
     let routing = compiler.routing();
     let missing = routing.missing().map(|(dst, node, why)| (*dst, node.to_owned(), why.clone()));
     let table = RoutingTable { routes: routing.routes().cloned().collect(), missing: missing.collect() };
-    let explain = |tuple: &Tuple| explained(&world, tuple, route::of_table(cluster, node, &table, tuple.dst));
+    let explain = |tuple: &Tuple| {
+        let route = route::of_table(cluster, node, &table, tuple.dst);
+        explained(&world, tuple, route, &crossing(compiler, snapshot, tuple))
+    };
     let tuples = packets.iter().map(|packet| probe.tuple(packet));
     Ok(Explanation::of(probe, tuples.map(|tuple| explain(&tuple)).collect(), problems.to_vec()))
 }
 
-fn explained(world: &World<'_>, tuple: &Tuple, route: Route) -> Explained {
+/// By what a packet comes to the gateway, and by what it leaves: the way there, and the way back.
+fn crossing(compiler: &Compiler, snapshot: &Snapshot, tuple: &Tuple) -> Crossing {
+    // Hosts beside an uplink have no next hop before there is a packet for them.
+    let resolved = |address| match snapshot.way_out(address) {
+        WayOut::Unknown => compiler
+            .routing()
+            .uplink_toward(address)
+            .map_or(WayOut::Unknown, |port| WayOut::By(Interface::Uplink(port))),
+        way => way,
+    };
+    let entry = match resolved(tuple.src) {
+        WayOut::Unknown => only_uplink(snapshot).unwrap_or(WayOut::Unknown),
+        way => way,
+    };
+    Crossing { entry, exit: resolved(tuple.dst), assumed: None }
+}
+
+/// By what all comes in that comes from outside, where there is one such port.
+fn only_uplink(snapshot: &Snapshot) -> Option<WayOut> {
+    let ports = (0..).map(PortId).zip(&snapshot.ports);
+    let is_uplink = |port: &margay_flowtable::PortState| port.kind == PortKind::Uplink;
+    let mut uplinks = ports.filter(|(_, port)| port.as_ref().is_some_and(is_uplink));
+    let (id, _) = uplinks.next()?;
+    uplinks.next().is_none().then_some(WayOut::By(Interface::Uplink(id)))
+}
+
+fn explained(world: &World<'_>, tuple: &Tuple, route: Route, crossing: &Crossing) -> Explained {
     let decision = classify(world.policies, tuple, &mut |_| {});
     let staged = classify_staged(world.policies, tuple);
+    let host = route.node.as_ref().and_then(|node| HostPassage::of(world, node, tuple, crossing));
+    let is_allowed = decision.verdict() == Verdict::Allow && host.as_ref().is_none_or(HostPassage::allows);
     Explained {
         src: tuple.src,
         dst: tuple.dst,
@@ -128,9 +143,10 @@ fn explained(world: &World<'_>, tuple: &Tuple, route: Route) -> Explained {
         sport: tuple.sport,
         dport: tuple.dport,
         icmp: tuple.icmp,
-        verdict: spoken(decision.verdict()),
+        verdict: if is_allowed { Expect::Allow } else { Expect::Deny },
         egress: side::egress(world, tuple, decision.egress, staged.egress),
         ingress: side::ingress(world, tuple, decision.ingress, staged.ingress),
+        host,
         route,
     }
 }

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use margay_flowtable::{Interface, PortId, WayOut};
 use serde::{Deserialize, Serialize};
 
 use crate::compile::gateways::gateway_of;
-use crate::compile::routes::{RouteKind, RoutingTable};
+use crate::compile::routes::{ClusterRoute, RouteKind, RoutingTable, Unreachable};
 use crate::state::Cluster;
 
 /// Bytes that IP-in-IP puts before a packet (RFC 2003), by the family of the outer header.
@@ -76,39 +77,72 @@ fn node_at(cluster: &Cluster, address: IpAddr) -> Option<&str> {
     node.map(|(name, _)| name.as_str())
 }
 
-/// What a node's table says of a destination.
-pub(super) fn of_table(cluster: &Cluster, node: &str, table: &RoutingTable, dst: IpAddr) -> Route {
-    if let Some(at) = node_at(cluster, dst) {
-        let why = if at == node {
-            "its own address: to the node itself".to_owned()
-        } else {
-            format!("an address of node {at}: the kernel's routes lead there")
-        };
-        return Route::none(node, why);
+/// Where an address lies, as a node's table has it.
+enum Found<'a> {
+    /// It is a node's.
+    Node(&'a str),
+    Route(&'a ClusterRoute),
+    Missing(&'a (IpNet, String, Unreachable)),
+    Outside,
+}
+
+fn find<'a>(cluster: &'a Cluster, table: &'a RoutingTable, address: IpAddr) -> Found<'a> {
+    if let Some(node) = node_at(cluster, address) {
+        return Found::Node(node);
     }
-    let found = table.routes.iter().filter(|route| route.dst.contains(&dst));
+    let found = table.routes.iter().filter(|route| route.dst.contains(&address));
     let found = found.max_by_key(|route| route.dst.prefix_len());
-    let missing = table.missing.iter().filter(|(net, ..)| net.contains(&dst));
+    let missing = table.missing.iter().filter(|(net, ..)| net.contains(&address));
     let missing = missing.max_by_key(|(net, ..)| net.prefix_len());
     let is_longer = |net: &IpNet| found.is_none_or(|route| route.dst.prefix_len() < net.prefix_len());
-    if let Some((net, lives_on, why)) = missing.filter(|(net, ..)| is_longer(net)) {
-        let lives_on = Some(lives_on.clone());
-        return Route { dst: Some(*net), lives_on, ..Route::none(node, why.to_string()) };
+    match (missing.filter(|(net, ..)| is_longer(net)), found) {
+        (Some(missing), _) => Found::Missing(missing),
+        (None, Some(route)) => Found::Route(route),
+        (None, None) => Found::Outside,
     }
-    let Some(route) = found else {
-        return Route::none(node, "no block of the cluster: the kernel's routes decide".to_owned());
-    };
-    Route {
-        node: Some(node.to_owned()),
-        dst: Some(route.dst),
-        kind: Some(route.kind),
-        lives_on: Some(route.node.clone()),
-        next_node: route.next_node.clone(),
-        via: route.via,
-        tunnel_dst: route.tunnel_dst,
-        overhead: overhead(route.kind, route.tunnel_dst),
-        pool: route.pool.clone(),
-        why: None,
+}
+
+/// What a node's table says of a destination.
+pub(super) fn of_table(cluster: &Cluster, node: &str, table: &RoutingTable, dst: IpAddr) -> Route {
+    match find(cluster, table, dst) {
+        Found::Node(at) if at == node => Route::none(node, "its own address: to the node itself".to_owned()),
+        Found::Node(at) => {
+            Route::none(node, format!("an address of node {at}: the kernel's routes lead there"))
+        }
+        Found::Missing((net, lives_on, why)) => {
+            let lives_on = Some(lives_on.clone());
+            Route { dst: Some(*net), lives_on, ..Route::none(node, why.to_string()) }
+        }
+        Found::Outside => Route::none(node, "no block of the cluster: the kernel's routes decide".to_owned()),
+        Found::Route(route) => Route {
+            node: Some(node.to_owned()),
+            dst: Some(route.dst),
+            kind: Some(route.kind),
+            lives_on: Some(route.node.clone()),
+            next_node: route.next_node.clone(),
+            via: route.via,
+            tunnel_dst: route.tunnel_dst,
+            overhead: overhead(route.kind, route.tunnel_dst),
+            pool: route.pool.clone(),
+            why: None,
+        },
+    }
+}
+
+/// By what a packet to the address leaves a node that has one uplink, where all that the cluster does not know is.
+pub(super) fn way_out(cluster: &Cluster, node: &str, table: &RoutingTable, address: IpAddr) -> WayOut {
+    let uplink = WayOut::By(Interface::Uplink(PortId(0)));
+    match find(cluster, table, address) {
+        Found::Node(at) if at == node => WayOut::Here,
+        Found::Node(_) | Found::Outside => uplink,
+        Found::Missing(_) => WayOut::Unknown,
+        Found::Route(route) => match route.kind {
+            RouteKind::Local => WayOut::By(Interface::Pod),
+            RouteKind::Direct => uplink,
+            RouteKind::Ipip => WayOut::By(Interface::Ipip),
+            RouteKind::Vxlan => WayOut::By(Interface::Vxlan),
+            RouteKind::Blackhole => WayOut::Unknown,
+        },
     }
 }
 

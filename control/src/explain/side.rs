@@ -65,7 +65,7 @@ pub enum Decided {
     },
     /// Every tier passed: the profiles allow.
     Profiles,
-    /// No policy selects the end in this direction.
+    /// No policy selects the end in this direction, or none that is asked.
     NoPolicy,
     /// The end is no pod whose policy is asked here.
     NoEndpoint,
@@ -148,13 +148,13 @@ fn side(
 
 fn traced(world: &World<'_>, tuple: &Tuple, program: ProgramId) -> Trace {
     match world.policies.programs.get(program.0) {
-        Some(program) => trace(world, tuple, program),
+        Some(program) => trace(world, tuple, program, true),
         None => Trace { tiers: Vec::new(), decided: None },
     }
 }
 
 /// What the endpoint at the address obeys; `None` where there is none whose policy is asked.
-fn obeys(world: &World<'_>, address: IpAddr) -> Option<Obeys> {
+pub(super) fn obeys(world: &World<'_>, address: IpAddr) -> Option<Obeys> {
     let policies = world.policies;
     policies.endpoint(address)?;
     let holder = policies.addresses.get(address)?;
@@ -184,7 +184,7 @@ fn not_in_force(world: &World<'_>, address: IpAddr, direction: PolicyType) -> Ve
 }
 
 impl Decided {
-    fn of(world: &World<'_>, decision: Decision, trace: &Trace) -> Self {
+    pub(super) fn of(world: &World<'_>, decision: Decision, trace: &Trace) -> Self {
         if decision.rule == RuleId::NONE {
             return match (spoken(decision.verdict), trace.tiers.is_empty()) {
                 (Expect::Deny, _) => Self::Broken,

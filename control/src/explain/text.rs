@@ -1,5 +1,7 @@
 //! An explanation for people: the verdict and what decided first, then the way there.
 
+mod host;
+
 use super::side::{Decided, Ended, Side};
 use super::trace::{PolicyTrace, RuleTrace, Spoken, TierTrace};
 use super::{Explained, Explanation, Route};
@@ -50,35 +52,54 @@ fn verdict(verdict: Expect) -> &'static str {
 
 fn packet_lines(packet: &Explained, lines: &mut Vec<String>) {
     let sides = [("egress", &packet.egress), ("ingress", &packet.ingress)];
+    let entry = packet.host.as_ref().and_then(|host| Some((host, host.entry.as_ref()?)));
+    let exit = packet.host.as_ref().and_then(|host| Some((host, host.exit.as_ref()?)));
+    lines.extend(entry.map(|(_, side)| host::verdict_line("enters", side)));
     for (name, side) in sides {
-        lines.push(format!(
-            "  {name:<7}  {:<5}  {}",
-            verdict(side.verdict),
-            decided(&side.decided, &side.end)
-        ));
+        lines.push(verdict_line(name, side.verdict, &decided(&side.decided, &who(&side.end))));
     }
+    lines.extend(exit.map(|(_, side)| host::verdict_line("leaves", side)));
     lines.push(format!("  route    {}", route(&packet.route)));
+    lines.extend(entry.and_then(|(_, side)| host::staged_line("where it enters", side)));
     for (name, side) in sides {
         if let Some(staged) = &side.staged {
-            let change = if staged.is_change { "would" } else { "changes nothing: would still" };
-            let by = decided(&staged.decided, &side.end);
-            lines.push(format!("  staged   {name} {change} {}: {by}", verdict(staged.verdict)));
+            let by = decided(&staged.decided, &who(&side.end));
+            lines.push(staged_line(name, staged.verdict, staged.is_change, &by));
         }
+    }
+    lines.extend(exit.and_then(|(_, side)| host::staged_line("where it leaves", side)));
+    if let Some((passage, side)) = entry {
+        host::side_lines("enters", passage, side, lines);
     }
     for (name, side) in sides {
         side_lines(name, side, lines);
     }
+    if let Some((passage, side)) = exit {
+        host::side_lines("leaves", passage, side, lines);
+    }
+    let notes = packet.host.iter().flat_map(|host| &host.notes);
+    lines.extend(notes.map(|note| format!("note: {note}")));
 }
 
-fn decided(decided: &Decided, end: &Ended) -> String {
+fn verdict_line(name: &str, said: Expect, by: &str) -> String {
+    format!("  {name:<7}  {:<5}  {by}", verdict(said))
+}
+
+fn staged_line(name: &str, said: Expect, is_change: bool, by: &str) -> String {
+    let change = if is_change { "would" } else { "changes nothing: would still" };
+    format!("  staged   {name} {change} {}: {by}", verdict(said))
+}
+
+/// What decided of this end.
+fn decided(decided: &Decided, who: &str) -> String {
     match decided {
         Decided::Rule { tier, kind, policy, rule } => format!("{kind} {policy} rule {rule}, tier {tier}"),
         Decided::EndOfTier { tier, kind, policy } => {
-            format!("end of tier {tier}: no rule matches, and {kind} {policy} selects {}", who(end))
+            format!("end of tier {tier}: no rule matches, and {kind} {policy} selects {who}")
         }
         Decided::Profiles => "every tier passes".to_owned(),
-        Decided::NoPolicy => format!("no policy selects {}", who(end)),
-        Decided::NoEndpoint => format!("{} has no policy that is asked here", who(end)),
+        Decided::NoPolicy => format!("no policy selects {who}"),
+        Decided::NoEndpoint => format!("{who} has no policy that is asked here"),
         Decided::Itself => "a pod always reaches itself".to_owned(),
         Decided::OwnNode => "a node always reaches its own pods".to_owned(),
         Decided::Broken => "a rule that is gone: policy is just changing, ask again".to_owned(),

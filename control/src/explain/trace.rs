@@ -15,7 +15,7 @@ pub struct TierTrace {
     /// What becomes of what none of its rules decides.
     pub default_action: Spoken,
     pub policies: Vec<PolicyTrace>,
-    /// What came of it; none where an earlier tier had decided.
+    /// What came of it; none where something before it had decided, or it is not asked.
     pub outcome: Option<Outcome>,
 }
 
@@ -98,10 +98,11 @@ pub(super) struct Trace {
     pub(super) decided: Option<(RuleId, String)>,
 }
 
-pub(super) fn trace(world: &World<'_>, tuple: &Tuple, program: &Program) -> Trace {
+/// What the program makes of the packet, or what there is in it where it is not asked.
+pub(super) fn trace(world: &World<'_>, tuple: &Tuple, program: &Program, is_asked: bool) -> Trace {
     let mut all = Trace { tiers: Vec::new(), decided: None };
     for tier in program.tiers() {
-        let is_reached = all.decided.is_none();
+        let is_reached = is_asked && all.decided.is_none();
         let (traced, rule) = trace_tier(world, tuple, tier, is_reached);
         if traced.outcome.is_some_and(|outcome| outcome.action != Spoken::Pass) {
             all.decided = Some((rule, traced.tier.clone()));

@@ -94,8 +94,8 @@ fn word(kind: Kind) -> &'static str {
 impl Dataplane {
     /// By the snapshot in force.
     pub(super) fn explain(&self, probe: &Probe) -> Result<Explanation, explain::Error> {
-        let (policies, node) = (&self.publisher.current().policies, &self.identity.node);
-        explain_running(&self.compiler, policies, node, probe, &self.source.problems)
+        let (snapshot, node) = (self.publisher.current(), &self.identity.node);
+        explain_running(&self.compiler, snapshot, node, probe, &self.source.problems)
     }
 
     pub(super) fn status(&self) -> admin::Status {

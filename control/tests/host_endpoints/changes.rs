@@ -9,6 +9,7 @@ use margay_control::state::{Change, Cluster, Edit, State};
 use margay_flowtable::{Interface, Snapshot, Tuple};
 use proptest::prelude::*;
 
+use crate::explain;
 use crate::world::{
     ETH0, ETH1, World, host_endpoint, identity, kernel, load, network_set, node, policy, ports, said, staged,
     staged_policy, tier, tuple,
@@ -181,6 +182,9 @@ fn follow(steps: &[(usize, usize)]) -> Result<(), TestCaseError> {
         compiler.set_underlay(&Arc::new(state.kernel.clone()), &state.ports.as_slice().into());
         let next = compiler.snapshot(&snapshot);
         let plain = World::of(&state);
+        for packet in packets().iter().skip(form % 4).step_by(4) {
+            explain::agrees(&compiler, &next, packet)?;
+        }
         for entry in INTERFACES {
             for (exit, packet) in
                 INTERFACES.into_iter().flat_map(|e| packets().into_iter().map(move |p| (e, p)))

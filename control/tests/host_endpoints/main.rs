@@ -1,6 +1,7 @@
 //! Host endpoints from manifests: which interface belongs to which, and what is asked there.
 
 mod changes;
+mod explain;
 mod world;
 
 use margay_flowtable::{Interface, PortId, Verdict, classify};

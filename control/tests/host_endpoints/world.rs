@@ -5,7 +5,7 @@ use std::fs;
 use margay_control::compile::Compiler;
 use margay_control::identity::Identity;
 use margay_control::manifest::load_dir;
-use margay_control::state::{Cluster, Kernel, Link, PortBinding, State};
+use margay_control::state::{Cluster, Kernel, Link, PortBinding, Route, State};
 use margay_flowtable::{
     Decision, Interface, Passage, PortId, RuleId, Snapshot, Tuple, Verdict, classify_host,
     classify_host_staged, classify_untracked,
@@ -112,7 +112,7 @@ pub(crate) fn load(objects: &[String]) -> Cluster {
     cluster
 }
 
-/// With the second uplink's address or without.
+/// With the second uplink's address or without. What `tuple` comes from is behind the first, where it goes behind the second.
 pub(crate) fn kernel(has_address: bool) -> Kernel {
     let link = |name: &str, last| Link {
         name: name.into(),
@@ -127,6 +127,13 @@ pub(crate) fn kernel(has_address: bool) -> Kernel {
         addresses: vec![(2, "172.20.1.10/24".parse().unwrap())],
         ..Kernel::default()
     };
+    let route = |dst: &str, ifindex, gateway: &str| Route {
+        dst: dst.parse().unwrap(),
+        gateway: Some(gateway.parse().unwrap()),
+        ifindex,
+        metric: 0,
+    };
+    kernel.routes = vec![route("10.69.0.0/16", 2, "172.20.1.1"), route("10.70.0.0/16", 3, "192.0.2.1")];
     if has_address {
         kernel.addresses.push((3, "192.0.2.10/24".parse().unwrap()));
     }

@@ -11,19 +11,19 @@ use margay_flowtable::{HostObeys, HostPolicies, Interface, Obeys};
 
 use super::policies::PolicyNo;
 use super::selections::SelectionId;
-use super::{Item, PolicyCompiler, Serves, Use};
-use crate::compile::interfaces::NodeInterface;
+use super::{Item, PolicyCompiler, Use};
+use crate::compile::interfaces::{ALL, NodeInterface};
 use crate::selector::EffectiveLabels;
 use crate::state::policy::{HostEndpoint, HostUse};
 use crate::state::{Cluster, Edit, Protocol};
 
-/// The name that stands for every interface.
-const ALL: &str = "*";
-
-/// What is asked at interfaces, and what of it is stale.
+/// What is asked at the interfaces of a node, and what of it is stale.
 #[derive(Debug, Default)]
 pub(super) struct Host {
+    node: Option<String>,
     interfaces: Vec<NodeInterface>,
+    /// The host endpoints that interfaces belong to.
+    endpoints: BTreeMap<Interface, String>,
     held: BTreeMap<Interface, Held>,
     is_stale: bool,
 }
@@ -44,12 +44,35 @@ impl Held {
 }
 
 impl Host {
+    pub(super) fn of(node: Option<String>) -> Self {
+        Self { node, ..Self::default() }
+    }
+
     pub(super) fn set_stale(&mut self) {
         self.is_stale = true;
     }
 }
 
 impl PolicyCompiler {
+    /// Has the host endpoints of another node be asked, which has these interfaces.
+    pub fn set_host(&mut self, node: &str, interfaces: Vec<NodeInterface>) {
+        if self.host.node.as_deref() != Some(node) {
+            self.host.node = Some(node.to_owned());
+            self.host.set_stale();
+        }
+        self.set_interfaces(interfaces);
+    }
+
+    /// The host endpoint that the interface belongs to.
+    pub fn host_endpoint_at(&self, interface: Interface) -> Option<&str> {
+        self.host.endpoints.get(&interface).map(String::as_str)
+    }
+
+    /// What the interface is called; pods' ports have no name together.
+    pub fn interface_name(&self, interface: Interface) -> Option<&str> {
+        self.host.interfaces.iter().find(|one| one.interface == interface)?.name.as_deref()
+    }
+
     /// The interfaces of the node that is served.
     pub fn set_interfaces(&mut self, interfaces: Vec<NodeInterface>) {
         if self.host.interfaces != interfaces {
@@ -83,7 +106,7 @@ impl PolicyCompiler {
     }
 
     fn is_here(&self, endpoint: &HostEndpoint) -> bool {
-        matches!(&self.serves, Serves::Gateway(node) if *node == endpoint.node)
+        self.host.node.as_ref() == Some(&endpoint.node)
     }
 
     /// The interfaces where one of the policies is asked.
@@ -112,10 +135,13 @@ impl PolicyCompiler {
         if !std::mem::take(&mut self.host.is_stale) {
             return;
         }
-        let mut held = BTreeMap::new();
-        for (interface, name) in self.choose(cluster) {
-            held.insert(interface, self.hold_host(interface, &name, cluster));
-        }
+        let endpoints = self.choose(cluster);
+        let held = endpoints.iter().map(|(interface, name)| {
+            let held = self.hold_host(*interface, name, cluster);
+            (*interface, held)
+        });
+        let held = held.collect();
+        self.host.endpoints = endpoints;
         let old = std::mem::replace(&mut self.host.held, held);
         for id in old.into_values().flat_map(Held::all) {
             self.selections.let_go(id, &mut self.out);
@@ -133,7 +159,7 @@ impl PolicyCompiler {
     }
 
     /// The interfaces that belong to a host endpoint, with its name.
-    fn choose(&self, cluster: &Cluster) -> Vec<(Interface, String)> {
+    fn choose(&self, cluster: &Cluster) -> BTreeMap<Interface, String> {
         let here = || cluster.host_endpoints.iter().filter(|(_, endpoint)| self.is_here(endpoint));
         let everywhere = here().find(|(_, endpoint)| endpoint.interface.as_deref() == Some(ALL));
         let of = |interface: &NodeInterface| {

@@ -132,13 +132,17 @@ struct Served {
 
 impl PolicyCompiler {
     pub fn new(serves: Serves) -> Self {
+        let node = match &serves {
+            Serves::All => None,
+            Serves::Gateway(node) => Some(node.clone()),
+        };
         Self {
             serves,
             index: LabelIndex::new(),
             groups: Groups::default(),
             network_sets: Interned::default(),
             host_endpoints: Interned::default(),
-            host: Host::default(),
+            host: Host::of(node),
             sets: Sets::default(),
             table: PolicyTable::default(),
             selections: Selections::default(),

@@ -20,7 +20,7 @@ use hashbrown::HashSet;
 use ipnet::IpNet;
 use margay_fastpath::steer::{Destination, RouteChanges, Routes};
 use margay_flowtable::snapshot::Local;
-use margay_flowtable::{Fib, NextHopId, NextHops, PortKind, PortState, Tunnel};
+use margay_flowtable::{Fib, NextHopId, NextHops, PortId, PortKind, PortState, Tunnel};
 
 use self::here::Here;
 use self::neighbours::Neighbours;
@@ -328,6 +328,11 @@ impl Routing {
     /// The neighbour on an uplink that a packet to `address` goes to, by the kernel's routes.
     pub fn uplink_neighbour(&self, address: IpAddr) -> Option<NeighbourKey> {
         self.underlay.uplink_toward(address)
+    }
+
+    /// The uplink that a packet to `address` leaves by, if it is the kernel's routes that lead there.
+    pub fn uplink_toward(&self, address: IpAddr) -> Option<PortId> {
+        self.underlay.uplink_port_toward(address)
     }
 }
 
