@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::validate::shown;
 use super::{Id, Kind, yaml};
+use crate::state::Name;
 
 /// Something in an object that is not in force as written. Displays as `FILE:LINE: OBJECT: reason`, without a place where
 /// the object is the API server's.
@@ -30,7 +31,16 @@ pub enum Place {
         file: Arc<Path>,
         line: Option<usize>,
     },
-    ApiServer,
+    Api(Arc<Reference>),
+}
+
+/// An object of the API server, by what that calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    pub kind: Kind,
+    /// As it is written there; the namespace of a cluster-wide one is empty.
+    pub name: Name,
+    pub uid: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +94,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.place != Place::ApiServer {
+        if self.place.reference().is_none() {
             write!(f, "{}: ", self.place)?;
         }
         if let Some(object) = &self.object {
@@ -104,14 +114,22 @@ impl Place {
     pub(super) fn at(&self, line: usize) -> Self {
         match self {
             Self::File { file, .. } => Self::File { file: file.clone(), line: Some(line) },
-            Self::ApiServer => Self::ApiServer,
+            Self::Api(_) => self.clone(),
         }
     }
 
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::File { line, .. } => *line,
-            Self::ApiServer => None,
+            Self::Api(_) => None,
+        }
+    }
+
+    /// The object, where it is the API server's.
+    pub fn reference(&self) -> Option<&Arc<Reference>> {
+        match self {
+            Self::File { .. } => None,
+            Self::Api(reference) => Some(reference),
         }
     }
 }
@@ -121,7 +139,7 @@ impl fmt::Display for Place {
         match self {
             Self::File { file, line: Some(line) } => write!(f, "{}:{line}", file.display()),
             Self::File { file, line: None } => file.display().fmt(f),
-            Self::ApiServer => f.write_str("the API server"),
+            Self::Api(_) => f.write_str("the API server"),
         }
     }
 }

@@ -5,9 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
+use std::sync::Arc;
 
 use super::object::{self, ApiObject};
-use crate::manifest::{Id, Kind, Object, Place, Problem, Reason, SharedLabels, identify, is_tiered, read};
+use crate::manifest::{
+    Id, Kind, Object, Place, Problem, Reason, Reference, SharedLabels, identify, is_tiered, read,
+};
 use crate::state::{Change, Name};
 
 #[derive(Debug)]
@@ -112,17 +115,23 @@ impl Objects {
                 let stands_for = (id.name != name).then(|| Box::new(id.name.clone()));
                 self.replace(&name, Some(Version { object, name: stands_for }));
                 let reasons = in_part.into_iter().map(Reason::InPart);
-                reasons.map(|reason| Problem::new(Place::ApiServer, Some(id.clone()), reason)).collect()
+                reasons.map(|reason| Problem::new(self.place(&name), Some(id.clone()), reason)).collect()
             }
             Err((id, reason)) => {
                 if is_other {
                     self.replace(&name, None);
                 }
                 let last_good_stands = self.known[&name].version.is_some();
-                vec![Problem { last_good_stands, ..Problem::new(Place::ApiServer, id, reason) }]
+                vec![Problem { last_good_stands, ..Problem::new(self.place(&name), id, reason) }]
             }
         };
         self.set_problems(name, problems);
+    }
+
+    /// The object of that name in the API server.
+    fn place(&self, name: &Name) -> Place {
+        let uid = self.known.get(name).map(|known| known.uid.to_string()).unwrap_or_default();
+        Place::Api(Arc::new(Reference { kind: self.kind, name: name.clone(), uid }))
     }
 
     /// Notes that there is an object of that name and UID. False where the one known by that name is another.
@@ -234,7 +243,7 @@ impl Objects {
             self.known[*name].version.as_ref().is_some_and(|version| version.object != *object)
         });
         let reason = || Reason::SameName(named(first).to_string());
-        others.map(|name| Problem::new(Place::ApiServer, Some(named(name)), reason())).collect()
+        others.map(|name| Problem::new(self.place(name), Some(named(name)), reason())).collect()
     }
 }
 
