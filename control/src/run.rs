@@ -61,6 +61,9 @@ const ASKED: usize = 256;
 /// How often to look after the workers, and to try again what failed.
 const CHECK: Duration = Duration::from_secs(1);
 
+/// Different reasons of one spell of trouble that are logged.
+const MOST_SAID: usize = 10;
+
 /// Runs node `node` until SIGTERM or SIGINT. Takes ports down as they are configured to fail.
 pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
@@ -153,6 +156,8 @@ struct Dataplane {
     is_stale: bool,
     source: admin::Source,
     troubles: Vec<Trouble>,
+    /// Reasons that were logged since there is any.
+    said_troubles: BTreeSet<String>,
     steered: Steered,
     said_unknown_node: bool,
     /// Destinations on the uplinks' own subnets that packets went to.
@@ -206,6 +211,7 @@ impl Dataplane {
             is_stale: false,
             source: admin::Source { name: source, ..admin::Source::default() },
             troubles: Vec::new(),
+            said_troubles: BTreeSet::new(),
             steered: Steered::default(),
             said_unknown_node: false,
             asked: VecDeque::new(),
@@ -244,18 +250,22 @@ impl Dataplane {
         }
     }
 
-    /// Logs each reason once, whatever it is the reason of, as long as there is trouble for it.
+    /// Logs each reason once, whatever it is the reason of, until there is no trouble any more. Reasons that are worded
+    /// anew at each try come to an end.
     fn note_troubles(&mut self, troubles: Vec<Trouble>) {
-        let said = |known: &[Trouble], why: &str| known.iter().any(|trouble| trouble.why == why);
         let mut fresh: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for trouble in troubles.iter().filter(|trouble| !said(&self.troubles, &trouble.why)) {
+        for trouble in troubles.iter().filter(|trouble| !self.said_troubles.contains(&trouble.why)) {
             fresh.entry(&trouble.why).or_default().push(&trouble.what);
         }
         for (why, what) in fresh {
-            tracing::error!("what was known of it stays in force: {}: {why}", what.join(", "));
+            if self.said_troubles.len() < MOST_SAID {
+                tracing::error!("what is known stays in force of {}: {why}", what.join(", "));
+                self.said_troubles.insert(why.to_owned());
+            }
         }
         if troubles.is_empty() {
             tracing::info!("{} is heard again", self.source.name);
+            self.said_troubles.clear();
         }
         self.troubles = troubles;
     }

@@ -161,16 +161,23 @@ impl Connection {
     }
 }
 
-/// An error with what it comes from, each said once.
+/// An error with what it comes from, each said once, without kube's words for its own layers and rustls' addresses of
+/// its manual.
 pub(super) fn in_full(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let said = source.to_string();
-        if !text.contains(&said) {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let said = error.to_string();
+        let said = ["ServiceError: ", "HyperError: "]
+            .iter()
+            .fold(&*said, |said, word| said.trim_start_matches(word));
+        let said = said.split(": https://docs.rs").next().unwrap_or(said);
+        if text.is_empty() {
+            said.clone_into(&mut text);
+        } else if !text.contains(said) {
             text = format!("{text}: {said}");
         }
-        next = source.source();
+        next = error.source();
     }
     text
 }

@@ -72,18 +72,9 @@ pub(super) async fn get(
         }
         error => {
             connection.distrust(number);
-            Failure::Connection(reason(&error))
+            Failure::Connection(in_full(&error))
         }
     })
-}
-
-/// Without kube's word for the layer that it came from.
-fn reason(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Service(error) => in_full(error.as_ref()),
-        kube::Error::HyperError(error) => in_full(error),
-        error => in_full(error),
-    }
 }
 
 /// Sends a GET and gives the whole body.

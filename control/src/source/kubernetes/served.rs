@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use super::client::Connection;
 use super::kinds::{CALICO, CALICO_CRD, CALICO_CRD_MARK, GroupVersion, Presence, WATCHED, Watched};
 use super::request::{Failure, get_whole};
-use super::watch::backoff;
+use super::waits::Waits;
 use super::{Message, Topic};
 use crate::manifest::Kind;
 
@@ -51,7 +51,7 @@ pub(super) async fn ask(
     out: mpsc::Sender<Message>,
 ) {
     let mut absences = Absences::default();
-    let mut waits = backoff();
+    let mut waits = Waits::default();
     loop {
         let answers = ask_once(&connection).await;
         let why = answers.as_ref().err().map(Failure::to_string);
@@ -59,7 +59,7 @@ pub(super) async fn ask(
         out.send(Message::Trouble { topic: Topic::Discovery, why }).await.ok();
         let wait = match answers {
             Ok(answers) => {
-                waits = backoff();
+                waits = Waits::default();
                 let known = served.borrow().clone();
                 let (now, is_in_doubt) = absences.weigh(&known, &answers);
                 if now != known {
@@ -68,20 +68,14 @@ pub(super) async fn ask(
                 let round = if is_in_doubt { DOUBT } else { ROUND };
                 round.mul_f64(0.75 + fastrand::f64() / 2.0)
             }
-            Err(_) => waits.next().unwrap_or(ROUND),
+            Err(failure) => waits.next(&failure),
         };
         sleep(wait).await;
     }
 }
 
 async fn ask_once(connection: &Connection) -> Result<BTreeMap<GroupVersion, Resources>, Failure> {
-    let is_ready = get_whole(connection, request("/readyz")).await;
-    // Who may not ask whether it is ready has to take it as it is.
-    if let Err(failure) = is_ready
-        && !matches!(failure.code(), Some(403 | 404))
-    {
-        return Err(failure);
-    }
+    check_ready(connection).await?;
     let mut answers = BTreeMap::new();
     for watched in optional() {
         for at in watched.versions {
@@ -92,6 +86,22 @@ async fn ask_once(connection: &Connection) -> Result<BTreeMap<GroupVersion, Reso
         }
     }
     Ok(answers)
+}
+
+/// Fails while the server says that it is not ready. Who may not ask has to take it as it is.
+async fn check_ready(connection: &Connection) -> Result<(), Failure> {
+    match get_whole(connection, request("/readyz")).await {
+        Err(Failure::Answer(mut status)) if status.code >= 500 => {
+            // It lists its checks, a line each.
+            let failed =
+                status.message.lines().filter_map(|line| line.strip_prefix("[-]")?.split(' ').next());
+            let failed: Vec<&str> = failed.collect();
+            status.message = format!("the API server is not ready: {}", failed.join(", "));
+            Err(Failure::Answer(status))
+        }
+        Err(failure) if !matches!(failure.code(), Some(403 | 404)) => Err(failure),
+        _ => Ok(()),
+    }
 }
 
 async fn resources(connection: &Connection, at: GroupVersion) -> Result<Resources, Failure> {

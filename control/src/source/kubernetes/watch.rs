@@ -12,7 +12,6 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use kube::api::{ListParams, WatchParams};
 use kube::core::Request;
 use kube::core::watch::Bookmark;
@@ -25,6 +24,7 @@ use super::kinds::{CALICO, GroupVersion, Watched};
 use super::object::ApiObject;
 use super::request::{Failure, Page, WatchEvent, get, get_whole, line};
 use super::store::Event;
+use super::waits::Waits;
 use super::{Message, Topic};
 
 /// Objects of a page.
@@ -35,14 +35,10 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A watch that lasts so long, or says anything, is a good one.
 const GOOD: Duration = Duration::from_secs(5);
+/// A list that has become necessary is asked for within this time: the server may have forgotten for many at once.
+const RELIST: Duration = Duration::from_secs(1);
 /// A watch is asked for so many seconds, and up to half as many more.
 const WATCH: u32 = 240;
-
-/// The wait between tries: from half a second to 20 seconds, half of which is chance.
-pub(super) fn backoff() -> ExponentialBackoff {
-    let times = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500));
-    times.with_max_delay(Duration::from_secs(10)).with_jitter().without_max_times().build()
-}
 
 /// The listing and watching of one kind.
 #[derive(Debug)]
@@ -55,9 +51,10 @@ pub(super) struct Watch {
     lists_by_watch: bool,
     /// Where to go on from; `None`: a list is needed.
     version: Option<String>,
-    /// Tries that failed since the last good watch.
-    failures: u32,
+    waits: Waits,
     is_in_trouble: bool,
+    /// The server has forgotten where to go on from, since the last good watch.
+    is_forgotten: bool,
     /// The last watch was no good one.
     ended_at_once: bool,
 }
@@ -78,54 +75,48 @@ impl Watch {
             // An API server of an extension may take the request for a watch without a list.
             lists_by_watch: at != CALICO,
             version: None,
-            failures: 0,
+            waits: Waits::default(),
             is_in_trouble: false,
+            is_forgotten: false,
             ended_at_once: false,
         }
     }
 
     /// Never comes to an end.
     pub(super) async fn run(mut self) {
-        let mut waits = backoff();
         loop {
             let tried = match self.version.clone() {
                 None => self.list().await,
                 Some(version) => self.watch(&version).await,
             };
-            if self.failures == 0 {
-                waits = backoff();
+            if let Err(failure) = tried {
+                sleep(self.note(&failure).await).await;
             }
-            let Err(failure) = tried else { continue };
-            self.note(&failure).await;
-            let wait = waits.next().unwrap_or(Duration::from_secs(20));
-            sleep(wait.max(Duration::from_secs(failure.retry_after().into()))).await;
         }
     }
 
-    /// Draws the consequences of a failure.
-    async fn note(&mut self, failure: &Failure) {
-        let is_gone = failure.code() == Some(410);
+    /// Draws the consequences of a failure. Says how long to wait.
+    async fn note(&mut self, failure: &Failure) -> Duration {
         match failure {
             // What the server cannot do now it may do later; to any other no, the answer is to begin anew.
             Failure::Answer(status) if matches!(status.code, 401 | 403 | 404 | 429 | 500..) => {}
             Failure::Answer(_) | Failure::Garbage(_) => self.version = None,
             Failure::Connection(_) => {}
         }
-        // That a server forgets is nothing wrong.
-        if !is_gone || self.failures > 0 {
-            self.is_in_trouble = true;
-            self.say(Message::Trouble {
-                topic: Topic::Kind(self.watched.kind),
-                why: Some(failure.to_string()),
-            })
-            .await;
+        // That a server forgets is nothing wrong, if the list that it takes is not forgotten too.
+        if failure.code() == Some(410) && !mem::replace(&mut self.is_forgotten, true) {
+            return RELIST.mul_f64(fastrand::f64());
         }
-        self.failures += 1;
+        self.is_in_trouble = true;
+        self.say(Message::Trouble { topic: Topic::Kind(self.watched.kind), why: Some(failure.to_string()) })
+            .await;
+        self.waits.next(failure)
     }
 
     /// All is well.
     async fn recover(&mut self) {
-        self.failures = 0;
+        self.waits = Waits::default();
+        self.is_forgotten = false;
         if mem::take(&mut self.is_in_trouble) {
             self.say(Message::Trouble { topic: Topic::Kind(self.watched.kind), why: None }).await;
         }
