@@ -323,22 +323,17 @@ impl Default for Conntrack {
     }
 }
 
-/// `[tunnel]`: numbers of the overlay; defaults are Calico's.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// `[tunnel]`: numbers of the overlay. Default: what Calico's `FelixConfiguration` says, of this node or of all, else
+/// Calico's own defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tunnel {
-    /// VXLAN network identifier, 24 bits. Default 4096.
+    /// VXLAN network identifier, 24 bits. Calico's default: 4096.
     #[serde(deserialize_with = "read::vni")]
-    pub vni: u32,
-    /// UDP port that VXLAN is sent to. Default 4789.
+    pub vni: Option<u32>,
+    /// UDP port that VXLAN is sent to. Calico's default: 4789.
     #[serde(deserialize_with = "read::port")]
-    pub vxlan_port: u16,
-}
-
-impl Default for Tunnel {
-    fn default() -> Self {
-        Self { vni: 4096, vxlan_port: 4789 }
-    }
+    pub vxlan_port: Option<u16>,
 }
 
 /// `[admin]`: where `margay status` asks.

@@ -1,19 +1,61 @@
 //! Who this process is: the node that it forwards for, and the constants of that node's VXLAN.
 
+use crate::state::{Cluster, FelixConfiguration};
+
 /// What `compile` must know besides the state of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Name of the Node object.
     pub node: String,
-    /// VXLAN network identifier, 24 bits (RFC 7348 5).
-    pub vni: u32,
-    /// UDP destination port of VXLAN.
-    pub vxlan_port: u16,
+    /// VXLAN network identifier, 24 bits (RFC 7348 5), where the configuration says one.
+    pub vni: Option<u32>,
+    /// UDP destination port of VXLAN, as above.
+    pub vxlan_port: Option<u16>,
 }
 
+/// What Calico's nodes use unless told otherwise.
+const VNI: u32 = 4096;
+pub(crate) const VXLAN_PORT: u16 = 4789;
+
 impl Identity {
-    /// The node with the VNI and port that Calico nodes use unless configured otherwise.
+    /// The node with the VNI and port that its cluster says, or that Calico nodes use.
     pub fn new(node: impl Into<String>) -> Self {
-        Self { node: node.into(), vni: 4096, vxlan_port: 4789 }
+        Self { node: node.into(), vni: None, vxlan_port: None }
+    }
+
+    pub(crate) fn vni(&self, cluster: &Cluster) -> u32 {
+        self.vni.or(self.by_felix(cluster, |felix| felix.vni)).unwrap_or(VNI)
+    }
+
+    pub(crate) fn vxlan_port(&self, cluster: &Cluster) -> u16 {
+        self.vxlan_port.or(self.by_felix(cluster, |felix| felix.vxlan_port)).unwrap_or(VXLAN_PORT)
+    }
+
+    /// By the configuration of the node alone, else that of all, as Calico reads them.
+    fn by_felix<T>(&self, cluster: &Cluster, field: impl Fn(&FelixConfiguration) -> Option<T>) -> Option<T> {
+        let of = |name: &str| cluster.felix_configurations.get(name).and_then(|felix| field(felix));
+        of(&format!("node.{}", self.node)).or_else(|| of("default"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_goes_first_then_the_node_s_felix_then_all_nodes() {
+        let mut cluster = Cluster::default();
+        let mut felix = |name: &str, vni, vxlan_port| {
+            let felix = FelixConfiguration { vni, vxlan_port };
+            cluster.felix_configurations.insert(name.to_owned(), felix.into());
+        };
+        felix("default", Some(1), Some(10));
+        felix("node.a", Some(2), None);
+        let numbers = |identity: &Identity, cluster| (identity.vni(cluster), identity.vxlan_port(cluster));
+        assert_eq!(numbers(&Identity::new("a"), &cluster), (2, 10));
+        assert_eq!(numbers(&Identity::new("b"), &cluster), (1, 10));
+        let configured = Identity { vxlan_port: Some(30), ..Identity::new("a") };
+        assert_eq!(numbers(&configured, &cluster), (2, 30));
+        assert_eq!(numbers(&Identity::new("a"), &Cluster::default()), (4096, 4789));
     }
 }

@@ -11,10 +11,11 @@ mod policies;
 mod ports;
 mod status;
 mod steered;
+mod troubles;
 mod wanted;
 mod workers;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -35,14 +36,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::admin;
 use crate::compile::Compiler;
 use crate::config::Config;
-use crate::identity::Identity;
+use crate::identity::{Identity, VXLAN_PORT};
 use crate::kernel::{Kept, Mirror};
-use crate::source::{Source, SourceEvent, Trouble};
+use crate::source::{Source, SourceEvent};
 
 use self::host::HostWay;
 use self::policies::PolicyCounts;
 use self::ports::Ports;
 use self::steered::Steered;
+use self::troubles::Troubles;
 use self::wanted::WantedPorts;
 use self::workers::{Shared, Workers};
 
@@ -60,9 +62,6 @@ const ASK: Duration = Duration::from_millis(100);
 const ASKED: usize = 256;
 /// How often to look after the workers, and to try again what failed.
 const CHECK: Duration = Duration::from_secs(1);
-
-/// Different reasons of one spell of trouble that are logged.
-const MOST_SAID: usize = 10;
 
 /// Runs node `node` until SIGTERM or SIGINT. Takes ports down as they are configured to fail.
 pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Result<(), Error> {
@@ -139,6 +138,8 @@ struct Dataplane {
     started: Instant,
     kernel: Kept,
     xdp: Xdp,
+    /// The UDP port that the program knows as VXLAN's.
+    vxlan_port: u16,
     exchange: Arc<Exchange>,
     table: Arc<FlowTable>,
     publisher: Publisher<Snapshot>,
@@ -155,9 +156,7 @@ struct Dataplane {
     /// Whether the cluster is another than the snapshot in force was made of.
     is_stale: bool,
     source: admin::Source,
-    troubles: Vec<Trouble>,
-    /// Reasons that were logged since there is any.
-    said_troubles: BTreeSet<String>,
+    troubles: Troubles,
     steered: Steered,
     said_unknown_node: bool,
     /// Destinations on the uplinks' own subnets that packets went to.
@@ -170,7 +169,8 @@ impl Dataplane {
     async fn start(config: Config, node: String, source: String) -> Result<Self, Error> {
         let cores = workers::cores(&config.workers.cores)?;
         let layout = Layout { chunk_size: config.umem.frame_size, chunks: config.umem.frames };
-        let (xdp, frames) = Xdp::load(layout, config.tunnel.vxlan_port)?;
+        let vxlan_port = config.tunnel.vxlan_port.unwrap_or(VXLAN_PORT);
+        let (xdp, frames) = Xdp::load(layout, vxlan_port)?;
         let exchange = Arc::new(Exchange::new(Arc::clone(xdp.umem()), frames, cores.len()));
         let connections = config.flow_table.connections;
         let table = FlowTable::new(connections, seed()?, config.conntrack.timeouts())
@@ -200,6 +200,7 @@ impl Dataplane {
             kernel: Mirror::open().await?.keep(),
             host: HostWay::new(&config.policy, xdp.largest_mtu()),
             xdp,
+            vxlan_port,
             exchange,
             table,
             publisher,
@@ -210,8 +211,7 @@ impl Dataplane {
             has_cluster: false,
             is_stale: false,
             source: admin::Source { name: source, ..admin::Source::default() },
-            troubles: Vec::new(),
-            said_troubles: BTreeSet::new(),
+            troubles: Troubles::default(),
             steered: Steered::default(),
             said_unknown_node: false,
             asked: VecDeque::new(),
@@ -246,28 +246,8 @@ impl Dataplane {
                 (self.has_cluster, self.is_stale) = (true, true);
                 self.note_node();
             }
-            SourceEvent::Trouble(troubles) => self.note_troubles(troubles),
+            SourceEvent::Trouble(troubles) => self.troubles.set(&self.source.name, troubles),
         }
-    }
-
-    /// Logs each reason once, whatever it is the reason of, until there is no trouble any more. Reasons that are worded
-    /// anew at each try come to an end.
-    fn note_troubles(&mut self, troubles: Vec<Trouble>) {
-        let mut fresh: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for trouble in troubles.iter().filter(|trouble| !self.said_troubles.contains(&trouble.why)) {
-            fresh.entry(&trouble.why).or_default().push(&trouble.what);
-        }
-        for (why, what) in fresh {
-            if self.said_troubles.len() < MOST_SAID {
-                tracing::error!("what is known stays in force of {}: {why}", what.join(", "));
-                self.said_troubles.insert(why.to_owned());
-            }
-        }
-        if troubles.is_empty() {
-            tracing::info!("{} is heard again", self.source.name);
-            self.said_troubles.clear();
-        }
-        self.troubles = troubles;
     }
 
     /// Says once that the cluster does not know us: then only the kernel's routes are forwarded.
@@ -372,6 +352,11 @@ impl Dataplane {
 
     /// Has the program redirect what has come, beside what it redirects already.
     fn steer(&mut self) {
+        let port = self.compiler.routing().local().vxlan_port;
+        let is_other = mem::replace(&mut self.vxlan_port, port) != port;
+        if is_other && let Err(error) = self.xdp.set_vxlan_port(port) {
+            tracing::error!("VXLAN on port {port} goes to the kernel: {error}");
+        }
         let changes = self.steered.take(self.compiler.take_steering_changes());
         self.change_routes(changes);
     }

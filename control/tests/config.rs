@@ -82,7 +82,7 @@ fn every_key_is_read() {
     assert_eq!(config.conntrack.endpoint_share.of(config.flow_table.connections), 250);
     assert_eq!(config.conntrack.icmp, Duration::from_secs(5));
     assert_eq!((config.policy.established, config.policy.rules), (Established::Keep, 5000));
-    assert_eq!((config.tunnel.vni, config.tunnel.vxlan_port), (7, 8472));
+    assert_eq!((config.tunnel.vni, config.tunnel.vxlan_port), (Some(7), Some(8472)));
     assert_eq!(config.admin.socket, Path::new("/run/a.sock"));
 }
 

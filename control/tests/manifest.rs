@@ -110,6 +110,11 @@ fn what_the_api_server_refuses_is_named_with_line_field_and_reason() {
 fn other_kinds_are_validated_too() {
     for (text, line, expected) in [
         (
+            "apiVersion: crd.projectcalico.org/v1\nkind: FelixConfiguration\nmetadata: {name: default}\nspec:\n  vxlanVNI: 16777216",
+            5,
+            "FelixConfiguration default: spec.vxlanVNI: 16777216 is not a VNI",
+        ),
+        (
             "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: x}\nstatus:\n  podIP: 10.0.0",
             5,
             "Pod x/a: status.podIP: \"10.0.0\" is not an IP address",

@@ -26,8 +26,8 @@ pub(super) fn local(cluster: &Cluster, kernel: &Kernel, identity: &Identity) -> 
         tunnel_ends: underlay.into_iter().collect(),
         addresses: by_object.chain(by_kernel).filter(|a| Some(*a) != underlay.map(IpAddr::V4)).collect(),
         icmp_source: underlay,
-        vni: identity.vni,
-        vxlan_port: identity.vxlan_port,
+        vni: identity.vni(cluster),
+        vxlan_port: identity.vxlan_port(cluster),
         vtep_mac: vtep_mac(&identity.node, node, Family::V4),
         ..Local::default()
     }

@@ -118,12 +118,12 @@ pub(super) fn ring<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> 
     number(from, "a power of two from 64 to 65536", |v| v.is_power_of_two() && (64..=65536).contains(&v))
 }
 
-pub(super) fn vni<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    number(from, "from 0 to 16777215 (24 bits)", |v| v < 1 << 24)
+pub(super) fn vni<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    number(from, "from 0 to 16777215 (24 bits)", |v| v < 1 << 24).map(Some)
 }
 
-pub(super) fn port<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
-    number(from, "a UDP port from 1 to 65535", |v| v > 0)
+pub(super) fn port<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
+    number(from, "a UDP port from 1 to 65535", |v| v > 0).map(Some)
 }
 
 /// 1280 is what IPv6 asks of every link (RFC 8200 5).

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::shared_labels::SharedLabels;
 use crate::state::policy::{HostEndpoint, NetworkSet, Policy, PolicyId, PolicyKind, TierSpec};
 use crate::state::{
-    BlockAffinity, Change, Edit, EndpointSlice, IpPool, IpamBlock, Name, Namespace, Node, Pod, Service,
-    ServiceAccount,
+    BlockAffinity, Change, Edit, EndpointSlice, FelixConfiguration, IpPool, IpamBlock, Name, Namespace, Node,
+    Pod, Service, ServiceAccount,
 };
 
 /// A kind that is read, whatever API version it was written in.
@@ -27,6 +27,7 @@ pub enum Kind {
     IpPool,
     BlockAffinity,
     IpamBlock,
+    FelixConfiguration,
 }
 
 /// What tells one object from another. The namespace of a cluster-wide one is empty.
@@ -52,6 +53,7 @@ pub(crate) enum Object {
     IpPool(Arc<IpPool>),
     BlockAffinity(Arc<BlockAffinity>),
     IpamBlock(Arc<IpamBlock>),
+    FelixConfiguration(Arc<FelixConfiguration>),
 }
 
 impl Kind {
@@ -89,6 +91,7 @@ impl Kind {
             "IPPool" => Some(Self::IpPool),
             "BlockAffinity" => Some(Self::BlockAffinity),
             "IPAMBlock" => Some(Self::IpamBlock),
+            "FelixConfiguration" => Some(Self::FelixConfiguration),
             _ => None,
         }
     }
@@ -134,6 +137,7 @@ impl fmt::Display for Kind {
             Self::IpPool => "IPPool",
             Self::BlockAffinity => "BlockAffinity",
             Self::IpamBlock => "IPAMBlock",
+            Self::FelixConfiguration => "FelixConfiguration",
         })
     }
 }
@@ -167,6 +171,7 @@ impl Object {
             Self::IpPool(object) => Change::IpPool(edit(bare, object, is_there)),
             Self::BlockAffinity(object) => Change::BlockAffinity(edit(bare, object, is_there)),
             Self::IpamBlock(object) => Change::IpamBlock(edit(bare, object, is_there)),
+            Self::FelixConfiguration(object) => Change::FelixConfiguration(edit(bare, object, is_there)),
         }
     }
 

@@ -63,6 +63,9 @@ pub(crate) fn read(value: Value, id: &Id) -> Result<Read, Invalid> {
         Kind::HostEndpoint => Object::HostEndpoint(calico::host_endpoint(yaml::read(value)?)?.into()),
         Kind::IpPool => Object::IpPool(calico::ip_pool(&yaml::read(value)?)?.into()),
         Kind::BlockAffinity => Object::BlockAffinity(calico::block_affinity(yaml::read(value)?)?.into()),
+        Kind::FelixConfiguration => {
+            Object::FelixConfiguration(calico::felix_configuration(&yaml::read(value)?)?.into())
+        }
         Kind::IpamBlock => Object::IpamBlock(calico::ipam_block(&yaml::read(value)?)?.into()),
     };
     Ok((object, Vec::new()))

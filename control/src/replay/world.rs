@@ -93,7 +93,7 @@ impl World {
     /// What workers would read, and what the XDP program would know.
     pub fn compile(&self) -> (Snapshot, SteerTables) {
         let mut compiler = Compiler::of(&self.state, self.identity.clone());
-        let steering = SteerTables::new(compiler.routing().steering(), self.identity.vxlan_port);
+        let steering = SteerTables::new(compiler.routing().steering(), compiler.routing().local().vxlan_port);
         let mut snapshot = compiler.snapshot(&Snapshot::default());
         snapshot.entrance = self.entrance();
         (snapshot, steering)

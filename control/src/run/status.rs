@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Unit;
 use margay_fastpath::DropReason;
 use margay_fastpath::counters::Counters;
 use margay_fastpath::steer::Kind;
@@ -14,7 +13,6 @@ use super::workers::Workers;
 use crate::admin;
 use crate::explain::{self, Explanation, explain_running};
 use crate::probe::Probe;
-use crate::source::Trouble;
 
 /// Counters of one port, summed over the workers.
 #[derive(Clone, Debug)]
@@ -116,7 +114,7 @@ impl Dataplane {
                 generation: self.publisher.current().generation,
                 age_seconds: at.elapsed().as_secs(),
             }),
-            source: admin::Source { troubles: self.trouble_statuses(), ..self.source.clone() },
+            source: admin::Source { troubles: self.troubles.statuses(), ..self.source.clone() },
             flow_table: admin::FlowTable {
                 connections: self.table.len(),
                 capacity: self.table.capacity(),
@@ -134,16 +132,6 @@ impl Dataplane {
             workers,
             ports,
         }
-    }
-
-    fn trouble_statuses(&self) -> Vec<admin::Trouble> {
-        let status = |trouble: &Trouble| admin::Trouble {
-            what: trouble.what.clone(),
-            why: trouble.why.clone(),
-            since: trouble.since.round(Unit::Second).unwrap_or(trouble.since).to_string(),
-            for_seconds: trouble.began.elapsed().as_secs(),
-        };
-        self.troubles.iter().map(status).collect()
     }
 
     fn port_statuses(&self) -> Vec<admin::Port> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::policy::{HostEndpoint, NetworkSet, Policy, PolicyId, TierSpec};
 use super::{
-    BlockAffinity, Cluster, EndpointSlice, IpPool, IpamBlock, Name, Namespace, Node, Pod, Service,
-    ServiceAccount,
+    BlockAffinity, Cluster, EndpointSlice, FelixConfiguration, IpPool, IpamBlock, Name, Namespace, Node, Pod,
+    Service, ServiceAccount,
 };
 
 /// One object that is new, or another than before, or gone.
@@ -25,6 +25,7 @@ pub enum Change {
     IpPool(Edit<String, IpPool>),
     BlockAffinity(Edit<String, BlockAffinity>),
     IpamBlock(Edit<String, IpamBlock>),
+    FelixConfiguration(Edit<String, FelixConfiguration>),
 }
 
 /// The object before and after. A source need not know what was before: [`Cluster::apply`] does.
@@ -64,6 +65,7 @@ impl Cluster {
             Change::IpPool(edit) => make(&mut self.ip_pools, edit),
             Change::BlockAffinity(edit) => make(&mut self.block_affinities, edit),
             Change::IpamBlock(edit) => make(&mut self.ipam_blocks, edit),
+            Change::FelixConfiguration(edit) => make(&mut self.felix_configurations, edit),
         }
     }
 
@@ -83,6 +85,7 @@ impl Cluster {
         put_all(&mut changes, self.ip_pools, Change::IpPool);
         put_all(&mut changes, self.block_affinities, Change::BlockAffinity);
         put_all(&mut changes, self.ipam_blocks, Change::IpamBlock);
+        put_all(&mut changes, self.felix_configurations, Change::FelixConfiguration);
         changes
     }
 

@@ -47,6 +47,7 @@ pub struct Cluster {
     pub ip_pools: BTreeMap<String, Arc<IpPool>>,
     pub block_affinities: BTreeMap<String, Arc<BlockAffinity>>,
     pub ipam_blocks: BTreeMap<String, Arc<IpamBlock>>,
+    pub felix_configurations: BTreeMap<String, Arc<FelixConfiguration>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -183,6 +184,13 @@ pub struct SliceEndpoint {
     pub addresses: Vec<IpAddr>,
     /// `conditions.ready`, where absent true.
     pub ready: bool,
+}
+
+/// What Calico's nodes are told of the overlay; what is not said is the configuration's, or Calico's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FelixConfiguration {
+    pub vni: Option<u32>,
+    pub vxlan_port: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

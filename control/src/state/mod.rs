@@ -9,8 +9,8 @@ pub mod policy;
 
 pub use change::{Change, Edit};
 pub use cluster::{
-    BlockAffinity, Cluster, EndpointSlice, Family, IpPool, IpamBlock, Labels, Name, Namespace, Node, Pod,
-    PodPort, Protocol, Service, ServiceAccount, ServicePort, SliceEndpoint, TunnelMode,
+    BlockAffinity, Cluster, EndpointSlice, Family, FelixConfiguration, IpPool, IpamBlock, Labels, Name,
+    Namespace, Node, Pod, PodPort, Protocol, Service, ServiceAccount, ServicePort, SliceEndpoint, TunnelMode,
 };
 pub use kernel::{Kernel, Link, Neighbour, Route};
 

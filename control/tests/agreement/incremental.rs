@@ -52,7 +52,8 @@ fn removal(change: Change) -> Change {
         EndpointSlice,
         IpPool,
         BlockAffinity,
-        IpamBlock
+        IpamBlock,
+        FelixConfiguration
     )
 }
 

@@ -47,7 +47,8 @@ impl PolicyCompiler {
             | Change::Service(_)
             | Change::IpPool(_)
             | Change::BlockAffinity(_)
-            | Change::IpamBlock(_) => {}
+            | Change::IpamBlock(_)
+            | Change::FelixConfiguration(_) => {}
         }
     }
 

@@ -62,7 +62,11 @@ impl RouteTable {
             Change::IpamBlock(Edit { old: Some(old), new: Some(new), .. }) => {
                 (old.cidr, &old.affinity) != (new.cidr, &new.affinity)
             }
-            Change::Node(_) | Change::IpPool(_) | Change::BlockAffinity(_) | Change::IpamBlock(_) => true,
+            Change::Node(_)
+            | Change::IpPool(_)
+            | Change::BlockAffinity(_)
+            | Change::IpamBlock(_)
+            | Change::FelixConfiguration(_) => true,
             _ => false,
         }
     }

@@ -1,6 +1,7 @@
 //! Calico's objects, as `projectcalico.org/v3` and `crd.projectcalico.org/v1` write them.
 
 mod entity;
+mod felix;
 mod host_endpoint;
 mod ipam;
 mod network_set;
@@ -10,6 +11,7 @@ mod selector;
 mod tier;
 mod value;
 
+pub(super) use felix::felix_configuration;
 pub(super) use host_endpoint::host_endpoint;
 pub(super) use ipam::{block_affinity, ip_pool, ipam_block};
 pub(super) use network_set::network_set;

@@ -1,6 +1,6 @@
 //! The kinds that are watched: where the API server has them, which of their objects, and what of each.
 //!
-//! This table is what `deploy/`'s ClusterRole has to allow, and no more: `list` and `watch` of each resource.
+//! This table is what `deploy/`'s `ClusterRole` has to allow, and no more: `list` and `watch` of each resource.
 
 use super::projection::Keep;
 use crate::manifest::Kind;
@@ -55,7 +55,7 @@ const ANY_CALICO: &[GroupVersion] = &[CALICO_CRD, CALICO];
 /// Pods that have ended hold no address any more; one that ends is reported as deleted.
 const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
-pub const WATCHED: [Watched; 22] = [
+pub const WATCHED: [Watched; 23] = [
     always(Kind::Namespace, CORE, "namespaces", METADATA),
     always(Kind::Node, CORE, "nodes", NODE),
     Watched { fields: Some(NOT_ENDED), ..always(Kind::Pod, CORE, "pods", POD) },
@@ -78,6 +78,7 @@ pub const WATCHED: [Watched; 22] = [
     calico(Kind::NetworkSet, "networksets"),
     calico(Kind::GlobalNetworkSet, "globalnetworksets"),
     calico(Kind::HostEndpoint, "hostendpoints"),
+    Watched { keep: Keep::Fields(FELIX), ..calico(Kind::FelixConfiguration, "felixconfigurations") },
 ];
 
 impl Watched {
@@ -143,6 +144,9 @@ const POD_NAMES: Keep = Keep::Fields(&[
 
 const METADATA: Part = &[("metadata", NAMES)];
 const SPEC: Part = &[("metadata", NAMES), ("spec", Keep::All)];
+/// Of some hundred settings those that are Margay's too.
+const FELIX: Part =
+    &[("metadata", NAMES), ("spec", Keep::Fields(&[("vxlanVNI", Keep::All), ("vxlanPort", Keep::All)]))];
 const NODE: Part = &[
     ("metadata", NAMES),
     ("spec", Keep::Fields(&[("podCIDR", Keep::All), ("podCIDRs", Keep::All)])),

@@ -7,7 +7,7 @@
 //!
 //! # What it costs the API server
 //!
-//! Of each gateway: one watch of each kind that is there, seven in any cluster and fifteen more with all of Calico's and
+//! Of each gateway: one watch of each kind that is there, seven in any cluster and sixteen more with all of Calico's and
 //! the admin policies, each on a connection of its own (HTTP/1.1), asked for again after 4 to 6 minutes, and woken by a
 //! bookmark a minute. Every quarter of a minute, two to five small questions of what is served. A list of each kind at the
 //! start, and after a watch that the server has forgotten: as the beginning of a watch where the server can, which it

@@ -85,7 +85,9 @@ impl Objects {
     pub(super) fn finish(&mut self) {
         let gone = self.known.iter().filter(|(_, known)| known.round != self.round);
         let gone: Vec<Name> = gone.map(|(name, _)| name.clone()).collect();
-        gone.iter().for_each(|name| self.remove(name));
+        for name in &gone {
+            self.remove(name);
+        }
         (self.is_listing, self.is_known) = (false, true);
     }
 
@@ -125,7 +127,7 @@ impl Objects {
                 vec![Problem { last_good_stands, ..Problem::new(self.place(&name), id, reason) }]
             }
         };
-        self.set_problems(name, problems);
+        self.set_problems(&name, problems);
     }
 
     /// The object of that name in the API server.
@@ -159,16 +161,16 @@ impl Objects {
     fn remove(&mut self, name: &Name) {
         self.replace(name, None);
         self.known.remove(name);
-        self.set_problems(name.clone(), Vec::new());
+        self.set_problems(name, Vec::new());
     }
 
-    fn set_problems(&mut self, name: Name, problems: Vec<Problem>) {
+    fn set_problems(&mut self, name: &Name, problems: Vec<Problem>) {
         let before = if problems.is_empty() {
-            self.problems.remove(&name)
+            self.problems.remove(name)
         } else {
             self.problems.insert(name.clone(), problems)
         };
-        self.has_news |= before.as_ref() != self.problems.get(&name);
+        self.has_news |= before.as_ref() != self.problems.get(name);
     }
 
     /// Puts the version in the place of the object's last one. One that says the same leaves that as it is.

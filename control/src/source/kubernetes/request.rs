@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use super::client::{Connection, in_full};
 
-/// Bytes of a page of a list, or of a watch event, at most. etcd holds objects of 1.5 MB, a page has 500 of them.
-const MOST: u64 = 1 << 30;
+/// Bytes of a page of a list, or of a watch event, at most. etcd holds objects of 1.5 MB.
+const MOST: u64 = 128 << 20;
 
 /// Why a request, or a watch, came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub(super) enum Failure {
     /// What it says makes no sense.
     #[error("the API server's answer cannot be read: {0}")]
     Garbage(String),
+    /// A page of a list, or an event, is longer than Margay reads.
+    #[error("the API server's answer is longer than {MOST} bytes")]
+    TooLong,
 }
 
 fn answer(status: &Status) -> String {
@@ -31,6 +34,9 @@ fn answer(status: &Status) -> String {
     match status.code {
         401 => format!("{said} (401: the API server does not take Margay's credentials)"),
         403 => format!("{said} (403: Margay's role must allow list and watch)"),
+        404 => {
+            format!("{said} (404: the API server does not have this kind in the version that Margay reads)")
+        }
         code => format!("{said} ({code})"),
     }
 }
@@ -87,7 +93,7 @@ pub(super) async fn get_whole(
     let read = reader.take(MOST).read_to_end(&mut body).await;
     read.map_err(|error| Failure::Connection(in_full(&error)))?;
     if body.len() as u64 == MOST {
-        return Err(Failure::Garbage(format!("a page of a list is longer than {MOST} bytes")));
+        return Err(Failure::TooLong);
     }
     Ok(body)
 }
@@ -102,9 +108,7 @@ pub(super) async fn line<'a>(
     read.map_err(|error| Failure::Connection(in_full(&error)))?;
     match buffer.strip_suffix(b"\n") {
         Some(line) => Ok(Some(line)),
-        None if buffer.len() as u64 == MOST => {
-            Err(Failure::Garbage(format!("an event is longer than {MOST} bytes")))
-        }
+        None if buffer.len() as u64 == MOST => Err(Failure::TooLong),
         None => Ok(None),
     }
 }

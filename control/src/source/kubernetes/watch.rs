@@ -27,7 +27,7 @@ use super::store::Event;
 use super::waits::Waits;
 use super::{Message, Topic};
 
-/// Objects of a page.
+/// Objects of a page; fewer where it comes out too long.
 const PAGE: u32 = 500;
 /// Annotation of the bookmark that stands between a list and what comes after it.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -40,6 +40,14 @@ const RELIST: Duration = Duration::from_secs(1);
 /// A watch is asked for so many seconds, and up to half as many more.
 const WATCH: u32 = 240;
 
+/// How the server sends lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lists {
+    /// As the beginnings of watches, as far as is known.
+    Streamed,
+    Paged,
+}
+
 /// The listing and watching of one kind.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -47,8 +55,8 @@ pub(super) struct Watch {
     request: Request,
     connection: Arc<Connection>,
     out: mpsc::Sender<Message>,
-    /// Whether the server may send the list as the beginning of a watch.
-    lists_by_watch: bool,
+    lists: Lists,
+    page: u32,
     /// Where to go on from; `None`: a list is needed.
     version: Option<String>,
     waits: Waits,
@@ -73,8 +81,9 @@ impl Watch {
             connection,
             out,
             // An API server of an extension may take the request for a watch without a list.
-            lists_by_watch: at != CALICO,
+            lists: if at == CALICO { Lists::Paged } else { Lists::Streamed },
             version: None,
+            page: PAGE,
             waits: Waits::default(),
             is_in_trouble: false,
             is_forgotten: false,
@@ -101,6 +110,10 @@ impl Watch {
             // What the server cannot do now it may do later; to any other no, the answer is to begin anew.
             Failure::Answer(status) if matches!(status.code, 401 | 403 | 404 | 429 | 500..) => {}
             Failure::Answer(_) | Failure::Garbage(_) => self.version = None,
+            Failure::TooLong => {
+                self.version = None;
+                self.page = (self.page / 2).max(1);
+            }
             Failure::Connection(_) => {}
         }
         // That a server forgets is nothing wrong, if the list that it takes is not forgotten too.
@@ -123,17 +136,15 @@ impl Watch {
     }
 
     async fn list(&mut self) -> Result<(), Failure> {
-        if self.lists_by_watch {
+        if self.lists == Lists::Streamed {
             match self.watch("").await {
                 // It knows no such list.
-                Err(failure) if matches!(failure.code(), Some(400 | 405 | 422)) => {
-                    self.lists_by_watch = false
-                }
+                Err(failure) if matches!(failure.code(), Some(400 | 405 | 422)) => self.lists = Lists::Paged,
                 result => return result,
             }
         }
         self.tell(Event::Listing).await;
-        let mut parameters = ListParams { limit: Some(PAGE), ..ListParams::default() };
+        let mut parameters = ListParams { limit: Some(self.page), ..ListParams::default() };
         parameters.field_selector = self.watched.fields.map(str::to_owned);
         loop {
             let request =
@@ -196,7 +207,7 @@ impl Watch {
             }
         }
         if is_listing {
-            self.lists_by_watch = false;
+            self.lists = Lists::Paged;
             return Ok(());
         }
         if opened.elapsed() > GOOD {

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use crate::compile::gateways::GATEWAY;
 use crate::state::{
-    BlockAffinity, Change, Edit, IpPool, IpamBlock, Kernel, Labels, Link, Name, Neighbour, Node, Pod,
-    PortBinding, Route, TunnelMode,
+    BlockAffinity, Change, Edit, FelixConfiguration, IpPool, IpamBlock, Kernel, Labels, Link, Name,
+    Neighbour, Node, Pod, PortBinding, Route, TunnelMode,
 };
 
 /// The node whose routing it is.
@@ -88,7 +88,17 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
         1 => edit(prop::sample::select(vec!["a".to_owned(), "b".to_owned()]), pool()).prop_map(Change::IpPool),
         2 => edit(node_name(), affinity()).prop_map(Change::BlockAffinity),
         2 => edit(prop::sample::select(vec!["a".to_owned(), "b".to_owned()]), ipam_block()).prop_map(Change::IpamBlock),
+        1 => edit(felix_name(), felix()).prop_map(Change::FelixConfiguration),
     ]
+}
+
+fn felix_name() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["default".to_owned(), format!("node.{HERE}"), "node.other".to_owned()])
+}
+
+fn felix() -> impl Strategy<Value = FelixConfiguration> {
+    let numbers = (prop::option::of(1u32..3), prop::option::of(1u16..3));
+    numbers.prop_map(|(vni, vxlan_port)| FelixConfiguration { vni, vxlan_port })
 }
 
 fn edit<K, V>(
