@@ -45,6 +45,7 @@ fn the_subject_is_pods_by_namespace_or_by_namespace_and_label() {
     for (subject, expected) in [
         ("namespaces: {matchLabels: {n: m}}", "pcns.n == 'm'"),
         ("pods: {namespaceSelector: {}, podSelector: {matchLabels: {a: b}}}", "a == 'b'"),
+        ("pods: {podSelector: {matchLabels: {a: b}}}", "a == 'b'"),
         (
             "pods: {namespaceSelector: {matchLabels: {n: m}}, podSelector: {matchLabels: {a: b}}}",
             "pcns.n == 'm' && a == 'b'",
@@ -159,7 +160,7 @@ fn what_the_api_server_would_refuse_is_refused_as_a_whole() {
         ("action: Accept, to: [{networks: []}]".to_owned(), "to[0].networks: is empty"),
         ("action: Accept, to: [{networks: [10.0.0.0/33]}]".to_owned(), "networks[0]: \"10.0.0.0/33\" is not"),
         ("action: Accept, to: [{nodes: {}, namespaces: {}}]".to_owned(), "to[0]: has namespaces and nodes"),
-        ("action: Accept, to: [{pods: {podSelector: {}}}]".to_owned(), "namespaceSelector: is required"),
+        ("action: Accept, to: [{pods: {namespaceSelector: {}}}]".to_owned(), "podSelector: is required"),
         (
             "action: Accept, to: [{nodes: {matchLabels: {a: 1}}}]".to_owned(),
             "to[0].nodes.matchLabels.a: invalid type",

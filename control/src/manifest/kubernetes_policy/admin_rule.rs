@@ -141,12 +141,12 @@ pub(super) fn selected_pods(field: &Field<'_>, key: &str, value: &Value) -> Resu
     }
     let written: Map<String, Value> = field.read(value.clone())?;
     no_others(&field, &written, &["namespaceSelector", "podSelector"])?;
-    let part = |key: &str| {
-        let field = field.key(key);
-        let value = written.get(key).ok_or_else(|| field.invalid("is required ({} selects all)"))?;
-        label_selector(&field, value)
-    };
-    Ok(part("podSelector")?.and(scope::pods()).and(scope::in_namespaces(&part("namespaceSelector")?)))
+    let part = |key: &str| written.get(key).map(|value| label_selector(&field.key(key), value)).transpose();
+    let required = || field.key("podSelector").invalid("is required ({} selects all)");
+    let pods = part("podSelector")?.ok_or_else(required)?;
+    // v1alpha2 may leave it out, which means all namespaces as an empty one does.
+    let namespaces = part("namespaceSelector")?.unwrap_or_default();
+    Ok(pods.and(scope::pods()).and(scope::in_namespaces(&namespaces)))
 }
 
 /// Early forms of these kinds held their selectors a level deeper: taken for empty, they would select everything.
