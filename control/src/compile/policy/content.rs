@@ -271,12 +271,13 @@ fn slices<'a>(cluster: &'a Cluster, service: &Name) -> impl Iterator<Item = &'a 
     in_namespace.map(|(_, slice)| &**slice).filter(|slice| slice.service == service.name)
 }
 
-/// What the service's endpoints have at its ports; where a port has no number, at every port.
+/// What the service's endpoints have at its ports. A port without a number is left to who reads the slice, and Felix takes
+/// it for none (`serviceindex.go`): a rule that allows a service does not come to allow every port.
 fn service_ports(cluster: &Cluster, service: &Name) -> PortSet {
     let mut by_port: BTreeMap<ProtocolPort, Vec<(IpAddr, IpAddr)>> = BTreeMap::new();
     for slice in slices(cluster, service) {
         let addresses = || slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses).map(|a| (*a, *a));
-        for (_, protocol, port) in &slice.ports {
+        for (_, protocol, port) in slice.ports.iter().filter(|(_, _, port)| port.is_some()) {
             by_port.entry((protocol.0, *port)).or_default().extend(addresses());
         }
     }
