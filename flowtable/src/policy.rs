@@ -55,7 +55,7 @@ impl Policies {
 pub struct Obeys {
     pub egress: ProgramId,
     pub ingress: ProgramId,
-    /// As `egress`, for packets to the sender's own node: without Kubernetes' own kinds, which do not cut that off.
+    /// As `egress`, for packets to the sender's own node: without Kubernetes' NetworkPolicy, which does not cut that off.
     pub to_node: ProgramId,
     /// As if staged policies were enforced; none where there are no such.
     pub staged_egress: Option<ProgramId>,

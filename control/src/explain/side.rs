@@ -86,7 +86,7 @@ pub(super) fn egress(world: &World<'_>, tuple: &Tuple, decision: Decision, stage
     let mut side = side(world, tuple, PolicyType::Egress, (program, decision), staged, exception);
     let cuts_off = |obeys: Obeys| obeys.to_node != obeys.egress;
     if is_to_node && tuple.src != tuple.dst && obeys.is_some_and(cuts_off) {
-        side.notes.push("to its own node: Kubernetes' own policies are not asked".to_owned());
+        side.notes.push("to its own node: Kubernetes' NetworkPolicy is not asked".to_owned());
     }
     side
 }

@@ -133,14 +133,13 @@ impl Selections {
 
     fn obey(&mut self, policies: &[PolicyNo], table: &PolicyTable, out: &mut Policies) -> Obeys {
         let enforced: Vec<PolicyNo> = policies.iter().copied().filter(|no| !table[*no].is_staged()).collect();
-        let not_kubernetes: Vec<PolicyNo> =
-            enforced.iter().copied().filter(|no| !table[*no].id.kind.is_kubernetes()).collect();
+        let to_node = to_node(&enforced, table);
         let staged = table.as_if_enforced(policies);
         let mut program = |direction, list: &[PolicyNo]| self.program(direction, list, table, out);
         Obeys {
             egress: program(PolicyType::Egress, &enforced),
             ingress: program(PolicyType::Ingress, &enforced),
-            to_node: program(PolicyType::Egress, &not_kubernetes),
+            to_node: program(PolicyType::Egress, &to_node),
             staged_egress: staged.as_ref().map(|list| program(PolicyType::Egress, list)),
             staged_ingress: staged.as_ref().map(|list| program(PolicyType::Ingress, list)),
         }
@@ -241,6 +240,17 @@ impl Selections {
             }
         }
     }
+}
+
+/// The policies that are asked of packets to the pod's own node. Where NetworkPolicy selects the pod, that these pass is its
+/// last word: the tiers behind it are for pods that it does not select.
+fn to_node(enforced: &[PolicyNo], table: &PolicyTable) -> Vec<PolicyNo> {
+    let spares = |no: &PolicyNo| table[*no].id.kind.spares_own_node();
+    let selects = |no: &PolicyNo| spares(no) && table[*no].rules(PolicyType::Egress).is_some();
+    let last_tier = enforced.iter().copied().find(selects).map(|no| table[no].ir.tier.as_str());
+    let in_last = |no: &PolicyNo| last_tier == Some(table[*no].ir.tier.as_str());
+    let end = enforced.iter().rposition(in_last).map_or(enforced.len(), |last| last + 1);
+    enforced[..end].iter().copied().filter(|no| !spares(no)).collect()
 }
 
 /// Cuts a tier's policies into segments. Namespaced policies never share one with cluster-wide ones, for these stand in

@@ -148,13 +148,11 @@ impl World {
         tiers.sort_by(|a, b| a.1.order.total_cmp(&b.1.order).then_with(|| a.0.cmp(b.0)));
         // A policy of a tier that there is not is in force nowhere.
         for (name, tier) in tiers {
-            let is_in = |policy: &&Policy| {
-                // Kubernetes' kinds do not come between a pod and its node.
-                policy.tier == *name
-                    && !(with_its_node && policy.kind != Kind::Calico)
-                    && policy.applies(self, pod, own, direction)
-            };
+            let is_in = |policy: &&Policy| policy.tier == *name && policy.applies(self, pod, own, direction);
             let mut policies: Vec<_> = self.policies.iter().filter(is_in).collect();
+            // NetworkPolicy does not come between a pod and its node, and leaves nothing to the tiers behind it.
+            let is_spared = with_its_node && policies.iter().any(|policy| policy.kind == Kind::Kubernetes);
+            policies.retain(|policy| !(with_its_node && policy.kind == Kind::Kubernetes));
             policies.sort_by(|a, b| a.order.total_cmp(&b.order).then_with(|| a.tie.cmp(&b.tie)));
             let decided = policies.iter().find_map(|policy| policy.decide(self, packet, direction));
             match decided {
@@ -162,6 +160,9 @@ impl World {
                 Some(Action::Pass) => {}
                 None if policies.is_empty() || !tier.denies => {}
                 Some(Action::Deny) | None => return false,
+            }
+            if is_spared {
+                return true;
             }
         }
         // The profile of the pod's namespace allows what no tier decided.
