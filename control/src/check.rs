@@ -105,7 +105,7 @@ pub fn check(cluster: &Cluster, probes: &[Probe]) -> Result<Vec<Answer>, Unanswe
 fn answer(policies: &Policies, rules: &RuleIds, probe: &Probe, packets: &[Packet]) -> Answer {
     let halves = |packet: &Packet| {
         let tuple = probe.tuple(packet);
-        let classification = classify(policies, &tuple, &mut |_| {});
+        let classification = classify(policies, &tuple, &mut |_, _| {});
         let halves = (Half::of(classification.egress, rules), Half::of(classification.ingress, rules));
         (spoken(classification.verdict()), halves)
     };

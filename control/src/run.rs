@@ -226,7 +226,8 @@ impl Dataplane {
             admin::Request::Status(reply) => drop(reply.send(self.status())),
             admin::Request::Policies(reply) => {
                 let (rules, now) = (self.compiler.rule_ids(), self.started.elapsed());
-                drop(reply.send(self.policy_counts.counted(&self.workers, rules, now)));
+                let trails = self.table.trails();
+                drop(reply.send(self.policy_counts.counted(&self.workers, rules, trails, now)));
             }
             admin::Request::Explain(probe, reply) => drop(reply.send(self.explain(&probe))),
         }
@@ -336,7 +337,10 @@ impl Dataplane {
     fn publish(&mut self) {
         let mut snapshot = self.compiler.snapshot(self.publisher.current());
         snapshot.entrance = self.host.entrance();
-        self.policy_counts.begin(self.compiler.take_rules_given_again(), &self.workers);
+        let (trails, given_again) = (self.table.trails(), self.compiler.take_rules_given_again());
+        self.policy_counts.begin(&given_again, trails, &self.workers);
+        let now = self.started.elapsed();
+        self.policy_counts.turn(&mut snapshot, trails, &self.workers, &self.publisher, now);
         self.steer();
         self.steered.publish(self.publisher.publish(snapshot));
         self.host.police(self.ports.pods(), self.publisher.current(), &mut self.xdp);

@@ -12,7 +12,9 @@ pub use self::host::{
 use self::rule::Packet;
 use crate::address_set::End;
 use crate::policy::{Check, Step};
-use crate::{Action, Holder, Obeys, Policies, Program, ProgramId, Rule, RuleId, Segment, TierEnd};
+use crate::{
+    Action, Holder, Obeys, Policies, PolicyType, Program, ProgramId, Rule, RuleId, Segment, TierEnd,
+};
 
 /// What policy sees of a first packet, in the direction that it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +73,22 @@ pub struct Staged {
 }
 
 /// Asks both ends' programs. Who is not served here has no policy. A pod always reaches itself, and a node its own pods.
-/// `log` is given what matches and decides nothing: rules of action Log, and those that pass to the next tier.
-pub fn classify(policies: &Policies, tuple: &Tuple, log: &mut impl FnMut(RuleId)) -> Classification {
+/// `log` is given what matches and decides nothing: rules of action Log, and those that pass to the next tier, and whose
+/// policy they are of, the sender's (egress) or the receiver's.
+pub fn classify(
+    policies: &Policies,
+    tuple: &Tuple,
+    log: &mut impl FnMut(PolicyType, RuleId),
+) -> Classification {
     enforced(policies, &Ends::of(policies, tuple), log)
 }
 
 /// As [`classify`], of a packet to an address of the sender's own node, be it one that the cluster knows or not.
-pub fn classify_to_node(policies: &Policies, tuple: &Tuple, log: &mut impl FnMut(RuleId)) -> Classification {
+pub fn classify_to_node(
+    policies: &Policies,
+    tuple: &Tuple,
+    log: &mut impl FnMut(PolicyType, RuleId),
+) -> Classification {
     let mut ends = Ends::of(policies, tuple);
     ends.egress = ends.egress.map(|(obeys, _)| (obeys, Way::ToNode));
     enforced(policies, &ends, log)
@@ -85,39 +96,51 @@ pub fn classify_to_node(policies: &Policies, tuple: &Tuple, log: &mut impl FnMut
 
 /// As [`classify`], if staged policies were enforced.
 pub fn classify_staged(policies: &Policies, tuple: &Tuple) -> Staged {
-    staged(policies, &Ends::of(policies, tuple))
+    staged(policies, &Ends::of(policies, tuple), &mut |_, _| {})
 }
 
-/// Both, for the price of one where nothing is staged.
+/// Both, for the price of one where nothing is staged. `log` is given what matches in what is enforced, then what would
+/// match if staged policies were, some of it again.
 pub fn classify_with_staged(
     policies: &Policies,
     tuple: &Tuple,
-    log: &mut impl FnMut(RuleId),
+    log: &mut impl FnMut(PolicyType, RuleId),
 ) -> (Classification, Staged) {
     let ends = Ends::of(policies, tuple);
-    (enforced(policies, &ends, log), staged(policies, &ends))
+    (enforced(policies, &ends, log), staged(policies, &ends, log))
 }
 
-fn enforced(policies: &Policies, ends: &Ends<'_>, log: &mut impl FnMut(RuleId)) -> Classification {
+fn enforced(
+    policies: &Policies,
+    ends: &Ends<'_>,
+    log: &mut impl FnMut(PolicyType, RuleId),
+) -> Classification {
     let program = |side: Option<(Obeys, Way)>| match side {
         None => ProgramId::NONE,
         Some((obeys, Way::ToNode)) => obeys.to_node,
         Some((obeys, Way::Egress)) => obeys.egress,
         Some((obeys, Way::Ingress)) => obeys.ingress,
     };
-    let egress = evaluate(policies, program(ends.egress), &ends.packet, log);
-    let ingress = evaluate(policies, program(ends.ingress), &ends.packet, log);
-    Classification { egress, ingress }
+    let mut decide = |side, way| evaluate(policies, program(side), &ends.packet, &mut |rule| log(way, rule));
+    Classification {
+        egress: decide(ends.egress, PolicyType::Egress),
+        ingress: decide(ends.ingress, PolicyType::Ingress),
+    }
 }
 
-fn staged(policies: &Policies, ends: &Ends<'_>) -> Staged {
+fn staged(policies: &Policies, ends: &Ends<'_>, log: &mut impl FnMut(PolicyType, RuleId)) -> Staged {
     let program = |side: Option<(Obeys, Way)>| match side? {
         (_, Way::ToNode) => None,
         (obeys, Way::Egress) => obeys.staged_egress,
         (obeys, Way::Ingress) => obeys.staged_ingress,
     };
-    let decide = |program: ProgramId| evaluate(policies, program, &ends.packet, &mut |_| {});
-    Staged { egress: program(ends.egress).map(decide), ingress: program(ends.ingress).map(decide) }
+    let mut decide = |side, way| {
+        program(side).map(|program| evaluate(policies, program, &ends.packet, &mut |rule| log(way, rule)))
+    };
+    Staged {
+        egress: decide(ends.egress, PolicyType::Egress),
+        ingress: decide(ends.ingress, PolicyType::Ingress),
+    }
 }
 
 /// Whether the packet matches the rule, as [`classify`] finds it.

@@ -3,7 +3,7 @@
 //! Whoever sends packets chooses keys, and whoever finds keys that fall on one bucket, or on neighbours, fills these and
 //! no more. So the hash has to be one that cannot be steered without its secret: four rounds of AES where the processor
 //! has them, `SipHash` elsewhere. (A multiplication under secret constants is as quick and too regular: keys in
-//! arithmetic progression, as ports are, came out as neighbours.)
+//! arithmetic progression, as ports are, came out as neighbours.) What no packet chooses is mixed without a secret.
 
 use std::hash::Hasher;
 
@@ -13,6 +13,14 @@ use crate::isa::Isa;
 #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
 use crate::isa::Set;
 use crate::key::{FlowKey, KeyWords};
+
+/// Spreads what nobody outside chooses: the finalizer of splitmix64, by which every bit of the input reaches every bit of
+/// the output.
+pub(crate) fn mix(value: u64) -> u64 {
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
 
 /// Hashes flow keys under a secret seed. A key and its reverse have the same hash: both directions of a connection are
 /// found from one place, on whichever core they arrive. One seed means another hash with another [`Isa`].

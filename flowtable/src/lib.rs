@@ -45,4 +45,7 @@ pub use policy::{
 };
 pub use publish::{Publisher, Reader};
 pub use snapshot::{Entrance, Epochs, PortKind, PortState, Snapshot, WayOut};
-pub use table::{FlowAction, FlowRef, FlowRules, FlowTable, Hit, Insert, Judged, Query, SweepCursor, Swept};
+pub use table::{
+    FlowAction, FlowRef, FlowTable, FlowTrails, Hit, Insert, Judged, Query, SweepCursor, Swept, TrailEra,
+    TrailId, Trails,
+};

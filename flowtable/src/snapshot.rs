@@ -10,7 +10,7 @@ use hashbrown::HashSet;
 
 pub use self::epochs::Epochs;
 pub use self::way_out::WayOut;
-use crate::{Fib, NextHops, Policies, PortId, Rewrite};
+use crate::{Fib, NextHops, Policies, PortId, Rewrite, TrailEra};
 
 /// Everything that decides what becomes of a packet, as of one moment.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,8 @@ pub struct Snapshot {
     /// Underlay addresses of the nodes that may send us tunnel packets.
     pub tunnel_sources: HashSet<Ipv4Addr>,
     pub epochs: Epochs,
+    /// Where flows that this snapshot judges have their trails: [`Snapshot::begin_trails`].
+    pub trails: TrailEra,
 }
 
 /// The addresses and numbers of this node.
@@ -99,5 +101,11 @@ impl Snapshot {
     pub fn succeed(&mut self, previous: &Self) {
         self.generation = previous.generation.wrapping_add(1);
         self.epochs = previous.epochs.succeed(self.generation);
+        self.trails = previous.trails;
+    }
+
+    /// Has the next era of trails begin with this snapshot, for which room has been made.
+    pub fn begin_trails(&mut self) {
+        self.trails = self.trails.next(self.generation);
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! When the table is full, a connection that is not assured makes room for a new one (`evict.rs`); no endpoint holds
 //! more than its share (`share.rs`). Expired connections are found by deadlines that stand apart (`deadline.rs`,
-//! `sweep.rs`).
+//! `sweep.rs`). An entry names what admitted its connection as two trails (`trails.rs`).
 //!
 //! Everything is atomics in arrays, addressed by number: the table can lie in memory that outlives the process.
 //!
@@ -22,7 +22,8 @@
 //! | index: 64-byte buckets of 7 words, half of them filled when every slot is taken | 18.3 | 183 MB |
 //! | deadlines | 2 | 20 MB |
 //! | shares: 65,536 counters | - | 0.3 MB |
-//! | together | 148.3 | 1,483 MB |
+//! | trails: 262,144 cells | - | 2.1 MB |
+//! | together | 148.3 | 1,485 MB |
 //!
 //! An entry has room left for a NAT pair (addresses and ports), a DSCP and 8 bytes of owner and version (`slot.rs`). Full counters for flow logs, packets and bytes of both directions, would stand
 //! beside the entries: 32 bytes a connection, 320 MB. IPv6 addresses take 24 bytes more a direction than a half has:
@@ -33,14 +34,15 @@ mod burst;
 mod deadline;
 mod evict;
 mod index;
+mod judged;
 mod lifecycle;
 mod memory;
-mod rules;
 mod scan;
 mod share;
 mod slot;
 mod sweep;
 mod track;
+mod trails;
 
 use std::{fmt, slice};
 
@@ -50,11 +52,12 @@ pub use burst::Query;
 use deadline::{Deadlines, Due};
 use evict::Clock;
 use index::{Index, Position, Word};
-pub use rules::{FlowRules, Judged};
+pub use judged::{FlowTrails, Judged};
 use share::Shares;
 use slot::{DIRECTIONS, Slots};
 use sweep::Pass;
 pub use sweep::{SweepCursor, Swept};
+pub use trails::{TrailEra, TrailId, Trails};
 
 use crate::conntrack::{CtState, Direction, Timeouts};
 use crate::hash::KeyHash;
@@ -80,8 +83,8 @@ pub struct Hit {
     pub action: FlowAction,
     /// The action is of the generation that the caller named.
     pub is_current: bool,
-    /// The rules of egress and ingress that admitted the connection ([`Judged::rules`]).
-    pub rules: FlowRules,
+    /// What admitted the connection, on egress and ingress ([`Judged::trails`]).
+    pub trails: FlowTrails,
     /// The connection as this direction last saw it.
     pub state: CtState,
 }
@@ -125,6 +128,7 @@ pub struct FlowTable {
     /// None where every endpoint may fill the table.
     shares: Option<Shares>,
     timeouts: Timeouts,
+    trails: Trails,
 }
 
 impl fmt::Debug for FlowTable {
@@ -152,6 +156,7 @@ impl FlowTable {
             clock: Clock::default(),
             shares: None,
             timeouts,
+            trails: Trails::new(),
         }
     }
 
@@ -182,6 +187,11 @@ impl FlowTable {
 
     pub fn capacity(&self) -> usize {
         self.slots.capacity() as usize
+    }
+
+    /// What the trails of entries mean.
+    pub fn trails(&self) -> &Trails {
+        &self.trails
     }
 
     /// The hash that the other calls take. A key and its reverse have the same.
@@ -223,7 +233,7 @@ impl FlowTable {
 
     /// Puts a connection into the table, unless its key or the reverse is there.
     ///
-    /// `judged` says what to do with packets of both directions, and by which rules; `owner` is the address whose share the connection counts in; `tcp_flags` are the first packet's (0 if it is no TCP),
+    /// `judged` says what to do with packets of both directions, and by which trails; `owner` is the address whose share the connection counts in; `tcp_flags` are the first packet's (0 if it is no TCP),
     /// `now` is in seconds.
     ///
     /// Where no slot is free, or the owner holds its share, a connection that is not assured is evicted.
@@ -285,7 +295,7 @@ impl FlowTable {
                     direction: Direction::Original,
                     action: judged.actions[0],
                     is_current: true,
-                    rules: FlowRules::new(judged.rules),
+                    trails: FlowTrails::new(judged.trails),
                     state,
                 });
             }
@@ -343,7 +353,7 @@ impl FlowTable {
         }
         for (direction, action) in actions {
             if self.set_next_hop(flow, direction, action.next_hop, action.generation) {
-                self.set_rules(flow, direction, judged.rules, action.generation);
+                self.set_trails(flow, direction, judged.trails, action.generation);
             }
         }
         true

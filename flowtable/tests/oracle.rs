@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use margay_flowtable::table::Insert;
 use margay_flowtable::{
     CtState, CtStatus, Direction, FlowAction, FlowKey, FlowRef, FlowTable, Judged, RuleId, SweepCursor,
-    Timeouts,
+    Timeouts, TrailId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -98,10 +98,10 @@ impl Pair {
 
     fn judged(&self, key: &FlowKey) -> Judged {
         let actions = [self.action(key, Direction::Original), self.action(key, Direction::Reply)];
-        let rule = RuleId(self.generation.wrapping_mul(37).wrapping_add(key.src) % Judged::RULES);
-        let rules =
+        let rule = RuleId(self.generation.wrapping_mul(37).wrapping_add(key.src) % TrailId::RULES);
+        let trails =
             if self.generation.is_multiple_of(3) { [RuleId::NONE, rule] } else { [rule, RuleId(key.dst)] };
-        Judged { actions, rules }
+        Judged { actions, trails: trails.map(TrailId::from) }
     }
 
     fn lookup(&self, key: &FlowKey) -> Option<margay_flowtable::Hit> {
@@ -113,8 +113,8 @@ impl Pair {
         let entry = &self.oracle[&original];
         assert_eq!((hit.flow, hit.direction), (entry.flow, direction));
         assert_eq!(
-            (hit.action, hit.rules.ids()),
-            (entry.judged.actions[direction as usize], entry.judged.rules)
+            (hit.action, hit.trails.ids()),
+            (entry.judged.actions[direction as usize], entry.judged.trails)
         );
         assert_eq!(self.table.original_key(hit.flow), Some(original));
         Some(hit)
@@ -154,8 +154,8 @@ impl Pair {
                 self.make_room(key.src, self.table.evicted() - evicted);
                 let state = CtState::first(key.protocol, flags, self.now);
                 assert_eq!(
-                    (hit.action, hit.rules.ids(), hit.state),
-                    (judged.actions[0], judged.rules, state)
+                    (hit.action, hit.trails.ids(), hit.state),
+                    (judged.actions[0], judged.trails, state)
                 );
                 self.oracle.insert(*key, Entry { flow: hit.flow, judged, state });
             }
@@ -224,7 +224,7 @@ impl Pair {
             let generation = self.generation.wrapping_sub(1);
             let older = judged.actions.map(|action| FlowAction { generation, ..action });
             self.table.renew(hit.flow, older.into());
-            assert_eq!(self.lookup(key).expect("present").rules.ids(), judged.rules, "never backwards");
+            assert_eq!(self.lookup(key).expect("present").trails.ids(), judged.trails, "never backwards");
         } else {
             let action = judged.actions[direction as usize];
             assert!(self.table.set_action(&hit, action.next_hop, action.generation));

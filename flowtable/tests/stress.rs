@@ -9,7 +9,7 @@ use std::thread;
 use fastrand::Rng;
 use margay_flowtable::table::Insert;
 use margay_flowtable::{
-    CtStatus, Direction, FlowAction, FlowKey, FlowTable, Hit, Judged, RuleId, SweepCursor, Timeouts,
+    CtStatus, Direction, FlowAction, FlowKey, FlowTable, Hit, Judged, RuleId, SweepCursor, Timeouts, TrailId,
 };
 
 const THREADS: u32 = 3;
@@ -34,17 +34,18 @@ fn action(id: u32, direction: Direction, generation: u32) -> FlowAction {
     FlowAction { next_hop: 2 * id + u32::from(flags), generation, flags }
 }
 
-/// Both rules tell the connection, and which of its times it was judged; no rule is a time too.
-fn rules(id: u32, time: u32) -> [RuleId; 2] {
+/// Both trails tell the connection, and which of its times it was judged; no rule is a time too.
+fn trails(id: u32, time: u32) -> [TrailId; 2] {
     let rule = RuleId(1000 * (time % TIMES) + id);
-    if time.is_multiple_of(2) { [rule, RuleId(rule.0 + 500)] } else { [RuleId::NONE, rule] }
+    let both = if time.is_multiple_of(2) { [rule, RuleId(rule.0 + 500)] } else { [RuleId::NONE, rule] };
+    both.map(TrailId::from)
 }
 
 const TIMES: u32 = 6;
 
 fn judged(id: u32, generation: u32) -> Judged {
     let actions = [Direction::Original, Direction::Reply].map(|way| action(id, way, generation));
-    Judged { actions, rules: rules(id, generation) }
+    Judged { actions, trails: trails(id, generation) }
 }
 
 struct World {
@@ -65,8 +66,8 @@ impl World {
         assert_eq!(hit.direction, way);
         assert_eq!(hit.action, action(id, way, hit.action.generation), "another connection's entry");
         assert!(
-            (0..TIMES).any(|time| hit.rules.ids() == rules(id, time)),
-            "another connection's rules: {hit:?}"
+            (0..TIMES).any(|time| hit.trails.ids() == trails(id, time)),
+            "another connection's trails: {hit:?}"
         );
         Some(hit)
     }

@@ -17,7 +17,7 @@ use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
 use margay_flowtable::table::Insert;
 use margay_flowtable::{
     CtState, CtStatus, Direction, FlowAction, FlowKey, FlowRef, FlowTable, Hit, Judged, RuleId, SweepCursor,
-    Timeouts,
+    Timeouts, TrailId,
 };
 
 const TCP: u8 = 6;
@@ -48,14 +48,14 @@ fn action(id: u32, way: Direction, generation: u32) -> FlowAction {
     FlowAction { next_hop: 2 * (id % 1000) + way as u32, generation, flags: way as u16 }
 }
 
-/// The rules of a connection that has been judged so often.
-fn rules(id: u32, times: u32) -> [RuleId; 2] {
-    [RuleId(id), if times == 0 { RuleId::NONE } else { RuleId(times) }]
+/// The trails of a connection that has been judged so often.
+fn trails(id: u32, times: u32) -> [TrailId; 2] {
+    [RuleId(id), if times == 0 { RuleId::NONE } else { RuleId(times) }].map(TrailId::from)
 }
 
 fn judged(id: u32, times: u32, generation: u32) -> Judged {
     let actions = [Direction::Original, Direction::Reply].map(|way| action(id, way, generation));
-    Judged { actions, rules: rules(id, times) }
+    Judged { actions, trails: trails(id, times) }
 }
 
 fn owner(id: u32) -> u32 {
@@ -131,7 +131,7 @@ impl Side {
                 assert_eq!(hit.flow, entry.flow);
                 // The other half's copy may be behind.
                 assert!(way == Direction::Reply || hit.state == entry.state, "{id}: {hit:?}");
-                assert_eq!(hit.rules.ids(), rules(id, entry.times));
+                assert_eq!(hit.trails.ids(), trails(id, entry.times));
             }
             (Some(hit), None) => panic!("{id} came back: {hit:?}"),
             (None, Some(entry)) => {
@@ -210,7 +210,7 @@ fn find(table: &FlowTable, id: u32, way: Direction) -> Option<Hit> {
     let key = key(id, way);
     let hit = table.lookup(&key, table.hash(&key), GENERATION)?;
     assert_eq!((hit.direction, hit.action), (way, action(id, way, GENERATION)), "another connection's entry");
-    assert_eq!(hit.rules.ids()[0], RuleId(id), "another connection's rules");
+    assert_eq!(hit.trails.ids()[0], RuleId(id).into(), "another connection's trails");
     Some(hit)
 }
 

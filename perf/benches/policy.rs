@@ -28,7 +28,7 @@ fn first_packets(criterion: &mut Criterion) {
                 group.bench_function(format!("{subjects:?} {peers:?} {ports:?}"), |bencher| {
                     bencher.iter(|| {
                         let tuple = packets.next().expect("a cycle never ends");
-                        classify(&policies, tuple, &mut |_| {}).verdict()
+                        classify(&policies, tuple, &mut |_, _| {}).verdict()
                     });
                 });
             }

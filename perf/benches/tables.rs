@@ -141,7 +141,7 @@ fn classification(criterion: &mut Criterion) {
         group.bench_function(format!("{policies}-policies"), |bencher| {
             bencher.iter(|| {
                 let tuple = tuples.next().expect("visits never end");
-                classify(&snapshot.policies, &tuple, &mut |_| {}).verdict()
+                classify(&snapshot.policies, &tuple, &mut |_, _| {}).verdict()
             });
         });
     }

@@ -164,7 +164,7 @@ mod tests {
                     dport: key.dport,
                     icmp: None,
                 };
-                let decided = classify(&snapshot.policies, &tuple, &mut |_| {});
+                let decided = classify(&snapshot.policies, &tuple, &mut |_, _| {});
                 assert_eq!(decided.verdict(), Verdict::Allow);
                 let half = if path.input() == POD { decided.egress } else { decided.ingress };
                 assert_eq!(half.rule, policies.checked_sub(1).map_or(RuleId::NONE, RuleId));

@@ -18,6 +18,9 @@ pub struct Policies {
     pub beyond: Counts,
     /// Of the drops lately, the latest first.
     pub drops: Vec<DropRow>,
+    /// Flows that passed more Log, Pass and staged rules than are kept of a flow: some of these counted its first packet
+    /// alone.
+    pub flows_cut_short: u64,
     /// Drops that were too many to be kept: they count by their rules, and stand in no row of `drops`.
     pub drops_lost: u64,
 }
@@ -54,12 +57,12 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// IP packets, and their bytes without tunnel headers, of flows that the rule admitted, in both directions, and that
-    /// it denied. Log and Pass rules and staged ones count first packets alone.
+    /// it denied; by a Log or Pass rule or a staged one, of flows that it matched.
     pub packets: u64,
     pub bytes: u64,
     /// Flows that the rule admitted (or, by a Log or Pass rule, matched) as they began or were judged again.
     pub flows: u64,
-    /// First packets that it denied, and flows that it ended.
+    /// First packets that it denied, and flows that it ended; of a staged rule, those that it would deny.
     pub denied: u64,
 }
 
@@ -94,13 +97,14 @@ pub struct Packet {
 #[derive(Debug)]
 pub struct Counted {
     pub table: Table,
+    pub flows_cut_short: u64,
     pub drops: Vec<DropRow>,
     pub drops_lost: u64,
 }
 
 impl From<Counted> for Policies {
-    fn from(Counted { table, drops, drops_lost }: Counted) -> Self {
-        Self { beyond: table.beyond, rules: table.rows(), drops, drops_lost }
+    fn from(Counted { table, flows_cut_short, drops, drops_lost }: Counted) -> Self {
+        Self { beyond: table.beyond, rules: table.rows(), flows_cut_short, drops, drops_lost }
     }
 }
 

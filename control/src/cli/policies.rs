@@ -12,8 +12,8 @@ use super::{Output, Socket};
 
 /// Show what each policy rule of a running gateway has counted: the most packets first, then rules that never matched
 ///
-/// Packets and bytes are those of the flows that a rule admitted, in both directions, and those that it denied; Log and
-/// Pass rules and staged ones count first packets alone.
+/// Packets and bytes are those of the flows that a rule admitted, in both directions, and those that it denied; of Log and
+/// Pass rules and staged ones, those of the flows that they matched.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Policies {
     #[command(flatten)]
@@ -34,6 +34,13 @@ impl Policies {
             self.output.print(&report.drops, |drops| drop_table(drops))?;
         } else {
             self.output.print(&report, rule_table)?;
+        }
+        if report.flows_cut_short > 0 {
+            let flows = report.flows_cut_short;
+            eprintln!(
+                "margay: {flows} flows passed more Log, Pass and staged rules than can be kept; some of these counted the \
+                 first packet alone"
+            );
         }
         if report.drops_lost > 0 {
             let lost = report.drops_lost;

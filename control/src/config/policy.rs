@@ -11,7 +11,9 @@ use super::read;
 pub struct Policy {
     pub established: Established,
     /// Rules that are counted each by itself, by each worker, up to 524,287; what more there are count together. 32 bytes
-    /// each and worker, of those that ever match. Default 131,072.
+    /// each and worker, of those that ever match. Default 131,072. Beside these, up to 131,072 combinations of a rule that
+    /// decides and what flows pass on the way (Log, Pass, staged rules) are counted at a time, 16 bytes each and worker;
+    /// what more there are count first packets by what is passed, and `margay policies` says how many flows that were.
     #[serde(deserialize_with = "read::rules")]
     pub rules: u32,
     pub endpoint_to_host: EndpointToHost,
@@ -39,7 +41,7 @@ pub enum Established {
     /// They end.
     #[default]
     Reevaluate,
-    /// They go on until their ends close them or they expire, and no rule counts them any more.
+    /// They go on until their ends close them or they expire, and no rule counts them as admitted any more.
     Keep,
 }
 

@@ -71,7 +71,7 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn classify(&self, tuple: &Tuple) -> Classification {
-        classify(&self.policies, tuple, &mut |_| {})
+        classify(&self.policies, tuple, &mut |_, _| {})
     }
 
     pub(super) fn judged(&self, classification: &Classification) -> Judged {

@@ -109,8 +109,8 @@ impl HostPassage {
         let host = &world.policies.host;
         let untracked =
             passage.entry.and_then(|at| classify_untracked(world.policies, at, tuple, &mut |_| {}));
-        let said = classify_host(world.policies, passage, tuple, &mut |_| {});
-        let staged = classify_host_staged(world.policies, passage, tuple);
+        let said = classify_host(world.policies, passage, tuple, &mut |_, _| {});
+        let staged = classify_host_staged(world.policies, passage, tuple, &mut |_, _| {});
         let is_forwarded = passage.exit.is_some();
         let entry = passage.entry.map(|at| {
             let ask = |obeys| on_entry(tuple, obeys, is_forwarded);

@@ -132,7 +132,7 @@ fn only_uplink(snapshot: &Snapshot) -> Option<WayOut> {
 }
 
 fn explained(world: &World<'_>, tuple: &Tuple, route: Route, crossing: &Crossing) -> Explained {
-    let decision = classify(world.policies, tuple, &mut |_| {});
+    let decision = classify(world.policies, tuple, &mut |_, _| {});
     let staged = classify_staged(world.policies, tuple);
     let host = route.node.as_ref().and_then(|node| HostPassage::of(world, node, tuple, crossing));
     let is_allowed = decision.verdict() == Verdict::Allow && host.as_ref().is_none_or(HostPassage::allows);

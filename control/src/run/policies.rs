@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use margay_fastpath::Counters;
-use margay_flowtable::{Policies, RuleId};
+use margay_flowtable::{Policies, Publisher, RuleId, Snapshot, Trails};
 
 use super::workers::Workers;
 use crate::admin::policies::Counted;
@@ -19,8 +19,24 @@ pub(super) struct PolicyCounts {
 
 impl PolicyCounts {
     /// These numbers mean other rules in what is published next.
-    pub(super) fn begin(&mut self, given_again: Vec<RuleId>, workers: &Workers) {
-        self.counts.begin(given_again, &counters(workers));
+    pub(super) fn begin(&mut self, given_again: &[RuleId], trails: &Trails, workers: &Workers) {
+        self.counts.begin(given_again, trails, &counters(workers));
+    }
+
+    /// Has the next era of trails begin with what is published next, if it is time.
+    pub(super) fn turn(
+        &mut self,
+        next: &mut Snapshot,
+        trails: &Trails,
+        workers: &Workers,
+        publisher: &Publisher<Snapshot>,
+        now: Duration,
+    ) {
+        if self.counts.turn(next, trails, &counters(workers), publisher, now) {
+            tracing::info!(
+                "flows that Log, Pass and staged rules match are judged again, to be counted by fewer trails"
+            );
+        }
     }
 
     /// Takes what the workers have dropped since.
@@ -30,10 +46,17 @@ impl PolicyCounts {
         }
     }
 
-    pub(super) fn counted(&self, workers: &Workers, rules: &RuleIds, now: Duration) -> Counted {
+    pub(super) fn counted(
+        &self,
+        workers: &Workers,
+        rules: &RuleIds,
+        trails: &Trails,
+        now: Duration,
+    ) -> Counted {
         let counters = counters(workers);
         Counted {
-            table: self.counts.table(rules, &counters),
+            table: self.counts.table(rules, trails, &counters),
+            flows_cut_short: counters.iter().map(|counters| counters.rules.flows_cut_short.get()).sum(),
             drops: self.drops.rows(now),
             drops_lost: counters.iter().map(|counters| counters.policy_drops.lost.get()).sum(),
         }

@@ -90,7 +90,7 @@ fn said(compiler: &Compiler, snapshot: &Snapshot, tuple: &Tuple) -> Said {
     let decided = |decision: Decision| (decision.verdict, name(decision.rule));
     let mut logged = Vec::new();
     let policies = &snapshot.policies;
-    let classification = classify(policies, tuple, &mut |rule| logged.push(name(rule)));
+    let classification = classify(policies, tuple, &mut |_, rule| logged.push(name(rule)));
     let staged = classify_staged(policies, tuple);
     let endpoint = |address| policies.endpoint(address).map(|endpoint| endpoint.name.to_string());
     Said {

@@ -246,7 +246,11 @@ fn pods_do_not_obey_what_is_for_host_endpoints_alone() {
             if early == "applyOnForward" { spec.replacen("applyOnForward: true\n", "", 1) } else { spec };
         let world = World::new(&[policy("p", &spec), world::pod("10.65.10.5")]);
         let packet = margay_flowtable::Tuple { dst: "10.65.10.5".parse().unwrap(), ..tuple(17, 53) };
-        assert_eq!(classify(&world.snapshot.policies, &packet, &mut |_| {}).verdict(), expected, "{early}");
+        assert_eq!(
+            classify(&world.snapshot.policies, &packet, &mut |_, _| {}).verdict(),
+            expected,
+            "{early}"
+        );
     }
 }
 

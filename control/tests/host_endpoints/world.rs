@@ -67,7 +67,7 @@ pub(crate) fn said(
         return format!("untracked {}", decided(compiler, decision));
     }
     let passage = Passage { entry: Some(entry), exit: Some(exit) };
-    let said = classify_host(policies, passage, packet, &mut |_| {});
+    let said = classify_host(policies, passage, packet, &mut |_, _| {});
     let halves = [said.ingress, said.egress];
     if let Some(denies) = halves.iter().find(|decision| decision.verdict == Verdict::Deny) {
         return decided(compiler, *denies);
@@ -85,7 +85,7 @@ pub(crate) fn staged(
     packet: &Tuple,
 ) -> [Option<String>; 2] {
     let passage = Passage { entry: Some(entry), exit: Some(exit) };
-    let staged = classify_host_staged(&snapshot.policies, passage, packet);
+    let staged = classify_host_staged(&snapshot.policies, passage, packet, &mut |_, _| {});
     [staged.ingress, staged.egress].map(|half| Some(decided(compiler, half?)))
 }
 

@@ -1,11 +1,12 @@
 //! Counters by rule, of one worker.
 //!
-//! An array by [`RuleId`], as long as is configured and from fresh pages, which cost nothing before they are touched. What
-//! every packet counts stands by itself, four rules on a cache line: an established packet touches two lines at most.
+//! Arrays from fresh pages, which cost nothing before they are touched. What every packet counts stands by itself, and by
+//! what entries of flows name: rules, and trails of several ([`TrailId`]); four of them on a cache line, so an established
+//! packet touches two lines at most, whatever it passed. First packets and flows count by rules, as many as are configured.
 
 use std::cell::Cell;
 
-use margay_flowtable::{FlowRules, Judged, RuleId};
+use margay_flowtable::{FlowTrails, RuleId, TrailId};
 use zerocopy::{FromZeros, KnownLayout};
 
 use super::Counter;
@@ -13,7 +14,7 @@ use super::Counter;
 /// Rules that are counted each by itself where nothing else is configured.
 pub const DEFAULT_RULES: u32 = 1 << 17;
 /// The most that can be configured: what a flow's entry tells apart.
-pub const MAX_RULES: u32 = Judged::RULES;
+pub const MAX_RULES: u32 = TrailId::RULES;
 
 /// What packets count.
 #[derive(Debug, FromZeros, KnownLayout)]
@@ -35,21 +36,25 @@ struct Verdicts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleCount {
     /// IP packets and their bytes, without tunnel headers: those of the flows that the rule admitted, in both directions,
-    /// and those that it denied. Rules that do not decide what becomes of a packet (Log, Pass and staged ones) count first
-    /// packets alone.
+    /// and those that it denied; of a rule that does not decide what becomes of a packet (Log, Pass and staged ones), those
+    /// of the flows that it matched.
     pub packets: u64,
     pub bytes: u64,
     /// Flows that the rule admitted when they began or were judged again; for a Log or Pass rule, those that it matched.
     pub flows: u64,
-    /// First packets that the rule denied, and flows that it ended.
+    /// First packets that the rule denied, and flows that it ended; for a staged rule, flows that it would deny.
     pub denied: u64,
 }
 
 #[derive(Debug)]
 pub struct RuleCounters {
-    /// By rule; the last is that of all rules beyond.
+    /// By number of a trail. A rule's own is what it counted where nothing was passed; that of the first number beyond the
+    /// capacity is all rules' beyond.
     traffic: Box<[Traffic]>,
+    /// By rule; the last is that of all rules beyond.
     verdicts: Box<[Verdicts]>,
+    /// Flows that passed more rules than their trail has room for: those count the first packet alone.
+    pub flows_cut_short: Counter,
 }
 
 impl Default for RuleCounters {
@@ -67,22 +72,24 @@ impl RuleCounters {
         let (traffic, verdicts) =
             (FromZeros::new_box_zeroed_with_elems, FromZeros::new_box_zeroed_with_elems);
         Self {
-            traffic: traffic(len).expect("address space for the rules' counters"),
+            traffic: traffic(TrailId::NUMBERS).expect("address space for the rules' counters"),
             verdicts: verdicts(len).expect("address space for the rules' counters"),
+            flows_cut_short: Counter::default(),
         }
     }
 
     /// Rules that are counted each by itself.
     pub fn capacity(&self) -> u32 {
-        self.traffic.len() as u32 - 1
+        self.verdicts.len() as u32 - 1
     }
 
-    /// What has been counted by the rule; `None` for one that is counted together with others.
+    /// What has been counted by the rule itself; `None` for one that is counted together with others. What trails that
+    /// hold the rule have counted comes on top: [`RuleCounters::by_trail`].
     pub fn get(&self, rule: RuleId) -> Option<RuleCount> {
         (rule.0 < self.capacity()).then(|| self.at(rule.0))
     }
 
-    /// What all rules beyond the capacity have counted.
+    /// The same of all rules beyond the capacity.
     pub fn beyond(&self) -> RuleCount {
         self.at(self.capacity())
     }
@@ -97,6 +104,17 @@ impl RuleCounters {
         }
     }
 
+    /// Packets and bytes that flows have counted by the trail.
+    pub fn by_trail(&self, trail: TrailId) -> RuleCount {
+        let traffic = self.traffic.get(trail.number() as usize);
+        let of = |traffic: &Traffic| RuleCount {
+            packets: traffic.packets.get(),
+            bytes: traffic.bytes.get(),
+            ..RuleCount::default()
+        };
+        traffic.map(of).unwrap_or_default()
+    }
+
     /// The number that the rule is counted by.
     pub fn counted(&self, rule: RuleId) -> RuleId {
         if rule == RuleId::NONE { rule } else { RuleId(rule.0.min(self.capacity())) }
@@ -104,14 +122,18 @@ impl RuleCounters {
 
     /// Counts a packet of so many bytes by one or two rules.
     pub fn count(&self, rules: [RuleId; 2], bytes: u16) {
-        self.count_all(rules.map(|rule| self.counted(rule)), 1, bytes.into());
+        self.count_trails(rules.map(|rule| self.counted(rule).into()), bytes);
     }
 
-    /// Counts packets by rules, which are numbers that `counted` gave.
-    fn count_all(&self, rules: [RuleId; 2], packets: u32, bytes: u32) {
-        for rule in rules {
-            // No rule is the highest number, and so beyond the end.
-            if let Some(traffic) = self.traffic.get(rule.0 as usize) {
+    /// Counts a packet of a flow with these trails.
+    pub fn count_trails(&self, trails: [TrailId; 2], bytes: u16) {
+        self.count_all(trails, 1, bytes.into());
+    }
+
+    fn count_all(&self, trails: [TrailId; 2], packets: u32, bytes: u32) {
+        for trail in trails {
+            // That of no rule is the highest number, and beyond the end.
+            if let Some(traffic) = self.traffic.get(trail.number() as usize) {
                 traffic.packets.add(packets.into());
                 traffic.bytes.add(bytes.into());
             }
@@ -133,22 +155,22 @@ impl RuleCounters {
     }
 }
 
-/// Packets of a burst that no counter has yet: those of flows with the same rules, one after another, are counted
+/// Packets of a burst that no counter has yet: those of flows with the same trails, one after another, are counted
 /// together. In cells, not variables of the loop over the burst, which has no registers left for them.
 #[derive(Debug, Default)]
 pub(crate) struct RuleRun {
-    rules: Cell<FlowRules>,
+    trails: Cell<FlowTrails>,
     packets: Cell<u32>,
     bytes: Cell<u32>,
 }
 
 impl RuleRun {
-    /// A packet of a flow, whose entry has these rules.
+    /// A packet of a flow, whose entry has these trails.
     #[inline(always)]
-    pub(crate) fn count(&self, counters: &RuleCounters, rules: FlowRules, bytes: u16) {
-        if rules != self.rules.get() {
+    pub(crate) fn count(&self, counters: &RuleCounters, trails: FlowTrails, bytes: u16) {
+        if trails != self.trails.get() {
             self.settle(counters);
-            self.rules.set(rules);
+            self.trails.set(trails);
         }
         self.packets.set(self.packets.get() + 1);
         self.bytes.set(self.bytes.get() + u32::from(bytes));
@@ -157,8 +179,8 @@ impl RuleRun {
     /// What is left of the burst.
     #[inline(never)]
     pub(crate) fn settle(&self, counters: &RuleCounters) {
-        let (rules, packets, bytes) = (self.rules.take(), self.packets.take(), self.bytes.take());
-        counters.count_all(rules.ids(), packets, bytes);
+        let (trails, packets, bytes) = (self.trails.take(), self.packets.take(), self.bytes.take());
+        counters.count_all(trails.ids(), packets, bytes);
     }
 }
 
@@ -191,7 +213,7 @@ mod tests {
         let (counters, run) = (RuleCounters::new(10), RuleRun::default());
         let (both, one) = ([RuleId(1), RuleId(2)], [RuleId::NONE, RuleId(2)]);
         for (rules, bytes) in [(both, 10), (both, 20), (one, 5), ([RuleId::NONE; 2], 1000), (both, 40)] {
-            run.count(&counters, FlowRules::new(rules), bytes);
+            run.count(&counters, FlowTrails::new(rules.map(TrailId::from)), bytes);
         }
         run.settle(&counters);
         run.settle(&counters);

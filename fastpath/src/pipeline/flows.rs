@@ -12,7 +12,7 @@ use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::key::FlowKey;
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Judged};
-use margay_flowtable::{Interface, NextHop, NextHopId, RuleId, Snapshot, Verdict};
+use margay_flowtable::{Interface, NextHop, NextHopId, Snapshot, TrailId, Verdict};
 
 use super::Turn;
 use super::host;
@@ -39,7 +39,7 @@ pub(super) struct Flows {
     table: Arc<FlowTable>,
     pub(super) judge: Judge,
     pub(super) mid_flow: MidFlow,
-    /// Packets of the burst that their rules have not counted.
+    /// Packets of the burst that their trails have not counted.
     run: RuleRun,
 }
 
@@ -48,18 +48,18 @@ pub(super) struct Flows {
 struct Standing {
     /// The next hop, `NO_ROUTE` or `DENIED`.
     word: u32,
-    rules: [RuleId; 2],
+    trails: [TrailId; 2],
     /// The entry was made anew, by this packet.
     is_anew: bool,
 }
 
 impl Flows {
     pub(super) fn new(table: Arc<FlowTable>, counters: Arc<Counters>) -> Self {
-        let judge = Judge { counters, established: Established::default() };
+        let judge = Judge { counters, table: Arc::clone(&table), established: Established::default() };
         Self { table, judge, mid_flow: MidFlow::default(), run: RuleRun::default() }
     }
 
-    /// Has rules count what they have not counted of a burst.
+    /// Has trails count what they have not counted of a burst.
     pub(super) fn settle(&self) {
         self.run.settle(&self.judge.counters.rules);
     }
@@ -82,7 +82,7 @@ impl Flows {
             && hit.action.flags & input.apart == 0
             && self.table.observe(&hit, lane.headers.tcp_flags(), input.now) == CtStatus::Tracked
         {
-            self.run.count(&self.judge.counters.rules, hit.rules, lane.headers.total_len());
+            self.run.count(&self.judge.counters.rules, hit.trails, lane.headers.total_len());
             return Ok(NextHopId(hit.action.next_hop));
         }
         self.decide_any(turn, input, lane)
@@ -106,14 +106,14 @@ impl Flows {
         if hit.action.flags & input.forged != 0 && !lane.is_related() {
             return Err(DropReason::SourceSpoofed);
         }
-        let current = Standing { word: hit.action.next_hop, rules: hit.rules.ids(), is_anew: false };
+        let current = Standing { word: hit.action.next_hop, trails: hit.trails.ids(), is_anew: false };
         let standing = if hit.is_current { Some(current) } else { self.confirm(turn, lane, hit)? };
-        let Some(Standing { word, rules, is_anew }) = standing else {
+        let Some(Standing { word, trails, is_anew }) = standing else {
             return self.miss(turn, input, lane, query.hash());
         };
         let bytes = lane.headers.total_len();
         if word == DENIED {
-            return self.denied(turn, input, lane, hit, rules);
+            return self.denied(turn, input, lane, hit, trails);
         }
         if !input.is_pod() && is_host(snapshot, word) {
             return Err(DropReason::HostBound);
@@ -121,7 +121,7 @@ impl Flows {
         if lane.is_related() {
             check_source(snapshot, input, &lane.headers)?;
             let out = next_hop(snapshot, input, route_word(snapshot, lane.headers.dst()))?;
-            self.judge.count(rules, bytes);
+            self.judge.count(trails, bytes);
             return Ok(out);
         }
         let status = if is_anew {
@@ -132,7 +132,7 @@ impl Flows {
         match status {
             CtStatus::Tracked if word == NO_ROUTE => Err(DropReason::NoRoute),
             CtStatus::Tracked => {
-                self.judge.count(rules, bytes);
+                self.judge.count(trails, bytes);
                 if hit.action.flags & TO_HOST != 0 {
                     self.note_answer(hit, lane.headers.tcp_flags(), input.now);
                 }
@@ -165,14 +165,18 @@ impl Flows {
         let was_denied = hit.action.next_hop == DENIED;
         let word = route_word(snapshot, key.dst);
         let is_as_entered = is_host(snapshot, word) == (hit.action.flags & TO_HOST != 0);
+        let trails = hit.trails.ids();
+        // A trail of an era that is over is to be made anew.
+        let is_counted = snapshot.trails.covers(hit.action.generation) || !trails.iter().any(|t| t.is_cell());
         if is_known
             && is_as_entered
+            && is_counted
             && snapshot.epochs.current4(key.src, key.dst, hit.action.generation)
             && host::is_current(snapshot, &key, hit)
         {
             let word = if was_denied { DENIED } else { word };
             self.table.set_action(hit, word, snapshot.generation);
-            return Ok(Some(Standing { word, rules: hit.rules.ids(), is_anew: false }));
+            return Ok(Some(Standing { word, trails, is_anew: false }));
         }
         let original = match hit.direction {
             Direction::Original => key,
@@ -183,12 +187,12 @@ impl Flows {
         }
         self.judge.counters.flows_reclassified.add(1);
         let (entry, icmp) = (host::entry_of(hit), first_icmp(lane, hit.direction));
-        let (verdict, rules) = self.judge.again(snapshot, entry, &original, icmp, was_denied);
+        let (verdict, trails) = self.judge.again(snapshot, entry, &original, icmp, was_denied, trails);
         let actions = [original, original.reversed()].map(|key| match verdict {
             Verdict::Allow => action(snapshot, &key, entry),
             Verdict::Deny => FlowAction { next_hop: DENIED, ..action(snapshot, &key, entry) },
         });
-        let judged = Judged { actions, rules };
+        let judged = Judged { actions, trails };
         let is_anew = !self.table.renew(hit.flow, judged);
         if is_anew {
             if self.table.original_key(hit.flow).is_none() {
@@ -199,10 +203,7 @@ impl Flows {
             self.enter(snapshot, &original, query.hash(), judged, ACK, turn.now)?;
         }
         let word = if verdict == Verdict::Allow { word } else { DENIED };
-        if verdict == Verdict::Allow {
-            self.judge.count_flow(rules, if was_denied { [RuleId::NONE; 2] } else { hit.rules.ids() });
-        }
-        Ok(Some(Standing { word, rules, is_anew }))
+        Ok(Some(Standing { word, trails, is_anew }))
     }
 
     /// A packet of a connection that a change of policy has ended. The entry stays until it expires, so that what the
@@ -214,11 +215,11 @@ impl Flows {
         input: &Input<'_>,
         lane: &Lane,
         hit: &Hit,
-        rules: [RuleId; 2],
+        trails: [TrailId; 2],
     ) -> Result<NextHopId, DropReason> {
         let is_handshake = !lane.is_related() && lane.headers.tcp_flags() & (SYN | ACK) == SYN;
         if !is_handshake || !allows(turn.snapshot, host::entry(input, lane), &lane.query.key()) {
-            self.judge.count(rules, lane.headers.total_len());
+            self.judge.count(trails, lane.headers.total_len());
             return Err(DropReason::PolicyDeny);
         }
         self.table.remove(hit.flow);
@@ -246,7 +247,8 @@ impl Flows {
         let bytes = lane.headers.total_len();
         let entry = host::entry(input, lane);
         let word = route_word(snapshot, key.dst);
-        let rules = self.judge.first(snapshot, Some(entry), &key, word, own_icmp(&lane.headers), bytes)?;
+        let icmp = own_icmp(&lane.headers);
+        let admitted = self.judge.first(snapshot, Some(entry), &key, word, icmp, bytes)?;
         let out = next_hop(snapshot, input, word)?;
         if snapshot.next_hops.rewrite(out.0).is_none() {
             // A connection that cannot leave is not entered into the table.
@@ -254,12 +256,12 @@ impl Flows {
         }
         if !lane.is_related() && admission == Admission::Enter {
             let actions = [action_by(snapshot, &key, word, entry), action(snapshot, &key.reversed(), entry)];
-            let judged = Judged { actions, rules };
+            let judged = Judged { actions, trails: admitted.trails };
             if self.enter(snapshot, &key, hash, judged, lane.headers.tcp_flags(), turn.now)? {
-                self.judge.count_flow(rules, [RuleId::NONE; 2]);
+                self.judge.count_flow(&admitted);
             }
         }
-        self.judge.count(rules, bytes);
+        self.judge.count_first(&admitted, bytes);
         Ok(out)
     }
 
@@ -278,9 +280,9 @@ impl Flows {
         check_source(snapshot, input, &lane.headers)?;
         check_destination(key.dst)?;
         let word = route_word(snapshot, key.dst);
-        let rules = self.judge.first(snapshot, None, &key, word, icmp, bytes)?;
+        let admitted = self.judge.first(snapshot, None, &key, word, icmp, bytes)?;
         let out = next_hop(snapshot, input, word)?;
-        self.judge.count(rules, bytes);
+        self.judge.count_first(&admitted, bytes);
         Ok(Some(out))
     }
 

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use margay_flowtable::key::FlowKey;
 use margay_flowtable::table::{FlowAction, Hit};
 use margay_flowtable::{
-    Direction, HostClassification, Interface, Passage, ProgramId, RuleId, Snapshot, Staged, Tuple, WayOut,
-    classify_host, classify_host_staged,
+    Direction, HostClassification, Interface, Passage, PolicyType, ProgramId, RuleId, Snapshot, Staged,
+    Tuple, WayOut, classify_host, classify_host_staged,
 };
 
 use super::ingress::Input;
@@ -65,7 +65,7 @@ pub(super) fn ask(
     snapshot: &Snapshot,
     entry: Option<Interface>,
     tuple: &Tuple,
-    log: &mut dyn FnMut(RuleId),
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> Option<HostClassification> {
     (!snapshot.policies.host.is_empty()).then(|| ask_all(snapshot, entry, tuple, log))
 }
@@ -75,17 +75,34 @@ fn ask_all(
     snapshot: &Snapshot,
     entry: Option<Interface>,
     tuple: &Tuple,
-    mut log: &mut dyn FnMut(RuleId),
+    mut log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> HostClassification {
     classify_host(&snapshot.policies, passage(snapshot, entry, tuple), tuple, &mut log)
 }
 
 /// What would be said if staged policies were enforced.
-pub(super) fn ask_staged(snapshot: &Snapshot, entry: Option<Interface>, tuple: &Tuple) -> Staged {
-    if !snapshot.policies.host.is_staged() {
-        return Staged::default();
+#[inline]
+pub(super) fn ask_staged(
+    snapshot: &Snapshot,
+    entry: Option<Interface>,
+    tuple: &Tuple,
+    log: &mut dyn FnMut(PolicyType, RuleId),
+) -> Staged {
+    if snapshot.policies.host.is_staged() {
+        ask_all_staged(snapshot, entry, tuple, log)
+    } else {
+        Staged::default()
     }
-    classify_host_staged(&snapshot.policies, passage(snapshot, entry, tuple), tuple)
+}
+
+#[inline(never)]
+fn ask_all_staged(
+    snapshot: &Snapshot,
+    entry: Option<Interface>,
+    tuple: &Tuple,
+    mut log: &mut dyn FnMut(PolicyType, RuleId),
+) -> Staged {
+    classify_host_staged(&snapshot.policies, passage(snapshot, entry, tuple), tuple, &mut log)
 }
 
 fn passage(snapshot: &Snapshot, entry: Option<Interface>, tuple: &Tuple) -> Passage {

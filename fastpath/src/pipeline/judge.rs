@@ -6,13 +6,14 @@ use std::sync::Arc;
 use margay_encap::protocol;
 use margay_flowtable::key::FlowKey;
 use margay_flowtable::{
-    Classification, HostClassification, Interface, PolicyType, RuleId, Snapshot, Staged, Tuple, Verdict,
-    classify, classify_to_node, classify_untracked, classify_with_staged,
+    Classification, Decision, FlowTable, HostClassification, Interface, PolicyType, RuleId, Snapshot, Staged,
+    TrailId, Tuple, Verdict, classify, classify_to_node, classify_untracked, classify_with_staged,
 };
 
 use super::flows::{is_host, route_word};
 use super::host;
 use super::ingress::Input;
+use super::passed::{End, Passed, admitting, differing};
 use crate::counters::{Counters, PolicyDrop};
 use crate::drop::DropReason;
 
@@ -22,22 +23,32 @@ pub enum Established {
     /// It ends.
     #[default]
     Reevaluate,
-    /// It goes on, and no rule counts it any more. Flows that begin are judged as policy stands then.
+    /// It goes on, and no rule counts it as admitted any more. Flows that begin are judged as policy stands then.
     Keep,
 }
 
 #[derive(Debug)]
 pub(super) struct Judge {
     pub(super) counters: Arc<Counters>,
+    pub(super) table: Arc<FlowTable>,
     pub(super) established: Established,
 }
 
+/// By what a first packet may pass.
+#[derive(Clone, Copy)]
+pub(super) struct Admitted {
+    /// The rules that decided, of both ends: what counts the first packet, beside what has counted it already.
+    pub(super) rules: [RuleId; 2],
+    /// What counts all later ones.
+    pub(super) trails: [TrailId; 2],
+}
+
 impl Judge {
-    /// The rules by which a first packet may pass, which has this type and code if it is ICMP. Where it may not, that is
-    /// counted and recorded. It came in by `entry` (`None`: its host endpoint has spoken already), for this next hop.
+    /// By what a first packet may pass, which has this type and code if it is ICMP. Where it may not, that is counted and
+    /// recorded. It came in by `entry` (`None`: its host endpoint has spoken already), for this next hop.
     ///
-    /// Rules that match and decide nothing (Log, Pass) and staged rules that would decide count here, and so first packets
-    /// alone.
+    /// What it passes on the way counts here: rules that match and decide nothing (Log, Pass), and staged rules that would
+    /// decide.
     pub(super) fn first(
         &self,
         snapshot: &Snapshot,
@@ -46,29 +57,23 @@ impl Judge {
         next_hop: u32,
         icmp: (u8, u8),
         bytes: u16,
-    ) -> Result<[RuleId; 2], DropReason> {
+    ) -> Result<Admitted, DropReason> {
         let tuple = tuple(key, icmp);
-        let rules = &self.counters.rules;
-        let mut log = |rule| {
-            rules.count([rule, RuleId::NONE], bytes);
-            rules.count_flow(rule);
-        };
-        let host = host::ask(snapshot, entry, &tuple, &mut |rule| log(rule));
-        let (decided, staged) = if is_host(snapshot, next_hop) {
-            // Staged policies are not asked on that way.
-            (classify_to_node(&snapshot.policies, &tuple, &mut log), Staged::default())
-        } else {
-            classify_with_staged(&snapshot.policies, &tuple, &mut log)
-        };
-        self.count_staged(staged, bytes);
-        self.count_staged(host::ask_staged(snapshot, entry, &tuple), bytes);
-        match denial(host.as_ref(), &decided) {
-            None => {
-                let (both, others) = admitting(host.as_ref(), &decided);
-                others.into_iter().flatten().for_each(log);
-                Ok(self.counted(both))
+        let (mut passed, rules) = (Passed::default(), &self.counters.rules);
+        let mut pass = |end, decision: Decision| {
+            if passed.add(end, decision.rule) {
+                rules.count([decision.rule, RuleId::NONE], bytes);
+                self.count_verdict(decision);
             }
-            Some(denial) => {
+        };
+        match ask(snapshot, entry, &tuple, next_hop, &mut pass) {
+            Ok(decided) => {
+                let is_tracked = entry.is_some();
+                let trails =
+                    if is_tracked { self.trails(snapshot, decided, &passed) } else { [TrailId::NONE; 2] };
+                Ok(Admitted { rules: decided, trails })
+            }
+            Err(denial) => {
                 let rule = self.deny(snapshot, &tuple, denial);
                 rules.count([rule, RuleId::NONE], bytes);
                 Err(DropReason::PolicyDeny)
@@ -76,8 +81,8 @@ impl Judge {
         }
     }
 
-    /// The same for a flow that an older snapshot has judged. Where it may go on no longer, the rule that denies it is in
-    /// its direction's place.
+    /// The same for a flow that an older snapshot has judged, and that counts by these trails. Where it may go on no longer,
+    /// the rule that denies it is in its direction's place. Rules count the flow that have not done so before.
     pub(super) fn again(
         &self,
         snapshot: &Snapshot,
@@ -85,52 +90,69 @@ impl Judge {
         key: &FlowKey,
         icmp: (u8, u8),
         was_denied: bool,
-    ) -> (Verdict, [RuleId; 2]) {
+        before: [TrailId; 2],
+    ) -> (Verdict, [TrailId; 2]) {
         let tuple = tuple(key, icmp);
-        let decided = decide(snapshot, key, &tuple);
-        let host = host::ask(snapshot, Some(entry), &tuple, &mut |_| {});
-        match denial(host.as_ref(), &decided) {
-            None => (Verdict::Allow, self.counted(admitting(host.as_ref(), &decided).0)),
-            Some(_) if self.established == Established::Keep && !was_denied => {
+        let mut passed = Passed::default();
+        let is_new = |end: End, rule| !self.holds(before[end as usize], rule);
+        let mut pass = |end, decision: Decision| {
+            if passed.add(end, decision.rule) && is_new(end, decision.rule) {
+                self.count_verdict(decision);
+            }
+        };
+        let asked = ask(snapshot, Some(entry), &tuple, route_word(snapshot, key.dst), &mut pass);
+        let (verdict, decided) = match asked {
+            Ok(decided) => {
+                for (end, rule) in End::BOTH.into_iter().zip(decided) {
+                    if was_denied || is_new(end, rule) {
+                        self.counters.rules.count_flow(rule);
+                    }
+                }
+                (Verdict::Allow, decided)
+            }
+            Err(_) if self.established == Established::Keep && !was_denied => {
                 (Verdict::Allow, [RuleId::NONE; 2])
             }
-            Some(denial) => {
+            Err(denial) => {
                 if !was_denied {
                     self.deny(snapshot, &tuple, denial);
                 }
                 let of = |way| if way == denial.direction { denial.rule } else { RuleId::NONE };
-                (Verdict::Deny, self.counted([of(PolicyType::Egress), of(PolicyType::Ingress)]))
+                (Verdict::Deny, [of(PolicyType::Egress), of(PolicyType::Ingress)])
             }
+        };
+        (verdict, self.trails(snapshot, decided, &passed))
+    }
+
+    /// Counts a packet of a flow with these trails.
+    pub(super) fn count(&self, trails: [TrailId; 2], bytes: u16) {
+        self.counters.rules.count_trails(trails, bytes);
+    }
+
+    /// Counts a first packet by the rules that decided.
+    pub(super) fn count_first(&self, admitted: &Admitted, bytes: u16) {
+        self.counters.rules.count(admitted.rules, bytes);
+    }
+
+    /// Counts a flow that begins by the rules that decided.
+    pub(super) fn count_flow(&self, admitted: &Admitted) {
+        admitted.rules.into_iter().for_each(|rule| self.counters.rules.count_flow(rule));
+    }
+
+    fn count_verdict(&self, decision: Decision) {
+        match decision.verdict {
+            Verdict::Allow => self.counters.rules.count_flow(decision.rule),
+            Verdict::Deny => self.counters.rules.count_denied(decision.rule),
         }
     }
 
-    /// Counts a packet of a flow with these rules.
-    pub(super) fn count(&self, rules: [RuleId; 2], bytes: u16) {
-        self.counters.rules.count(rules, bytes);
+    fn trails(&self, snapshot: &Snapshot, decided: [RuleId; 2], passed: &Passed) -> [TrailId; 2] {
+        passed.trails(decided, &self.counters.rules, self.table.trails(), snapshot.trails)
     }
 
-    /// Counts a flow by those of its rules that have not admitted it before.
-    pub(super) fn count_flow(&self, rules: [RuleId; 2], before: [RuleId; 2]) {
-        for (rule, before) in rules.into_iter().zip(before) {
-            if rule != before {
-                self.counters.rules.count_flow(rule);
-            }
-        }
-    }
-
-    fn counted(&self, rules: [RuleId; 2]) -> [RuleId; 2] {
-        rules.map(|rule| self.counters.rules.counted(rule))
-    }
-
-    fn count_staged(&self, staged: Staged, bytes: u16) {
-        let rules = &self.counters.rules;
-        for decision in staged.egress.into_iter().chain(staged.ingress) {
-            rules.count([decision.rule, RuleId::NONE], bytes);
-            match decision.verdict {
-                Verdict::Allow => rules.count_flow(decision.rule),
-                Verdict::Deny => rules.count_denied(decision.rule),
-            }
-        }
+    fn holds(&self, trail: TrailId, rule: RuleId) -> bool {
+        let rule = self.counters.rules.counted(rule);
+        self.table.trails().rules(trail).any(|held| held == rule)
     }
 
     /// Whether a packet, which its port's host endpoint is asked about before it is tracked, is not to be.
@@ -143,14 +165,27 @@ impl Judge {
         bytes: u16,
     ) -> Result<bool, DropReason> {
         let (tuple, entry) = (tuple(key, icmp), Interface::Uplink(input.port));
-        let mut count = |rule| self.count([rule, RuleId::NONE], bytes);
+        let (mut passed, rules) = (Passed::default(), &self.counters.rules);
+        let mut count = |rule| {
+            if passed.add(End::Source, rule) {
+                rules.count([rule, RuleId::NONE], bytes);
+            }
+        };
         let Some(decision) = classify_untracked(&snapshot.policies, entry, &tuple, &mut count) else {
             return Ok(false);
         };
         count(decision.rule);
         // Where it leaves is asked with the rest.
-        let staged = Staged { egress: None, ..host::ask_staged(snapshot, Some(entry), &tuple) };
-        self.count_staged(staged, bytes);
+        let mut log = |way, rule| {
+            if way == PolicyType::Ingress {
+                count(rule);
+            }
+        };
+        let staged = host::ask_staged(snapshot, Some(entry), &tuple, &mut log).ingress;
+        if let Some(staged) = staged.filter(|staged| staged.rule != decision.rule) {
+            count(staged.rule);
+            self.count_verdict(staged);
+        }
         if decision.verdict == Verdict::Allow {
             return Ok(true);
         }
@@ -178,16 +213,49 @@ impl Judge {
 /// Whether a first packet of TCP may pass; nobody is told.
 pub(super) fn allows(snapshot: &Snapshot, entry: Interface, key: &FlowKey) -> bool {
     let tuple = tuple(key, (0, 0));
-    let host = host::ask(snapshot, Some(entry), &tuple, &mut |_| {});
-    denial(host.as_ref(), &decide(snapshot, key, &tuple)).is_none()
+    let host = host::ask(snapshot, Some(entry), &tuple, &mut |_, _| {});
+    let decided = if is_host(snapshot, route_word(snapshot, key.dst)) {
+        classify_to_node(&snapshot.policies, &tuple, &mut |_, _| {})
+    } else {
+        classify(&snapshot.policies, &tuple, &mut |_, _| {})
+    };
+    denial(host.as_ref(), &decided).is_none()
 }
 
-fn decide(snapshot: &Snapshot, key: &FlowKey, tuple: &Tuple) -> Classification {
-    if is_host(snapshot, route_word(snapshot, key.dst)) {
-        classify_to_node(&snapshot.policies, tuple, &mut |_| {})
+/// Asks everyone about a first packet for this next hop: the rules that let it pass, of both ends, or what denies it.
+/// `pass` is given what else counts it, and at which end: what matches and decides nothing, as if it allowed, and what
+/// staged policies would decide.
+#[inline]
+fn ask(
+    snapshot: &Snapshot,
+    entry: Option<Interface>,
+    tuple: &Tuple,
+    next_hop: u32,
+    pass: &mut impl FnMut(End, Decision),
+) -> Result<[RuleId; 2], Denial> {
+    let allowed = |rule| Decision { verdict: Verdict::Allow, rule };
+    let host = host::ask(snapshot, entry, tuple, &mut |way, rule| pass(End::of_host(way), allowed(rule)));
+    let mut log = |way, rule| pass(End::of_pod(way), allowed(rule));
+    let (decided, staged) = if is_host(snapshot, next_hop) {
+        // Staged policies are not asked on that way.
+        (classify_to_node(&snapshot.policies, tuple, &mut log), Staged::default())
     } else {
-        classify(&snapshot.policies, tuple, &mut |_| {})
+        classify_with_staged(&snapshot.policies, tuple, &mut log)
+    };
+    let pods = [decided.egress, decided.ingress];
+    differing(staged, pods).for_each(|(way, decision)| pass(End::of_pod(way), decision));
+    let mut log = |way, rule| pass(End::of_host(way), allowed(rule));
+    let staged = host::ask_staged(snapshot, entry, tuple, &mut log);
+    let HostClassification { egress, ingress } = host.unwrap_or(HostClassification::ALLOW);
+    differing(staged, [egress, ingress]).for_each(|(way, decision)| pass(End::of_host(way), decision));
+    if let Some(denial) = denial(host.as_ref(), &decided) {
+        return Err(denial);
     }
+    let (admitting, beside) = admitting(host.as_ref(), &decided);
+    for (end, rule) in End::BOTH.into_iter().zip(beside.into_iter().flatten()) {
+        pass(end, allowed(rule));
+    }
+    Ok(admitting)
 }
 
 /// What denies a packet.
@@ -219,22 +287,6 @@ fn first_denial(host: &HostClassification, decided: &Classification) -> Option<D
     ];
     let denies = asked.into_iter().find(|(_, decision, _)| decision.verdict == Verdict::Deny);
     denies.map(|(direction, decision, is_of_host)| Denial { direction, rule: decision.rule, is_of_host })
-}
-
-/// The rules that let a flow pass: the two that it remembers, and those that it has no room for. Where a side is no pod's
-/// the rule of the host endpoint there takes its place.
-#[inline]
-fn admitting(
-    host: Option<&HostClassification>,
-    decided: &Classification,
-) -> ([RuleId; 2], Option<[RuleId; 2]>) {
-    let Some(host) = host else { return ([decided.egress.rule, decided.ingress.rule], None) };
-    let sides = [(decided.egress, host.ingress), (decided.ingress, host.egress)];
-    let rules = sides.map(|(pod, host)| match pod.rule {
-        RuleId::NONE => (host.rule, RuleId::NONE),
-        rule => (rule, host.rule),
-    });
-    (rules.map(|(kept, _)| kept), Some(rules.map(|(_, other)| other)))
 }
 
 fn tuple(key: &FlowKey, icmp: (u8, u8)) -> Tuple {

@@ -13,6 +13,7 @@ mod judge;
 mod lane;
 mod martian;
 mod mid_flow;
+mod passed;
 mod rewrite;
 mod tunnel;
 

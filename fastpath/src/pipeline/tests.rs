@@ -4,6 +4,7 @@ mod conservation;
 mod drops;
 mod forwarding;
 mod host;
+mod passed;
 mod policy;
 mod rules;
 mod to_host;

@@ -5,7 +5,7 @@ use margay_encap::protocol;
 use super::rule::Packet;
 use super::{Decision, Staged, Tuple, Verdict, evaluate};
 use crate::address_set::End;
-use crate::policy::{HostObeys, Interface};
+use crate::policy::{HostObeys, Interface, PolicyType};
 use crate::{Policies, RuleId};
 
 /// What no policy closes on its way in before it is known whether it is for the node itself: Felix's defaults.
@@ -65,30 +65,38 @@ pub fn classify_host(
     policies: &Policies,
     passage: Passage,
     tuple: &Tuple,
-    log: &mut impl FnMut(RuleId),
+    log: &mut impl FnMut(PolicyType, RuleId),
 ) -> HostClassification {
     let packet = packet(policies, tuple);
     let is_forwarded = passage.exit.is_some();
     let at = |interface| policies.host.at(interface);
-    let ingress =
-        passage.entry.map_or(Decision::ALLOW, |entry| ingress(&packet, &at(entry), is_forwarded, log));
-    let egress =
-        passage.exit.map_or(Decision::ALLOW, |exit| evaluate(policies, at(exit).egress, &packet, log));
+    let ingress = passage.entry.map_or(Decision::ALLOW, |entry| {
+        ingress(&packet, &at(entry), is_forwarded, &mut |rule| log(PolicyType::Ingress, rule))
+    });
+    let egress = passage.exit.map_or(Decision::ALLOW, |exit| {
+        evaluate(policies, at(exit).egress, &packet, &mut |rule| log(PolicyType::Egress, rule))
+    });
     HostClassification { ingress, egress }
 }
 
 /// The same if staged policies were enforced, on the sides where something else is asked then. Those before connection
 /// tracking are asked here too.
-pub fn classify_host_staged(policies: &Policies, passage: Passage, tuple: &Tuple) -> Staged {
+pub fn classify_host_staged(
+    policies: &Policies,
+    passage: Passage,
+    tuple: &Tuple,
+    log: &mut impl FnMut(PolicyType, RuleId),
+) -> Staged {
     let (host, packet) = (&policies.host, packet(policies, tuple));
     let ingress = passage.entry.and_then(|entry| {
         let obeys = host.staged_at(entry).filter(|obeys| obeys.on_entry() != host.at(entry).on_entry())?;
-        let first = untracked(&packet, &obeys, &mut |_| {});
-        Some(first.unwrap_or_else(|| ingress(&packet, &obeys, passage.exit.is_some(), &mut |_| {})))
+        let mut log = |rule| log(PolicyType::Ingress, rule);
+        let first = untracked(&packet, &obeys, &mut log);
+        Some(first.unwrap_or_else(|| ingress(&packet, &obeys, passage.exit.is_some(), &mut log)))
     });
     let egress = passage.exit.and_then(|exit| {
         let obeys = host.staged_at(exit).filter(|obeys| obeys.egress != host.at(exit).egress)?;
-        Some(evaluate(policies, obeys.egress, &packet, &mut |_| {}))
+        Some(evaluate(policies, obeys.egress, &packet, &mut |rule| log(PolicyType::Egress, rule)))
     });
     Staged { egress, ingress }
 }

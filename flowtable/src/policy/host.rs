@@ -112,6 +112,11 @@ impl HostPolicies {
         find(&self.staged, interface)
     }
 
+    /// Where anything is asked or staged. Some come twice.
+    pub fn interfaces(&self) -> impl Iterator<Item = Interface> {
+        self.enforced.iter().chain(&*self.staged).map(|(interface, _)| *interface)
+    }
+
     /// What is enforced.
     pub fn iter(&self) -> impl Iterator<Item = (Interface, HostObeys)> {
         self.enforced.iter().copied()

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::Interface;
+use crate::hash::mix;
 
 const SLOT_BITS: u32 = 16;
 const PAGE_BITS: u32 = 8;
@@ -42,7 +43,7 @@ impl Epochs {
     pub fn current4(&self, src: u32, dst: u32, generation: u32) -> bool {
         let not_after = |hash| self.is_not_after(hash, generation);
         let (src, dst) = (u64::from(src), u64::from(dst));
-        not_after(hash(src)) && not_after(hash(dst)) && not_after(pair(hash(src), hash(dst)))
+        not_after(mix(src)) && not_after(mix(dst)) && not_after(pair(mix(src), mix(dst)))
     }
 
     /// Whether no change touched flows through the interface after `generation`.
@@ -89,26 +90,19 @@ impl Epochs {
 
 fn hash_of(address: IpAddr) -> u64 {
     match address {
-        IpAddr::V4(a) => hash(u64::from(a.to_bits())),
-        IpAddr::V6(a) => hash((a.to_bits() >> 64) as u64 ^ hash(a.to_bits() as u64)),
+        IpAddr::V4(a) => mix(u64::from(a.to_bits())),
+        IpAddr::V6(a) => mix((a.to_bits() >> 64) as u64 ^ mix(a.to_bits() as u64)),
     }
 }
 
 fn interface_hash(interface: Interface) -> u64 {
     // Beyond the addresses of IPv4.
-    hash(1 << 32 | u64::from(interface.code()))
-}
-
-/// The finalizer of splitmix64: every bit of the input reaches every bit of the output.
-fn hash(value: u64) -> u64 {
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
+    mix(1 << 32 | u64::from(interface.code()))
 }
 
 /// The same for both orders of the ends.
 fn pair(a: u64, b: u64) -> u64 {
-    hash(a.wrapping_add(b))
+    mix(a.wrapping_add(b))
 }
 
 /// Page, and slot in it.

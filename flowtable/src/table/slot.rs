@@ -5,7 +5,7 @@
 //! A slot has an incarnation, 24 bits that only grow: even while a connection lives in it, odd while it is free.
 //! `track` of the Original half is the connection: whoever moves it to the next incarnation by compare-and-swap has
 //! ended the connection, exactly once, and owns the slot until it pushes it on the stack. Every word that changes
-//! while a connection lives (`track`, `action`, `rules`) carries the incarnation and changes by compare-and-swap alone,
+//! while a connection lives (`track`, `action`, `trails`) carries the incarnation and changes by compare-and-swap alone,
 //! so that an update meant for a connection that is gone finds another incarnation and fails. To be fooled, a thread
 //! would have to sleep between its load and its swap until that one slot has been reused exactly a multiple of 2^23
 //! times.
@@ -14,7 +14,7 @@
 //! (`clear`), and even after (`fill`), it writes the rest. Each of these stores is a release and each load but the
 //! last an acquire: a reader that saw any word of a later life then sees, in its second look at `ports`, that life's
 //! or its predecessor's end, and reports a miss. Words that the end changes before it writes `ports` odd (`action`,
-//! `rules`) are read before `track`, which the end has changed first.
+//! `trails`) are read before `track`, which the end has changed first.
 //!
 //! The link of a free slot stands in `addresses`: that is a word which nobody but a slot's owner writes, so no late
 //! update of a connection that is gone can take a link for its own word.
@@ -22,8 +22,8 @@
 use crossbeam::utils::CachePadded;
 
 use super::action::{ActionWord, FlowAction};
+use super::judged::{FlowTrails, TrailsWord};
 use super::memory::Array;
-use super::rules::{FlowRules, RulesWord};
 use super::share::ShareId;
 use super::track::Track;
 use super::{FlowRef, Hit, Judged};
@@ -51,8 +51,8 @@ pub(super) struct Half {
     _nat: AtomicU64,
     /// Room for the gateway that owns the flow, and its version there.
     _owner: AtomicU64,
-    /// The rules that admitted the connection: the same in both halves.
-    pub(super) rules: AtomicU64,
+    /// What admitted the connection: the same in both halves.
+    pub(super) trails: AtomicU64,
 }
 
 /// The layout that a later version can count on finding in shared memory.
@@ -62,7 +62,7 @@ const _: () = {
     const NAT_PORT_BITS: u32 = 2 * u16::BITS;
     assert!(size_of::<Half>() == 64);
     assert!(offset_of!(Half, attributes) == 32 && FLAG_BITS + ShareId::BITS + NAT_PORT_BITS == u64::BITS);
-    assert!(offset_of!(Half, _nat) == 40 && offset_of!(Half, _owner) == 48 && offset_of!(Half, rules) == 56);
+    assert!(offset_of!(Half, _nat) == 40 && offset_of!(Half, _owner) == 48 && offset_of!(Half, trails) == 56);
 };
 
 const FLAG_BITS: u32 = u16::BITS;
@@ -78,7 +78,7 @@ impl Half {
             attributes: first(0),
             _nat: first(0),
             _owner: first(0),
-            rules: first(1),
+            trails: first(1),
         }
     }
 }
@@ -176,14 +176,14 @@ impl Slots {
         state: CtState,
     ) -> FlowRef {
         let incarnation = next(self.track(slot).incarnation());
-        let rules = RulesWord::new(FlowRules::new(judged.rules), incarnation);
+        let trails = TrailsWord::new(FlowTrails::new(judged.trails), incarnation);
         let keys = [*key, key.reversed()];
         for ((direction, action), key) in DIRECTIONS.into_iter().zip(judged.actions).zip(keys) {
             let half = self.half(slot, direction);
             let word = ActionWord::new(action.next_hop, action.generation, incarnation);
             half.addresses.store(key.addresses(), Ordering::Release);
             half.action.store(word.0, Ordering::Release);
-            half.rules.store(rules.0, Ordering::Release);
+            half.trails.store(trails.0, Ordering::Release);
             half.track.store(Track::new(state, incarnation).0, Ordering::Release);
             half.attributes.store(attributes(&action, share), Ordering::Release);
             half.ports.store(key.ports() << 24 | u64::from(incarnation), Ordering::Release);
@@ -201,7 +201,7 @@ impl Slots {
             // come after fail, so that `fill` writes where nobody else does.
             half.track.swap(odd, Ordering::AcqRel);
             half.action.swap(odd, Ordering::AcqRel);
-            half.rules.swap(odd, Ordering::AcqRel);
+            half.trails.swap(odd, Ordering::AcqRel);
             half.ports.store(odd, Ordering::Release);
         }
     }
@@ -241,7 +241,7 @@ impl Slots {
             return None;
         }
         let action = ActionWord(half.action.load(Ordering::Acquire));
-        let rules = RulesWord(half.rules.load(Ordering::Acquire));
+        let trails = TrailsWord(half.trails.load(Ordering::Acquire));
         let track = Track(half.track.load(Ordering::Acquire));
         let attributes = half.attributes.load(Ordering::Acquire);
         let incarnation = incarnation(ports);
@@ -257,7 +257,7 @@ impl Slots {
                 flags: attributes as u16,
             },
             is_current: action.is_of(generation),
-            rules: rules.rules(),
+            trails: trails.trails(),
             state: track.state(),
         })
     }

@@ -39,9 +39,9 @@ fn lookup_and_update_against_remove_and_reuse() {
     });
 }
 
-/// Who looks a connection up while it is judged again sees its old rules or its new ones.
+/// Who looks a connection up while it is judged again sees its old trails or its new ones.
 #[test]
-fn rules_change_under_a_lookup() {
+fn trails_change_under_a_lookup() {
     model(3, || {
         let table = table(1);
         let k = key(&table, 0);
@@ -50,19 +50,19 @@ fn rules_change_under_a_lookup() {
             let table = Arc::clone(&table);
             move || assert!(table.renew(flow, judged(&k, 1, 2)))
         });
-        let found = |key: &FlowKey| table.lookup(key, table.hash(key), 2).expect("present").rules.ids();
+        let found = |key: &FlowKey| table.lookup(key, table.hash(key), 2).expect("present").trails.ids();
         for key in [k, k.reversed()] {
-            assert!([rules(&k, 0), rules(&k, 1)].contains(&found(&key)));
+            assert!([trails(&k, 0), trails(&k, 1)].contains(&found(&key)));
         }
         other.join().unwrap();
-        assert_eq!([found(&k), found(&k.reversed())], [rules(&k, 1); 2]);
+        assert_eq!([found(&k), found(&k.reversed())], [trails(&k, 1); 2]);
     });
 }
 
-/// Two workers judge a connection again by different snapshots: the rules are in the end those of the generation that
+/// Two workers judge a connection again by different snapshots: the trails are in the end those of the generation that
 /// the action has, which is nearly always the later one's (where its one try has failed, its next packet tries again).
 #[test]
-fn rules_stay_those_of_the_action() {
+fn trails_stay_those_of_the_action() {
     model(3, || {
         let table = table(1);
         let k = key(&table, 0);
@@ -75,7 +75,7 @@ fn rules_stay_those_of_the_action() {
         other.join().unwrap();
         for key in [k, k.reversed()] {
             let hit = table.lookup(&key, table.hash(&key), 3).expect("present");
-            assert_eq!(hit.rules.ids(), rules(&k, hit.action.generation - 1));
+            assert_eq!(hit.trails.ids(), trails(&k, hit.action.generation - 1));
         }
     });
 }

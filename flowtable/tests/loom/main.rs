@@ -7,11 +7,12 @@
 
 mod lives;
 mod places;
+mod trails;
 
 use std::sync::Arc;
 
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert};
-use margay_flowtable::{CtStatus, FlowKey, Judged, RuleId, Timeouts};
+use margay_flowtable::{CtStatus, FlowKey, Judged, RuleId, Timeouts, TrailEra, TrailId, Trails};
 
 /// Explores every schedule with at most so many switches away from a thread that could have gone on.
 fn model(preemptions: usize, test: impl Fn() + Sync + Send + 'static) {
@@ -38,16 +39,16 @@ fn action(key: &FlowKey) -> FlowAction {
     FlowAction { next_hop: u32::from(key.sport), generation: 1, flags: key.sport }
 }
 
-/// The rules of a key's connection, of either direction, that has been judged so often.
-fn rules(key: &FlowKey, times: u32) -> [RuleId; 2] {
+/// The trails of a key's connection, of either direction, that has been judged so often.
+fn trails(key: &FlowKey, times: u32) -> [TrailId; 2] {
     let end = u32::from(key.sport + key.dport);
-    [RuleId(end), if times == 0 { RuleId::NONE } else { RuleId(end + times) }]
+    [RuleId(end), if times == 0 { RuleId::NONE } else { RuleId(end + times) }].map(TrailId::from)
 }
 
 /// What the connection of this Original key is judged to be.
 fn judged(key: &FlowKey, times: u32, generation: u32) -> Judged {
     let actions = [action(key), action(&key.reversed())];
-    Judged { actions: actions.map(|action| FlowAction { generation, ..action }), rules: rules(key, times) }
+    Judged { actions: actions.map(|action| FlowAction { generation, ..action }), trails: trails(key, times) }
 }
 
 fn insert(table: &FlowTable, key: &FlowKey) -> Insert {
@@ -58,7 +59,7 @@ fn lookup(table: &FlowTable, key: &FlowKey) -> Option<Hit> {
     let hit = table.lookup(key, table.hash(key), 1);
     if let Some(hit) = hit {
         assert_eq!(hit.action, action(key), "what a lookup finds is the key's own, whole");
-        assert_eq!(hit.rules.ids(), rules(key, 0));
+        assert_eq!(hit.trails.ids(), trails(key, 0));
     }
     hit
 }

@@ -60,7 +60,7 @@ fn measure(
         let tuples: [Tuple; BATCH] = std::array::from_fn(|_| tuple());
         let start = clock.cycles();
         for tuple in &tuples {
-            black_box(classify(policies, tuple, &mut |_| {}));
+            black_box(classify(policies, tuple, &mut |_, _| {}));
         }
         samples.record(clock.cycles() - start)?;
     }

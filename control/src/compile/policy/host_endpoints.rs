@@ -151,8 +151,9 @@ impl PolicyCompiler {
         let staged = held().map(|(interface, held)| (*interface, self.host_staged(*held)));
         self.out.host = HostPolicies::new(enforced, staged);
         let after = &self.out.host;
-        for (interface, _) in before.iter().chain(after.iter()) {
-            if before.at(interface) != after.at(interface) {
+        let asked = |host: &HostPolicies, interface| (host.at(interface), host.staged_at(interface));
+        for interface in before.interfaces().chain(after.interfaces()) {
+            if asked(&before, interface) != asked(after, interface) {
                 self.touched.interface(interface);
             }
         }

@@ -37,7 +37,7 @@ fn set_host(gateway: &mut Gateway, obeys: impl FnOnce(&mut Snapshot) -> Vec<(Int
     });
 }
 
-/// Allows this and nothing else; `end` decides about the rest.
+/// Allows this (rule 7) or denies it (rule 17), and nothing else; `end` (rule 8) decides about the rest.
 fn program(
     snapshot: &mut Snapshot,
     way: PolicyType,
@@ -47,7 +47,8 @@ fn program(
 ) -> ProgramId {
     let policies = &mut snapshot.policies;
     let destination = Side { ports: vec![match_udp..=match_udp], ..Side::default() };
-    let rule = Rule { id: RuleId(7), action, protocol: Some(17), destination, ..Rule::default() };
+    let id = RuleId(if action == Action::Deny { 17 } else { 7 });
+    let rule = Rule { id, action, protocol: Some(17), destination, ..Rule::default() };
     let policy = Arc::new(Policy { name: "host".into(), rules: vec![rule], end: RuleId(8) });
     let segment = Segment::new(way, vec![policy], &policies.sets, &policies.port_sets, IdentityId(256));
     let (id, program) = (policies.segments.len() as u32, ProgramId(policies.programs.len() as u32));
@@ -307,25 +308,24 @@ fn stage(gateway: &mut Gateway, of: impl FnOnce(&mut Snapshot) -> HostObeys) {
 }
 
 #[test]
-fn staged_rules_count_first_packets_and_decide_nothing() {
+fn staged_rules_count_what_they_would_decide_and_decide_nothing() {
     let mut gateway = gateway();
     stage(&mut gateway, |snapshot| {
         let ingress = allow_53(snapshot, PolicyType::Ingress);
         let egress = allow_53(snapshot, PolicyType::Egress);
         HostObeys { ingress, egress, ..HostObeys::default() }
     });
-    let counted = |gateway: &Gateway, rule: u32| gateway.counters.rules.get(RuleId(rule)).expect("counted");
     let (query, other) = (to(53, DIRECT_IP, SECOND_IP), to(54, DIRECT_IP, SECOND_IP));
     for _ in 0..2 {
         gateway.run(UPLINK, &query).only();
         gateway.run(UPLINK, &other).only();
         gateway.run(SECOND, &from(53, SECOND_IP, DIRECT_IP)).only();
     }
-    let (allows, denies) = (counted(&gateway, 7), counted(&gateway, 8));
-    assert_eq!((allows.packets, allows.flows, allows.denied), (1, 1, 0));
-    assert_eq!((denies.packets, denies.flows, denies.denied), (1, 0, 1));
+    let (allows, denies) = (gateway.count(7), gateway.count(8));
+    assert_eq!((allows.packets, allows.flows, allows.denied), (4, 1, 0));
+    assert_eq!((denies.packets, denies.flows, denies.denied), (2, 0, 1));
     gateway.run(SECOND, &to(54, SECOND_IP, DIRECT_IP)).only();
-    assert_eq!(counted(&gateway, 8).denied, 2, "where it leaves");
+    assert_eq!(gateway.count(8).denied, 2, "where it leaves");
     assert_eq!(gateway.counters.policy_drops.take().count(), 0);
 }
 
@@ -336,7 +336,7 @@ fn staged_rules_count_what_is_not_tracked() {
         let untracked = program(snapshot, PolicyType::Ingress, Action::Deny, 54, TierEnd::Pass);
         HostObeys { untracked, ..HostObeys::default() }
     });
-    let denied = |gateway: &Gateway| gateway.counters.rules.get(RuleId(7)).expect("counted").denied;
+    let denied = |gateway: &Gateway| gateway.count(17).denied;
     for _ in 0..2 {
         gateway.run(UPLINK, &to(54, DIRECT_IP, SECOND_IP)).only();
         gateway.run(UPLINK, &to(55, DIRECT_IP, SECOND_IP)).only();

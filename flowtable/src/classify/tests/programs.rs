@@ -55,7 +55,7 @@ impl World {
     fn classify(&self, src: u32, dst: u32) -> (Classification, Vec<u32>) {
         let mut logged = Vec::new();
         let tuple = tuple(v4(src), v4(dst), 80);
-        let classification = classify(&self.policies, &tuple, &mut |rule| logged.push(rule.0));
+        let classification = classify(&self.policies, &tuple, &mut |_, rule| logged.push(rule.0));
         (classification, logged)
     }
 }
@@ -123,9 +123,36 @@ fn programs_of_who_is_served() {
         let expected = staged.map(|rule| decision(Verdict::Allow, rule));
         let expected = Staged { egress: expected, ingress: None };
         assert_eq!(classify_staged(&world.policies, &tuple), expected);
-        let both = classify_with_staged(&world.policies, &tuple, &mut |_| {});
+        let both = classify_with_staged(&world.policies, &tuple, &mut |_, _| {});
         assert_eq!(both, (classification, expected));
     }
+}
+
+#[test]
+fn what_is_passed_is_told_with_whose_policy_it_is_of() {
+    use Action::{Allow, Deny, Log, Pass};
+    let mut world = World::new();
+    let mut passing = |n: u32| {
+        world.program(&[(&[(n, Log), (n + 1, Pass)], TierEnd::Deny), (&[(n + 2, Allow)], TierEnd::Deny)])
+    };
+    let (egress, ingress, to_node) = (passing(10), passing(20), passing(30));
+    let staged_ingress = Some(world.program(&[(&[(20, Log), (41, Log), (42, Deny)], TierEnd::Deny)]));
+    let obeys = Obeys { egress, ingress, to_node, staged_egress: None, staged_ingress };
+    for number in 0..2 {
+        world.policies.obeys.set(number, obeys);
+    }
+    let (out, into) = (PolicyType::Egress, PolicyType::Ingress);
+    let enforced = [(out, 10), (out, 11), (into, 20), (into, 21)];
+    let (mut told, tuple) = (Vec::new(), tuple(v4(A), v4(B), 80));
+    classify(&world.policies, &tuple, &mut |way, rule| told.push((way, rule.0)));
+    assert_eq!(told, enforced);
+    classify_with_staged(&world.policies, &tuple, &mut |way, rule| told.push((way, rule.0)));
+    assert_eq!(told[4..8], enforced);
+    assert_eq!(told[8..], [(into, 20), (into, 41)], "what is staged comes last");
+    told.clear();
+    let tuple = Tuple { dst: v4(NODE), ..tuple };
+    classify_to_node(&world.policies, &tuple, &mut |way, rule| told.push((way, rule.0)));
+    assert_eq!(told, [(out, 30), (out, 31)]);
 }
 
 #[test]
