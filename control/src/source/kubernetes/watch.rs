@@ -9,6 +9,7 @@
 //! step.
 
 use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use kube::core::Request;
 use kube::core::watch::Bookmark;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::client::Connection;
 use super::kinds::{CALICO, GroupVersion, Watched};
@@ -191,14 +192,23 @@ impl Watch {
         self.ended_at_once = true;
         let mut buffer = Vec::new();
         loop {
-            let next = if is_listing {
-                // A server that does not know such lists may take the request for a watch without one.
-                timeout(PATIENCE, line(&mut body, &mut buffer)).await.unwrap_or(Ok(None))
-            } else {
-                line(&mut body, &mut buffer).await
+            let mut next = pin!(line(&mut body, &mut buffer));
+            let soon = if is_listing { Instant::now() + PATIENCE } else { opened + GOOD };
+            let next = match timeout_at(soon, &mut next).await {
+                Ok(next) => next,
+                // The server knows no such list, and has taken the request for a watch without one.
+                Err(_) if is_listing => {
+                    self.lists = Lists::Paged;
+                    return Ok(());
+                }
+                Err(_) => {
+                    self.ended_at_once = false;
+                    self.recover().await;
+                    next.await
+                }
             };
             let next = match next {
-                Err(_) if opened.elapsed() > GOOD => None,
+                Err(Failure::Connection(_)) if !self.ended_at_once => None,
                 next => next?,
             };
             let Some(line) = next else { break };
@@ -206,15 +216,9 @@ impl Watch {
                 is_listing = self.take(line, is_listing).await?;
             }
         }
-        if is_listing {
-            self.lists = Lists::Paged;
-            return Ok(());
-        }
-        if opened.elapsed() > GOOD {
-            self.ended_at_once = false;
-        }
         if self.ended_at_once {
-            return Err(Failure::Connection("the API server ends the watch at once".to_owned()));
+            let what = if is_listing { "list" } else { "watch" };
+            return Err(Failure::Connection(format!("the API server breaks the {what} off")));
         }
         Ok(())
     }
