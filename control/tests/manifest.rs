@@ -289,6 +289,35 @@ fn a_pod_has_the_ports_of_containers_and_sidecars_and_may_have_finished() {
 }
 
 #[test]
+fn a_pod_has_the_addresses_that_calicos_plugin_noted_until_the_kubelet_reports() {
+    let pod = |annotations: &str, deleted: &str, status: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: a, annotations: {{{annotations}}}, \
+             deletionTimestamp: {deleted}}}\nspec: {{nodeName: n}}\nstatus: {{{status}}}\n"
+        );
+        let (cluster, problems) = load(&[("a.yaml", &text)]);
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let of = |pod: &margay_control::state::Pod| (pod.addresses.clone(), pod.is_endpoint());
+        (cluster.pods.get(&Name::new("default", "a")).map(|pod| of(pod)), problems)
+    };
+    let (one, all) = ("cni.projectcalico.org/podIP", "cni.projectcalico.org/podIPs");
+    let both = format!("{one}: 10.0.0.1/32, {all}: '10.0.0.1/32,fd00::1/128'");
+    let end = "'2026-01-05T09:00:00Z'";
+    let known = |addresses: &[&str]| {
+        Some((addresses.iter().map(|address| address.parse().unwrap()).collect(), !addresses.is_empty()))
+    };
+    assert_eq!(pod(&both, "null", ""), (known(&["10.0.0.1", "fd00::1"]), vec![]));
+    assert_eq!(pod(&format!("{one}: 10.0.0.1/32"), "null", ""), (known(&["10.0.0.1"]), vec![]));
+    assert_eq!(pod(&both, end, "podIP: 10.0.0.2"), (known(&["10.0.0.2"]), vec![]));
+    assert_eq!(pod(&format!("{one}: ''"), "null", "podIP: 10.0.0.2"), (known(&["10.0.0.2"]), vec![]));
+    let given_back = pod(&format!("{one}: '', {all}: ''"), end, "podIP: 10.0.0.2");
+    assert_eq!(given_back.0.map(|(_, is_endpoint)| is_endpoint), Some(false));
+    let (none, problems) = pod(&format!("{one}: 10.0.0.1"), "null", "");
+    assert_eq!(none, None);
+    assert!(problems[0].contains("podIP") && problems[0].contains("prefix length"), "{problems:?}");
+}
+
+#[test]
 fn calicos_objects_are_read_in_both_their_forms() {
     for version in ["projectcalico.org/v3", "crd.projectcalico.org/v1"] {
         let deleted = if version.starts_with("crd") { "'false'" } else { "false" };

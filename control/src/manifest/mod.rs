@@ -24,6 +24,7 @@ pub use directory::{Directory, Unlistable, load_dir};
 pub(crate) use node::NAMESPACE_NAME_LABEL;
 pub(crate) use object::Object;
 pub use object::{Id, Kind};
+pub(crate) use pod::CNI_PREFIX;
 pub use problem::{FieldPath, Invalid, Place, Problem, Reason, Reference, Step};
 pub(crate) use read::{identify, is_tiered, read};
 pub(crate) use shared_labels::SharedLabels;

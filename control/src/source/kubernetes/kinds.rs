@@ -3,7 +3,7 @@
 //! This table is what `deploy/`'s `ClusterRole` has to allow, and no more: `list` and `watch` of each resource.
 
 use super::projection::Keep;
-use crate::manifest::Kind;
+use crate::manifest::{CNI_PREFIX, Kind};
 use crate::state::policy::PolicyKind;
 
 /// A kind that is watched.
@@ -131,13 +131,14 @@ const NAMES: Keep = Keep::Fields(&[
     ("creationTimestamp", Keep::All),
     ("deletionTimestamp", Keep::All),
 ]);
-/// An annotation of a pod is nothing that Margay reads.
+/// Of a pod's annotations those that tell of its addresses.
 const POD_NAMES: Keep = Keep::Fields(&[
     ("name", Keep::All),
     ("namespace", Keep::All),
     ("uid", Keep::All),
     ("resourceVersion", Keep::All),
     ("labels", Keep::All),
+    ("annotations", Keep::Prefixed(CNI_PREFIX)),
     ("creationTimestamp", Keep::All),
     ("deletionTimestamp", Keep::All),
 ]);
