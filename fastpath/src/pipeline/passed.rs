@@ -99,7 +99,8 @@ impl Passed {
     }
 }
 
-/// What staged policies would decide and what is enforced, on egress and ingress, does not: a rule of both counts once.
+/// What staged policies would decide by another rule than what is enforced, on egress and ingress: a rule of both counts
+/// once.
 #[inline]
 pub(super) fn differing(
     staged: Staged,

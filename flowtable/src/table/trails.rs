@@ -1,10 +1,10 @@
 //! Trails: what a flow met on its way to a verdict, as one number. That is the rule that decided, and those that matched and
 //! decided nothing: Log, Pass, and the rules of staged policies.
 //!
-//! Where there is only the rule that decided, the trail is that: most are. Another is a cell of a table that all workers share, and its number
-//! is the cell's place: a cell names a rule and the rest of the trail, down to what decided. So an entry, which has room for one number a
-//! direction, and one counter by that number stand for any set of rules; who reads the counters adds those of a trail to
-//! each rule that it holds ([`Trails::rules`]). An established packet never looks here.
+//! Where there is only the rule that decided, the trail is that: most are. Another is a cell of a table that all workers
+//! share, and its number is the cell's place: a cell names a rule and the rest of the trail, down to what decided. So an
+//! entry, which has room for one number a direction, and one counter by that number stand for any set of rules; who reads
+//! the counters adds those of a trail to each rule that it holds ([`Trails::rules`]). An established packet never looks here.
 //!
 //! A cell is one word: what it says and that it is there become visible together, and no order between words has to be
 //! kept. It is found or entered by compare-and-swap at one of `PROBES` places, which hang on its content alone. Within a

@@ -155,9 +155,8 @@ fn what_has_no_room_counts_first_packets_and_that_is_counted() {
     let (table, era) = (Arc::clone(&gateway.pipeline.flows.judge.table), gateway.snapshot.trails);
     let pairs = (100..).flat_map(|a| (0..1000).map(move |b| (RuleId(a), RuleId(b))));
     pairs.take_while(|(a, b)| table.trails().extend(era, (*a).into(), *b).is_some()).for_each(drop);
-    let full = (0..1 << 16)
-        .map(|n| RuleId(n))
-        .find(|n| table.trails().extend(era, (*n).into(), log(20).id).is_none());
+    let full =
+        (0..1 << 16).map(RuleId).find(|n| table.trails().extend(era, (*n).into(), log(20).id).is_none());
     let decides = full.expect("a trail without a place").0;
     gateway.publish(|snapshot| obey(snapshot, WEB_IP, None, Some(vec![log(20), allow(decides)])));
     talk(&mut gateway, 80);
