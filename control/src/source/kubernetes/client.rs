@@ -4,11 +4,13 @@
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use tokio::sync::Notify;
 
 /// Where the address of the API server and the credentials come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +109,10 @@ impl fmt::Debug for Origin {
 pub(super) struct Connection {
     origin: Origin,
     current: Mutex<Current>,
+    /// Whether the server could not be reached when it was last asked something.
+    is_lost: AtomicBool,
+    /// Told when it can be again.
+    found: Notify,
 }
 
 #[derive(Default)]
@@ -130,7 +136,7 @@ impl fmt::Debug for Current {
 
 impl Connection {
     pub(super) fn new(origin: Origin) -> Self {
-        Self { origin, current: Mutex::default() }
+        Self { origin, current: Mutex::default(), is_lost: AtomicBool::new(false), found: Notify::new() }
     }
 
     /// The client and its number, for [`Connection::distrust`].
@@ -154,6 +160,18 @@ impl Connection {
         if current.number == number {
             current.client = None;
         }
+    }
+
+    /// Notes whether the server has just been reached, and wakes who waits for that.
+    pub(super) fn note(&self, is_reached: bool) {
+        if self.is_lost.swap(!is_reached, Ordering::Relaxed) && is_reached {
+            self.found.notify_waiters();
+        }
+    }
+
+    /// Waits until a request reaches a server that the one before did not.
+    pub(super) async fn found(&self) {
+        self.found.notified().await;
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {

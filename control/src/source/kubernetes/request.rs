@@ -69,7 +69,9 @@ pub(super) async fn get(
 ) -> Result<impl AsyncBufRead + Unpin + use<>, Failure> {
     let (number, client) =
         connection.client().await.map_err(|error| Failure::Connection(error.to_string()))?;
-    client.request_stream(request).await.map(Box::pin).map_err(|error| match error {
+    let answer = client.request_stream(request).await;
+    connection.note(matches!(answer, Ok(_) | Err(kube::Error::Api(_))));
+    answer.map(Box::pin).map_err(|error| match error {
         kube::Error::Api(status) => {
             if status.code == 401 {
                 connection.distrust(number);

@@ -36,7 +36,7 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A watch that lasts so long, or says anything, is a good one.
 const GOOD: Duration = Duration::from_secs(5);
-/// A list that has become necessary is asked for within this time: the server may have forgotten for many at once.
+/// What has become possible or necessary for many at once, each does within this time.
 const RELIST: Duration = Duration::from_secs(1);
 /// A watch is asked for so many seconds, and up to half as many more.
 const WATCH: u32 = 240;
@@ -99,8 +99,14 @@ impl Watch {
                 None => self.list().await,
                 Some(version) => self.watch(&version).await,
             };
-            if let Err(failure) = tried {
-                sleep(self.note(&failure).await).await;
+            let Err(failure) = tried else { continue };
+            let wait = self.note(&failure).await;
+            tokio::select! {
+                () = sleep(wait) => {}
+                // What another kind has found out need not be waited for.
+                () = self.connection.found(), if matches!(failure, Failure::Connection(_)) => {
+                    sleep(RELIST.mul_f64(fastrand::f64())).await;
+                }
             }
         }
     }
