@@ -104,7 +104,7 @@ impl Compiler {
 
     /// Policies that are valid and count for nobody, with the reason.
     pub fn not_in_force(&self) -> impl Iterator<Item = String> + '_ {
-        self.policy.not_in_force()
+        self.policy.not_in_force(&self.cluster)
     }
 
     pub fn has_stale_indexes(&self) -> bool {

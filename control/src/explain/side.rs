@@ -12,6 +12,7 @@ use super::{World, tier_of};
 use crate::check::spoken;
 use crate::probe::Expect;
 use crate::selector::{EffectiveLabels, Origin};
+use crate::state::policy::{HostUse, Policy, PolicyId};
 use crate::state::{Name, Node, Pod};
 
 /// What one end's policy says.
@@ -166,21 +167,32 @@ fn is_own_node(world: &World<'_>, address: IpAddr, other: IpAddr) -> bool {
     world.policies.endpoint(address).is_some_and(|endpoint| endpoint.node_addresses.contains(&other))
 }
 
-/// Policies that would select the endpoint if the tier that they stand in were there.
+/// Policies that select the endpoint and are not asked: those whose tier is not there, or that are for host endpoints.
 fn not_in_force(world: &World<'_>, address: IpAddr, direction: PolicyType) -> Vec<String> {
     let holder = world.policies.addresses.get(address);
     let Some(labels) = holder.and_then(|holder| world.compiler.labels_of(holder.identity)) else {
         return Vec::new();
     };
-    let homeless = world.cluster.policies.iter().filter(|(_, policy)| {
+    let selecting = world.cluster.policies.iter().filter(|(_, policy)| {
         let says = match direction {
             PolicyType::Ingress => policy.ingress.is_some(),
             PolicyType::Egress => policy.egress.is_some(),
         };
-        says && tier_of(world.cluster, &policy.tier).is_none() && policy.subject.matches(labels)
+        says && policy.subject.matches(labels)
     });
-    let note = |tier: &str, id| format!("{id} selects it and is not in force: there is no Tier {tier}");
-    homeless.map(|(id, policy)| note(&policy.tier, id)).collect()
+    let note = |(id, policy): (&PolicyId, &Arc<Policy>)| match policy.host {
+        _ if tier_of(world.cluster, &policy.tier).is_none() => {
+            Some(format!("{id} selects it and is not in force: there is no Tier {}", policy.tier))
+        }
+        HostUse { pre_dnat: true, .. } => {
+            Some(format!("{id} selects it and is for host endpoints alone: spec.preDNAT"))
+        }
+        HostUse { do_not_track: true, .. } => {
+            Some(format!("{id} selects it and is for host endpoints alone: spec.doNotTrack"))
+        }
+        HostUse { .. } => None,
+    };
+    selecting.filter_map(note).collect()
 }
 
 impl Decided {

@@ -135,13 +135,13 @@ fn staged_objects() -> [Vec<String>; 2] {
     ]
 }
 
-fn change(text: &str) -> Change {
+pub(crate) fn change(text: &str) -> Change {
     let mut changes = load(&[text.to_owned()]).into_changes();
     assert_eq!(changes.len(), 1, "{text}");
     changes.remove(0)
 }
 
-fn removal(change: &Change) -> Change {
+pub(crate) fn removal(change: &Change) -> Change {
     match change {
         Change::HostEndpoint(edit) => Change::HostEndpoint(Edit::remove(edit.key.clone())),
         Change::Policy(edit) => Change::Policy(Edit::remove(edit.key.clone())),

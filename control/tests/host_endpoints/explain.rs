@@ -231,6 +231,22 @@ fn the_verdict_is_that_of_all_who_are_asked() {
 }
 
 #[test]
+fn what_is_for_host_endpoints_alone_is_told_of_a_pod_that_it_selects() {
+    let mut world = cluster();
+    for field in ["preDNAT", "doNotTrack"] {
+        let spec = format!(
+            "selector: app == 'web'\n{field}: true\napplyOnForward: true\ningress: [{{action: Deny}}]"
+        );
+        world.push(policy(&field.to_lowercase(), &spec));
+    }
+    let asked = explained(&world, &probe("203.0.113.9", "shop/web", 6, 80), At::default()).packets.remove(0);
+    let expected = [("donottrack", "doNotTrack"), ("prednat", "preDNAT")].map(|(name, field)| {
+        format!("GlobalNetworkPolicy {name} selects it and is for host endpoints alone: spec.{field}")
+    });
+    assert_eq!((asked.verdict, asked.ingress.notes), (Expect::Allow, expected.to_vec()));
+}
+
+#[test]
 fn where_several_uplinks_are_named_none_is_assumed() {
     let mut world = cluster();
     world.push(host_endpoint("other", "other", "node: gw\ninterfaceName: eth7"));

@@ -2,6 +2,7 @@
 
 mod changes;
 mod explain;
+mod unasked;
 mod world;
 
 use margay_flowtable::{Interface, PortId, Verdict, classify};

@@ -105,7 +105,7 @@ impl PolicyCompiler {
         }
     }
 
-    fn is_here(&self, endpoint: &HostEndpoint) -> bool {
+    pub(super) fn is_here(&self, endpoint: &HostEndpoint) -> bool {
         self.host.node.as_ref() == Some(&endpoint.node)
     }
 

@@ -19,6 +19,7 @@ mod rules;
 mod selections;
 mod sets;
 mod touched;
+mod unasked;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -196,16 +197,16 @@ impl PolicyCompiler {
         (self.out.clone(), std::mem::take(&mut self.touched))
     }
 
-    /// Policies that count for nobody, with the reason.
-    pub fn not_in_force(&self) -> impl Iterator<Item = String> + '_ {
-        let tierless = self.table.without_tier();
-        tierless.map(|entry| {
+    /// Policies that count for nobody here, with the reason.
+    pub fn not_in_force<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = String> + 'a {
+        let tierless = self.table.without_tier().map(|entry| {
             let Entry { id, ir, .. } = entry;
             format!(
                 "{id}: spec.tier: there is no Tier {:?}: the policy is not in force until there is",
                 ir.tier
             )
-        })
+        });
+        tierless.chain(self.unasked(cluster))
     }
 
     pub fn has_stale_indexes(&self) -> bool {

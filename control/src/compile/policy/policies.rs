@@ -23,6 +23,8 @@ pub(super) struct PolicyTable {
     entries: Vec<Option<Entry>>,
     free: Vec<PolicyNo>,
     numbers: HashMap<Arc<PolicyId>, PolicyNo>,
+    /// Policies that come before destination NAT or connection tracking. There are few.
+    early: BTreeSet<PolicyNo>,
     tiers: BTreeMap<String, TierSpec>,
     rule_ids: RuleIds,
     /// One more than the last identity: what indexes that are made now know.
@@ -54,6 +56,7 @@ impl Default for PolicyTable {
             entries: Vec::new(),
             free: Vec::new(),
             numbers: HashMap::new(),
+            early: BTreeSet::new(),
             tiers: BTreeMap::new(),
             rule_ids: RuleIds::default(),
             identities: IdentityId(0),
@@ -77,7 +80,11 @@ impl Entry {
     /// Whether it counts for pods, as in Felix (`calc/event_sequencer.go`): what comes before destination NAT or
     /// connection tracking is for host endpoints alone.
     pub(super) fn is_for_pods(&self) -> bool {
-        self.is_in_tier() && !self.ir.host.pre_dnat && !self.ir.host.do_not_track
+        self.is_in_tier() && !self.is_early()
+    }
+
+    fn is_early(&self) -> bool {
+        self.ir.host.pre_dnat || self.ir.host.do_not_track
     }
 
     pub(super) fn is_in_tier(&self) -> bool {
@@ -155,6 +162,11 @@ impl PolicyTable {
         self.entries.iter().flatten().filter(|entry| entry.tier.is_none())
     }
 
+    /// Those that are in force before destination NAT or connection tracking.
+    pub(super) fn early(&self) -> impl Iterator<Item = &Entry> {
+        self.early.iter().map(|no| &self[*no]).filter(|entry| entry.is_in_tier())
+    }
+
     pub(super) fn in_tier(&self, name: &str) -> BTreeSet<PolicyNo> {
         self.iter().filter(|(_, entry)| entry.ir.tier == name).map(|(no, _)| no).collect()
     }
@@ -171,14 +183,18 @@ impl PolicyTable {
             (half(PolicyType::Ingress, &ir.ingress), half(PolicyType::Egress, &ir.egress))
         };
         let tier = self.tier(&ir.tier).map(|tier| tier.order);
-        let entry = Some(Entry { id: id.clone(), ir, tier, ingress, egress });
+        let entry = Entry { id: id.clone(), ir, tier, ingress, egress };
+        let is_early = entry.is_early();
         let no = if let Some(no) = self.free.pop() {
-            self.entries[no.0 as usize] = entry;
+            self.entries[no.0 as usize] = Some(entry);
             no
         } else {
-            self.entries.push(entry);
+            self.entries.push(Some(entry));
             PolicyNo(self.entries.len() as u32 - 1)
         };
+        if is_early {
+            self.early.insert(no);
+        }
         self.numbers.insert(id, no);
         no
     }
@@ -215,6 +231,7 @@ impl PolicyTable {
     /// Takes the policy out of the names; its number stands until it is [released](Self::release).
     pub(super) fn unname(&mut self, no: PolicyNo) {
         let id = self[no].id.clone();
+        self.early.remove(&no);
         if self.numbers.get(&id) == Some(&no) {
             self.numbers.remove(&id);
         }

@@ -1,0 +1,65 @@
+//! Policies that are for host endpoints alone and are asked nowhere, for what they say of that leaves nothing.
+
+use margay_flowtable::PolicyType;
+
+use super::policies::Entry;
+use super::{Item, PolicyCompiler};
+use crate::compile::interfaces::{ALL, TUNNELS};
+use crate::state::Cluster;
+use crate::state::policy::HostEndpoint;
+
+impl PolicyCompiler {
+    /// Those that select no host endpoint, or none of this node that has them asked, with the field and the reason.
+    pub(super) fn unasked<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = String> + 'a {
+        let why = |entry: &Entry| {
+            let (field, why) = self.why_unasked(entry, cluster)?;
+            Some(format!("{}: spec.{field}: {why}", entry.id))
+        };
+        self.table.early().filter_map(why)
+    }
+
+    fn why_unasked(&self, entry: &Entry, cluster: &Cluster) -> Option<(&'static str, &'static str)> {
+        let field = if entry.ir.host.pre_dnat { "preDNAT" } else { "doNotTrack" };
+        let mut selected =
+            cluster.host_endpoints.iter().filter(|(name, _)| self.selects(entry, name)).peekable();
+        if selected.peek().is_none() {
+            return Some((field, "the policy is for host endpoints alone, and selects no HostEndpoint"));
+        }
+        if entry.ir.host.pre_dnat {
+            return None;
+        }
+        if entry.rules(PolicyType::Ingress).is_none() {
+            return Some((
+                field,
+                "the policy has no type Ingress: of what the node forwards, only what comes in is asked before \
+                 connection tracking",
+            ));
+        }
+        let here: Vec<&HostEndpoint> =
+            selected.map(|(_, endpoint)| &**endpoint).filter(|endpoint| self.is_here(endpoint)).collect();
+        why_not_here(&here).map(|why| (field, why))
+    }
+
+    fn selects(&self, entry: &Entry, endpoint: &str) -> bool {
+        let number = self.host_endpoints.number(&endpoint.to_owned());
+        let labels = number.and_then(|number| self.index.labels_of(&Item::HostEndpoint(number)));
+        labels.is_some_and(|labels| entry.ir.subject.matches(labels))
+    }
+}
+
+/// Why nothing is asked before connection tracking at any of these host endpoints. Those of other nodes are theirs.
+fn why_not_here(selected: &[&HostEndpoint]) -> Option<&'static str> {
+    let is_everywhere = |endpoint: &&HostEndpoint| endpoint.interface.as_deref() == Some(ALL);
+    let is_tunnel =
+        |endpoint: &&HostEndpoint| endpoint.interface.as_deref().is_some_and(|name| TUNNELS.contains(&name));
+    if selected.is_empty() || !selected.iter().all(|endpoint| is_everywhere(endpoint) || is_tunnel(endpoint))
+    {
+        return None;
+    }
+    Some(if selected.iter().any(is_everywhere) {
+        "at a HostEndpoint for all interfaces (*) nothing is asked before connection tracking, as in Calico: it takes one \
+         for the uplink"
+    } else {
+        "of what comes in by tunnels nothing is asked before connection tracking: it takes a HostEndpoint for the uplink"
+    })
+}
