@@ -40,8 +40,10 @@ struct NodeTable<'a> {
 }
 
 #[derive(Serialize)]
-struct SourceTable<'a> {
-    directory: &'a PathBuf,
+#[serde(rename_all = "lowercase")]
+enum SourceTable<'a> {
+    Directory(&'a PathBuf),
+    Kubernetes(&'a PathBuf),
 }
 
 #[derive(Serialize)]
@@ -113,7 +115,10 @@ pub fn start(lab: &LabState, node: &LabNode) -> Result<()> {
 fn configuration(lab: &LabState, node: &LabNode) -> Result<String> {
     let config = Config {
         node: NodeTable { name: &node.name },
-        source: SourceTable { directory: &lab.manifests },
+        source: match &lab.kubeconfig {
+            Some(kubeconfig) => SourceTable::Kubernetes(kubeconfig),
+            None => SourceTable::Directory(&lab.manifests),
+        },
         // Several Margays share the machine's cores with the pods' own programs: one that spins would starve them.
         workers: WorkersTable { cores: &lab.cores, idle: "poll" },
         umem: UmemTable { frames: 1 << 17 },

@@ -46,6 +46,7 @@ pub fn run(directory: &Path, name: &str, margay: &Path) -> Result<bool> {
     let state = LabState {
         name: name.to_owned(),
         manifests,
+        kubeconfig: None,
         margay: margay.to_owned(),
         queues: 1,
         cores: Vec::new(),

@@ -26,6 +26,15 @@ impl Lab {
     /// Builds the world that the manifests describe, after removing what an earlier lab of the name left. What cannot
     /// be built is told to `note`, a line each; if building fails nothing stays.
     pub fn up(state: LabState, note: &mut dyn FnMut(&str)) -> Result<Self> {
+        Self::up_after(state, note, |_| Ok(()))
+    }
+
+    /// The same, with `prepare` done where all links are there and no Margay runs yet.
+    pub fn up_after(
+        state: LabState,
+        note: &mut dyn FnMut(&str),
+        prepare: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<Self> {
         check_name(&state.name)?;
         down(&state.name)?;
         let lab = Self::read(state, note)?;
@@ -38,7 +47,7 @@ impl Lab {
                 lab.state.margay.display()
             );
         }
-        match lab.build(note) {
+        match lab.build(note).and_then(|()| prepare(&lab)).and_then(|()| lab.start_margays()) {
             Ok(()) => Ok(lab),
             Err(error) => match down(&lab.state.name) {
                 Ok(()) => Err(error),
@@ -76,7 +85,10 @@ impl Lab {
             note(line);
         }
         underlay.into_inner().unwrap_or_default().run(Some(&router))?;
-        in_parallel(self.topology.pods.values(), |pod| wiring::pod_inside(pod).run(Some(&pod.netns)))?;
+        in_parallel(self.topology.pods.values(), |pod| wiring::pod_inside(pod).run(Some(&pod.netns)))
+    }
+
+    fn start_margays(&self) -> Result<()> {
         for node in self.margay_nodes() {
             daemon::start(&self.state, node)?;
         }

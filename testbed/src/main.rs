@@ -12,11 +12,13 @@ use std::{env, fs, path};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use margay_testbed::kube::{self, Server, Site};
 use margay_testbed::lab::{self, Lab};
 use margay_testbed::probe::{self, Report};
 use margay_testbed::state::LabState;
 use margay_testbed::topology::Dataplane;
 use margay_testbed::{daemon, demo, ip, netns};
+use nix::sys::signal::{SigSet, Signal};
 
 /// Exit code where the input is bad or the machine refuses.
 const FAILED: u8 = 2;
@@ -65,6 +67,12 @@ enum Cmd {
     },
     /// Two zones: probes, throughput and latency through Margay, then the same two figures through the kernel.
     Demo(Demo),
+    /// A real API server on loopback, with the kinds that Margay watches, until Ctrl-C (testbed/kube/run).
+    ApiServer {
+        /// Directory of kube-apiserver and etcd (testbed/kube/build prints it).
+        #[arg(long)]
+        programs: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -148,6 +156,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
             let agrees = demo::run(&lab, &name, &margay_program(margay)?)?;
             Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
+        Cmd::ApiServer { programs } => api_server(&programs),
     }
 }
 
@@ -155,6 +164,7 @@ fn bring_up(Up { lab, manifests, build, dataplanes }: Up) -> Result<ExitCode> {
     let state = LabState {
         name: lab.name,
         manifests: absolute(&manifests)?,
+        kubeconfig: None,
         margay: margay_program(build.margay)?,
         queues: build.queues,
         cores: build.workers,
@@ -170,6 +180,18 @@ fn bring_up(Up { lab, manifests, build, dataplanes }: Up) -> Result<ExitCode> {
         topology.segments.len(),
         topology.pods.len()
     ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn api_server(programs: &Path) -> Result<ExitCode> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    signals.thread_block().context("cannot block SIGINT")?;
+    let server = Server::start(programs, Site::Loopback)?;
+    server.install(kube::POLICY)?;
+    server.install(kube::CALICO)?;
+    let kubeconfig = server.kubeconfig(kube::ADMIN);
+    print(&format!("export KUBECONFIG={}\n", kubeconfig.display()))?;
+    signals.wait().context("cannot wait for SIGINT")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -18,6 +18,9 @@ pub struct LabState {
     pub name: String,
     /// Absolute.
     pub manifests: PathBuf,
+    /// The API server that Margay watches; it reads the manifests where there is none.
+    #[serde(default)]
+    pub kubeconfig: Option<PathBuf>,
     /// The program `margay`, absolute.
     pub margay: PathBuf,
     /// RX and TX queues of each node's uplink.

@@ -71,7 +71,15 @@ impl Client {
         let resource = known(object)?;
         let object = stored(object, resource);
         let created = match self.request(&Method::POST, &resource.home(&object), Some(&object)) {
-            Err(Error::Api(status)) if status.code == 409 => self.replace(&object, resource),
+            // A service whose address is taken is refused as invalid, be it taken by itself.
+            Err(Error::Api(status)) if matches!(status.code, 409 | 422) => {
+                let refused = Err(Error::Api(status));
+                if self.get(&resource.path(&object)).is_ok() {
+                    self.replace(&object, resource)
+                } else {
+                    refused
+                }
+            }
             created => created,
         };
         created.with_context(|| format!("cannot put {object}"))?;

@@ -6,10 +6,12 @@ mod manifest;
 mod reserve;
 mod resource;
 mod server;
+mod site;
 pub mod stub;
 
 pub use client::Client;
 pub use etcd::Etcd;
 pub use manifest::documents;
 pub use resource::{CALICO, CORE, POLICY, Resource};
-pub use server::{ADMIN, DATAPLANE, Server, Site};
+pub use server::{ADMIN, DATAPLANE, Server};
+pub use site::Site;

@@ -3,9 +3,9 @@
 //! Each is a process of this one's that the kernel kills if this one dies; what they write is in a directory of their own.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use super::client::Client;
 use super::etcd::Etcd;
 use super::reserve::Reserved;
 use super::resource::{CORE, Resource};
-use crate::ip;
+use super::site::Site;
+use crate::measure::Running;
 
 /// How long the server may take to be ready; only one that fails takes so long.
 const START: Duration = Duration::from_secs(90);
@@ -29,17 +30,6 @@ pub const ADMIN: &str = "admin";
 /// May do what its roles say.
 pub const DATAPLANE: &str = "dataplane";
 
-/// Where the servers listen.
-#[derive(Debug)]
-pub enum Site {
-    Loopback,
-    /// In a network namespace that has this address.
-    Netns {
-        name: String,
-        address: Ipv4Addr,
-    },
-}
-
 /// The servers.
 #[derive(Debug)]
 pub struct Server {
@@ -49,8 +39,8 @@ pub struct Server {
     ports: Ports,
     /// Keeps the ports through restarts.
     _reserved: Vec<Reserved>,
-    api: Option<Process>,
-    _etcd: Process,
+    api: Option<Running>,
+    _etcd: Running,
 }
 
 #[derive(Debug)]
@@ -60,23 +50,11 @@ struct Ports {
     peers: u16,
 }
 
-/// A process that ends with its owner.
-#[derive(Debug)]
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // One that has ended by itself is as good.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Server {
     /// Starts both from the directory of `kube-apiserver` and `etcd`, and waits until they serve every core kind.
     pub fn start(binaries: &Path, site: Site) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("margay-kube.").tempdir().context("no directory")?;
-        let (ports, reserved) = site.ports()?;
+        let (ports, reserved) = Ports::at(&site)?;
         let etcd = start_etcd(binaries, &site, directory.path(), &ports)?;
         let mut server = Self {
             binaries: binaries.to_owned(),
@@ -139,6 +117,8 @@ impl Server {
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", file("server.crt")),
             format!("--service-account-signing-key-file={}", file("server.key")),
+            // Without it the server drops every address but the first.
+            "--feature-gates=IPv6DualStack=true".to_owned(),
             // No controller makes service accounts and no kubelet makes nodes ready.
             "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".to_owned(),
             // It serves the beta of EndpointSlice alone; the version of today is a definition that is installed.
@@ -153,7 +133,7 @@ impl Server {
         let deadline = Instant::now() + START;
         while client.get("/readyz").is_err() {
             let ended = match &mut self.api {
-                Some(Process(child)) => child.try_wait().context("cannot ask for the server's state")?,
+                Some(api) => api.child().try_wait().context("cannot ask for the server's state")?,
                 None => None,
             };
             if ended.is_some() || Instant::now() > deadline {
@@ -284,45 +264,21 @@ impl Server {
     }
 }
 
-impl Site {
-    fn address(&self) -> Ipv4Addr {
-        match self {
-            Self::Loopback => Ipv4Addr::LOCALHOST,
-            Self::Netns { address, .. } => *address,
-        }
-    }
-
-    fn netns(&self) -> Option<&str> {
-        match self {
-            Self::Loopback => None,
-            Self::Netns { name, .. } => Some(name),
-        }
-    }
-
-    /// Ports that are free, and what keeps them; in a namespace of the servers' own all are.
-    fn ports(&self) -> Result<(Ports, Vec<Reserved>)> {
-        match self {
-            Self::Loopback => {
-                let reserved = vec![Reserved::new()?, Reserved::new()?, Reserved::new()?];
+impl Ports {
+    /// Ports that are free, and what keeps them so; in a namespace of the servers' own all are.
+    fn at(site: &Site) -> Result<(Self, Vec<Reserved>)> {
+        match site {
+            Site::Loopback => {
+                let reserved = vec![Reserved::new(site)?, Reserved::new(site)?, Reserved::new(site)?];
                 let [api, etcd, peers] = [0, 1, 2].map(|index: usize| reserved[index].port());
-                Ok((Ports { api, etcd, peers }, reserved))
+                Ok((Self { api, etcd, peers }, reserved))
             }
-            Self::Netns { .. } => Ok((Ports { api: 6443, etcd: 2379, peers: 2380 }, Vec::new())),
+            Site::Netns { .. } => Ok((Self { api: 6443, etcd: 2379, peers: 2380 }, Vec::new())),
         }
-    }
-
-    /// The program, to run at the site and to be killed with the thread that starts it.
-    fn command(&self, program: &Path) -> Command {
-        let mut command = match self {
-            Self::Loopback => ip::command("setpriv"),
-            Self::Netns { name, .. } => ip::in_netns(name, "setpriv"),
-        };
-        command.args(["--pdeathsig", "KILL"]).arg(program);
-        command
     }
 }
 
-fn start_etcd(binaries: &Path, site: &Site, directory: &Path, ports: &Ports) -> Result<Process> {
+fn start_etcd(binaries: &Path, site: &Site, directory: &Path, ports: &Ports) -> Result<Running> {
     let (clients, peers) =
         (format!("http://127.0.0.1:{}", ports.etcd), format!("http://127.0.0.1:{}", ports.peers));
     let mut command = site.command(&binaries.join("etcd"));
@@ -344,16 +300,11 @@ fn start_etcd(binaries: &Path, site: &Site, directory: &Path, ports: &Ports) -> 
 }
 
 /// Starts the command with its output added to the log.
-fn start(mut command: Command, log: &Path) -> Result<Process> {
+fn start(mut command: Command, log: &Path) -> Result<Running> {
     let file = File::options().create(true).append(true).open(log);
     let file = file.with_context(|| format!("cannot open {}", log.display()))?;
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().context("cannot share the log's descriptor")?)
-        .stderr(file)
-        .spawn()
-        .with_context(|| format!("cannot run {command:?}"))?;
-    Ok(Process(child))
+    let output = file.try_clone().context("cannot share the log's descriptor")?;
+    Running::start(command.stdin(Stdio::null()).stdout(output).stderr(file))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -44,6 +44,8 @@ pub struct Options {
     pub queues: Option<u32>,
     pub cores: Vec<usize>,
     pub dataplanes: Vec<(&'static str, Dataplane)>,
+    /// The API server to watch; the manifests are read where there is none.
+    pub kubeconfig: Option<PathBuf>,
     /// More manifests, by file name.
     pub extra: Vec<(&'static str, String)>,
 }
@@ -58,33 +60,39 @@ pub struct TestLab {
 impl TestLab {
     /// The demonstration's world.
     pub fn two_zones(options: Options) -> Self {
+        Self::two_zones_after(options, |_| Ok(()))
+    }
+
+    /// The same, with `prepare` done before Margay starts.
+    pub fn two_zones_after(options: Options, prepare: impl FnOnce(&Lab) -> anyhow::Result<()>) -> Self {
         let manifests = TempDir::new().unwrap();
         for file in fs::read_dir(two_zones().join("manifests")).unwrap() {
             let file = file.unwrap();
             fs::copy(file.path(), manifests.path().join(file.file_name())).unwrap();
         }
-        Self::up(manifests, options)
+        Self::up(manifests, options, prepare)
     }
 
     /// A world of the test's own, in `options.extra`.
     pub fn own(options: Options) -> Self {
-        Self::up(TempDir::new().unwrap(), options)
+        Self::up(TempDir::new().unwrap(), options, |_| Ok(()))
     }
 
-    fn up(manifests: TempDir, options: Options) -> Self {
+    fn up(manifests: TempDir, options: Options, prepare: impl FnOnce(&Lab) -> anyhow::Result<()>) -> Self {
         for (name, text) in &options.extra {
             fs::write(manifests.path().join(name), text).unwrap();
         }
         let state = LabState {
             name: unique_name(),
             manifests: manifests.path().to_owned(),
+            kubeconfig: options.kubeconfig,
             margay: margay(),
             queues: options.queues.unwrap_or(1),
             cores: options.cores,
             dataplanes: options.dataplanes.into_iter().map(|(node, who)| (node.to_owned(), who)).collect(),
         };
         let mut notes = Vec::new();
-        let lab = Lab::up(state, &mut |line| notes.push(line.to_owned()))
+        let lab = Lab::up_after(state, &mut |line| notes.push(line.to_owned()), prepare)
             .unwrap_or_else(|error| panic!("{error:#}"));
         Self { lab, notes, manifests }
     }

@@ -10,6 +10,7 @@ use crate::kube::resource::Resource;
 pub(super) fn document(segments: &[String], served: &BTreeSet<Resource>) -> Option<Value> {
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
+        ["readyz"] => Some(json!("ok")),
         ["version"] => Some(json!({
             "major": "1", "minor": "33", "gitVersion": "v1.33.0-stub", "gitCommit": "", "gitTreeState": "clean",
             "buildDate": "2026-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "linux/amd64",

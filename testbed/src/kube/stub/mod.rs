@@ -16,7 +16,7 @@ mod watch;
 mod world;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -32,6 +32,7 @@ pub use request::Request;
 
 use super::reserve::Reserved;
 use super::resource::Resource;
+use super::site::Site;
 use fault::Rule;
 use world::{Key, World};
 
@@ -77,6 +78,10 @@ struct OpenWatch {
 impl Stub {
     /// Starts with the core kinds served, no object, and streamed lists.
     pub fn start() -> Result<Self> {
+        Self::start_at(&Site::Loopback)
+    }
+
+    pub fn start_at(site: &Site) -> Result<Self> {
         let state = State {
             world: World::new(),
             rules: Vec::new(),
@@ -86,13 +91,13 @@ impl Stub {
             watches: Vec::new(),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), news: signal::Sender::new(()) });
-        let mut stub = Self { shared, reserved: Reserved::new()?, running: None };
+        let mut stub = Self { shared, reserved: Reserved::new(site)?, running: None };
         stub.up()?;
         Ok(stub)
     }
 
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.reserved.port()).into()
+        self.reserved.address()
     }
 
     /// Writes a kubeconfig, and beside it the file that holds the token; the kubeconfig's path.

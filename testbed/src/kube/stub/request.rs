@@ -55,7 +55,7 @@ impl Request {
     pub(super) fn target<'a>(&self, served: impl IntoIterator<Item = &'a Resource>) -> Target {
         let segments: Vec<&str> = self.path.split('/').filter(|segment| !segment.is_empty()).collect();
         let (group, version, rest) = match segments.as_slice() {
-            ["version" | "api" | "apis"] | ["api" | "apis", _] | ["apis", _, _] => {
+            ["readyz" | "version" | "api" | "apis"] | ["api" | "apis", _] | ["apis", _, _] => {
                 return Target::Discovery(segments.into_iter().map(str::to_owned).collect());
             }
             ["api", version, rest @ ..] => ("", *version, rest),
