@@ -1,0 +1,185 @@
+//! The demonstration's world with its objects in an API server that the gateways reach over their uplinks, while the
+//! server dies, comes back and forgets. They need root.
+
+mod common;
+
+use std::cell::OnceCell;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::traffic::{Connection, Place};
+use common::{Options, TestLab, assert_agree, eventually, two_zones};
+use margay_testbed::kube::stub::{Interrupt, Stub};
+use margay_testbed::kube::{ADMIN, CALICO, Client, Server, Site, documents};
+use margay_testbed::measure;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The only probe that no Margay can decide: two pods of one Linux node.
+const BEYOND_MARGAY: [(&str, &str); 1] = [("far/client", "far/batch")];
+/// The port of the only probe that a range of ports lets in: API server 1.20 drops `endPort` without a word.
+const BEYOND_SERVER: u16 = 9005;
+/// Pods that may exchange anything, by VXLAN and by IP-in-IP between the zones.
+const PAIRS: [(&str, &str); 2] = [("far/client", "shop/bench"), ("shop/cache", "far/audit")];
+
+/// Longer than an echo takes, shorter than a patient user.
+const ECHO: Duration = Duration::from_secs(1);
+const PING: Duration = Duration::from_millis(10);
+
+const CLOSE_BENCH: &str = "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: bench-from-far, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: bench}}
+  policyTypes: [Ingress]
+";
+
+fn objects() -> Vec<Value> {
+    let directory = two_zones().join("manifests");
+    // Namespaces before what is in them.
+    ["namespaces.yaml", "nodes.yaml", "ipam.yaml", "pods.yaml", "policies.yaml"]
+        .into_iter()
+        .flat_map(|file| documents(&std::fs::read_to_string(directory.join(file)).unwrap()).unwrap())
+        .collect()
+}
+
+/// Pings between each pair until the work is done; none may be lost.
+fn while_pinged(lab: &TestLab, work: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (from, to) in PAIRS.map(|(from, to)| (lab.place(from), lab.place(to))) {
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let pings = measure::ping(&from.netns, &to.address.to_string(), 100, PING).unwrap();
+                    assert_eq!(pings.lost(), 0, "from {from:?} to {to:?}");
+                }
+            });
+        }
+        // Work that panics ends the pings too.
+        let _end = End(&done);
+        work();
+    });
+}
+
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn connections(lab: &TestLab) -> [Connection; 2] {
+    PAIRS.map(|(from, to)| Connection::open(&lab.place(from), &lab.place(to)).unwrap())
+}
+
+fn troubles(lab: &TestLab) -> usize {
+    lab.status("gw-a")["source"]["troubles"].as_array().map_or(0, Vec::len)
+}
+
+/// A policy that comes holds for living connections, and lets go of them when it goes.
+fn a_change_arrives(from: &Place, to: &Place, put: impl FnOnce(&Value), delete: impl FnOnce(&Value)) {
+    let policy = documents(CLOSE_BENCH).unwrap().remove(0);
+    let mut connection = Connection::open(from, to).unwrap();
+    connection.exchange(ECHO).unwrap();
+    put(&policy);
+    assert!(eventually(|| connection.exchange(ECHO).is_err()), "the policy does not hold");
+    delete(&policy);
+    assert!(eventually(|| connection.exchange(ECHO).is_ok()), "the policy holds on");
+}
+
+fn start_server(site: Site, kubeconfig: &Path) -> anyhow::Result<(Server, Client)> {
+    let binaries = env::var_os("MARGAY_KUBE").expect("MARGAY_KUBE names no directory: run make test-kube");
+    let server = Server::start(&PathBuf::from(binaries), site)?;
+    server.install(CALICO)?;
+    let client = server.client(ADMIN)?;
+    objects().iter().try_for_each(|object| client.apply(object))?;
+    std::fs::copy(server.kubeconfig(ADMIN), kubeconfig)?;
+    Ok((server, client))
+}
+
+#[test]
+#[ignore = "needs the API server: make test-kube"]
+fn packets_go_on_while_the_api_server_dies_and_comes_back() {
+    let directory = TempDir::new().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    let started = OnceCell::new();
+    let options = Options { kubeconfig: Some(kubeconfig.clone()), ..Options::default() };
+    let lab = TestLab::two_zones_after(options, |lab| {
+        let (server, client) = start_server(Site::in_lab(lab)?, &kubeconfig)?;
+        let _ = started.set((server, client));
+        Ok(())
+    });
+    let (mut server, client) = started.into_inner().unwrap();
+    let mut outcomes = lab.probe_file(&two_zones().join("probes.yaml"));
+    outcomes.retain(|outcome| outcome.given.port != BEYOND_SERVER);
+    assert_agree(&outcomes, &BEYOND_MARGAY);
+    assert_eq!(troubles(&lab), 0);
+    let [(from, to), _] = PAIRS.map(|(from, to)| (lab.place(from), lab.place(to)));
+
+    let mut living = connections(&lab);
+    while_pinged(&lab, || {
+        server.kill_api();
+        assert!(eventually(|| troubles(&lab) > 0), "status says nothing of the server's death");
+        // What is new is judged as before.
+        for connection in connections(&lab).iter_mut().chain(&mut living) {
+            connection.exchange(ECHO).unwrap();
+        }
+        server.start_api().unwrap();
+        assert!(eventually(|| troubles(&lab) == 0), "{}", lab.status("gw-a"));
+    });
+    a_change_arrives(
+        &from,
+        &to,
+        |policy| client.apply(policy).unwrap(),
+        |policy| client.delete(policy).unwrap(),
+    );
+    for connection in &mut living {
+        connection.exchange(ECHO).unwrap();
+    }
+}
+
+#[test]
+fn a_hundred_resyncs_lose_no_packet() {
+    let directory = TempDir::new().unwrap();
+    let started = OnceCell::new();
+    let kubeconfig = Some(directory.path().join("kubeconfig"));
+    let lab = TestLab::two_zones_after(Options { kubeconfig, ..Options::default() }, |lab| {
+        let stub = Stub::start_at(&Site::in_lab(lab)?)?;
+        stub.serve(CALICO);
+        for object in objects() {
+            stub.put(&object);
+        }
+        stub.kubeconfig(directory.path(), "token")?;
+        let _ = started.set(stub);
+        Ok(())
+    });
+    let stub = started.into_inner().unwrap();
+    let [(from, to), _] = PAIRS.map(|(from, to)| (lab.place(from), lab.place(to)));
+    let mut living = connections(&lab);
+    while_pinged(&lab, || {
+        // Each watch of each gateway that is forced to begin anew counts.
+        let mut resyncs = 0;
+        let kinds = ["nodes", "pods", "networkpolicies", "ippools", "blockaffinities"];
+        while resyncs < 100 {
+            resyncs += kinds.map(|plural| stub.interrupt(plural, Interrupt::Gone)).iter().sum::<usize>();
+            for connection in &mut living {
+                connection.exchange(ECHO).unwrap();
+            }
+        }
+    });
+    a_change_arrives(
+        &from,
+        &to,
+        |policy| stub.put(policy),
+        |policy| {
+            stub.delete(policy);
+        },
+    );
+    assert!(eventually(|| troubles(&lab) == 0), "{}", lab.status("gw-a"));
+}
