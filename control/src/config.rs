@@ -40,11 +40,20 @@ pub struct Config {
 }
 
 /// `[node]`: who we are.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Node {
     /// Name of our Node object. Default: the host name, as the kubelet takes it.
     pub name: Option<String>,
+    /// Where the kernel's settings of network devices are, for those of `policy.host_interface_prefix`. Default
+    /// /proc/sys/net. A container without privileges has that read-only, and mounts the node's elsewhere.
+    pub proc_sys_net: PathBuf,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { name: None, proc_sys_net: "/proc/sys/net".into() }
+    }
 }
 
 /// `[source]`: where the objects of the cluster come from. `margay run` needs exactly one.

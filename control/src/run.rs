@@ -198,7 +198,7 @@ impl Dataplane {
             identity,
             started: Instant::now(),
             kernel: Mirror::open().await?.keep(),
-            host: HostWay::new(&config.policy, xdp.largest_mtu()),
+            host: HostWay::new(&config.policy, &config.node.proc_sys_net, xdp.largest_mtu()),
             xdp,
             vxlan_port,
             exchange,

@@ -11,6 +11,7 @@ use margay_control::config::{
 const WHOLE: &str = r#"
 [node]
 name = "gw-a"
+proc_sys_net = "/host/net"
 [source]
 directory = "manifests"
 [[uplink]]
@@ -61,6 +62,7 @@ level = "debug"
 fn every_key_is_read() {
     let config = Config::parse(Path::new("margay.toml"), WHOLE).unwrap();
     assert_eq!(config.node.name.as_deref(), Some("gw-a"));
+    assert_eq!(config.node.proc_sys_net, Path::new("/host/net"));
     assert_eq!(config.source.directory.as_deref(), Some(Path::new("manifests")));
     assert_eq!(config.uplink[0].name(), "eth0");
     assert_eq!(config.uplink[0].on_failure, OnFailure::Pass);

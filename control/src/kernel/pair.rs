@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures::TryStreamExt as _;
 use rtnetlink::packet_route::address::AddressScope;
@@ -20,6 +20,8 @@ const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 pub struct Pair {
     pub kernel_end: String,
     pub our_end: String,
+    /// Where the kernel's settings of network devices are.
+    settings: PathBuf,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -34,14 +36,17 @@ pub enum PairError {
     #[error("cannot {what} the veth pair {names}: {error}")]
     Netlink { names: String, what: &'static str, error: rtnetlink::Error },
     #[error(
-        "cannot write {value} to {path}: {error}; Margay needs /proc/sys/net writable for its own devices"
+        "cannot write {value} to {}: {error}; Margay needs /proc/sys/net writable for its own devices, or \
+         node.proc_sys_net to say where it is",
+        path.display()
     )]
-    Setting { path: String, value: &'static str, error: io::Error },
+    Setting { path: PathBuf, value: &'static str, error: io::Error },
 }
 
 impl Pair {
-    pub fn new(prefix: &str) -> Self {
-        Self { kernel_end: format!("{prefix}0"), our_end: format!("{prefix}1") }
+    pub fn new(prefix: &str, settings: &Path) -> Self {
+        let end = |digit| format!("{prefix}{digit}");
+        Self { kernel_end: end(0), our_end: end(1), settings: settings.to_owned() }
     }
 
     fn names(&self) -> String {
@@ -75,15 +80,17 @@ impl Pair {
     }
 
     /// A pod's packets pass though the route to it is another device's, and nothing is said of IPv6.
-    fn set_up(&self) -> Result<(), (String, &'static str, io::Error)> {
+    fn set_up(&self) -> Result<(), (PathBuf, &'static str, io::Error)> {
+        let ipv6 = self.settings.join("ipv6");
         let ends = [&self.kernel_end, &self.our_end];
-        let silent = ends.map(|end| (format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1"));
-        let loose = (format!("/proc/sys/net/ipv4/conf/{}/rp_filter", self.kernel_end), "2");
+        let silent = ends.map(|end| (format!("ipv6/conf/{end}/disable_ipv6"), "1"));
+        let loose = (format!("ipv4/conf/{}/rp_filter", self.kernel_end), "2");
         for (path, value) in silent.into_iter().chain([loose]) {
+            let path = self.settings.join(path);
             match fs::write(&path, value) {
                 Ok(()) => {}
                 // A kernel without IPv6.
-                Err(_) if !Path::new(&path).exists() => {}
+                Err(_) if path.starts_with(&ipv6) && !ipv6.exists() => {}
                 Err(error) => return Err((path, value, error)),
             }
         }

@@ -2,6 +2,7 @@
 //! which what it allows enters. The port's devices are made when the first such pod comes, and stay until the end.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use margay_fastpath::xdp::Xdp;
 use margay_flowtable::{Adjacency, Entrance, PortId, Rewrite, Snapshot};
@@ -41,9 +42,9 @@ pub(super) struct HostWay {
 }
 
 impl HostWay {
-    pub(super) fn new(config: &Policy, mtu: u32) -> Self {
+    pub(super) fn new(config: &Policy, settings: &Path, mtu: u32) -> Self {
         Self {
-            pair: Pair::new(&config.host_interface_prefix),
+            pair: Pair::new(&config.host_interface_prefix, settings),
             is_closed: config.endpoint_to_host == EndpointToHost::Drop,
             mtu,
             need: Need::None,

@@ -13,7 +13,8 @@ pub enum SetupError {
     #[error("UMEM: cannot map {bytes} bytes: {source}; fewer or smaller chunks need less memory")]
     Memory { bytes: usize, source: xsk_rs::umem::UmemCreateError },
     #[error(
-        "the kernel does not load the XDP program: {reason}; it takes root, or CAP_BPF with CAP_NET_ADMIN"
+        "the kernel does not load the XDP program: {reason}; it takes root, or CAP_BPF with CAP_PERFMON and \
+         CAP_NET_ADMIN"
     )]
     Load { reason: String },
     #[error("BPF map {map}: {reason}")]
