@@ -6,6 +6,7 @@
 
 mod policy;
 mod read;
+mod report;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 pub use crate::source::kubernetes::Access;
 pub use policy::{EndpointToHost, Established, Policy};
 pub use read::Error;
+pub use report::{Calico, Report};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -35,6 +37,8 @@ pub struct Config {
     pub flow_table: FlowTable,
     pub conntrack: Conntrack,
     pub tunnel: Tunnel,
+    pub report: Report,
+    pub calico: Calico,
     pub admin: Admin,
     pub log: Log,
 }

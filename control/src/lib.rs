@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod policy_drops;
 pub mod probe;
 pub mod replay;
+pub mod report;
 pub mod rule_counts;
 pub mod run;
 pub mod selector;

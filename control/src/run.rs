@@ -9,6 +9,7 @@ mod error;
 mod host;
 mod policies;
 mod ports;
+mod report;
 mod status;
 mod steered;
 mod troubles;
@@ -38,6 +39,8 @@ use crate::compile::Compiler;
 use crate::config::Config;
 use crate::identity::{Identity, VXLAN_PORT};
 use crate::kernel::{Kept, Mirror};
+use crate::manifest::Problem;
+use crate::report::Reporter;
 use crate::source::{Source, SourceEvent};
 
 use self::host::HostWay;
@@ -107,6 +110,7 @@ pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Resul
             }
             _ = check.tick() => {
                 plane.workers.check()?;
+                plane.report();
                 if plane.ports.are_due() || plane.host.is_due() {
                     due.get_or_insert_with(soon);
                 }
@@ -156,7 +160,10 @@ struct Dataplane {
     /// Whether the cluster is another than the snapshot in force was made of.
     is_stale: bool,
     source: admin::Source,
+    problems: Arc<Vec<Problem>>,
     troubles: Troubles,
+    /// Where the source is an API server.
+    reporter: Option<Reporter>,
     steered: Steered,
     said_unknown_node: bool,
     /// Destinations on the uplinks' own subnets that packets went to.
@@ -192,6 +199,7 @@ impl Dataplane {
         let mut shared = Shared { exchange: &exchange, table: &table, publisher: &mut publisher };
         let workers = Workers::start(cores, &config, &mut shared)?;
         let identity = Identity { node, vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port };
+        let reporter = report::start(&config, &identity.node)?;
         Ok(Self {
             compiler: Compiler::new(identity.clone()),
             policy_counts: PolicyCounts::default(),
@@ -211,7 +219,9 @@ impl Dataplane {
             has_cluster: false,
             is_stale: false,
             source: admin::Source { name: source, ..admin::Source::default() },
+            problems: Arc::default(),
             troubles: Troubles::default(),
+            reporter,
             steered: Steered::default(),
             said_unknown_node: false,
             asked: VecDeque::new(),
@@ -239,11 +249,12 @@ impl Dataplane {
             SourceEvent::Changes { changes, problems } => {
                 self.compiler.apply(changes);
                 let known: BTreeSet<String> = mem::take(&mut self.source.problems).into_iter().collect();
-                let problems = problems.iter().map(ToString::to_string);
-                self.source.problems = problems.chain(self.compiler.not_in_force()).collect();
+                let said = problems.iter().map(ToString::to_string);
+                self.source.problems = said.chain(self.compiler.not_in_force()).collect();
                 for problem in self.source.problems.iter().filter(|problem| !known.contains(*problem)) {
                     tracing::warn!("{problem}");
                 }
+                self.problems = Arc::new(problems);
                 (self.has_cluster, self.is_stale) = (true, true);
                 self.note_node();
             }
@@ -389,6 +400,9 @@ impl Dataplane {
 
     /// Leaves the ports as they are configured to fail, then ends the workers.
     async fn stop(mut self) {
+        if let Some(reporter) = self.reporter {
+            reporter.close().await;
+        }
         self.ports.leave(&mut self.xdp);
         self.workers.stop().await;
         self.host.close().await;

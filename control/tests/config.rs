@@ -1,6 +1,7 @@
 //! What a configuration file may say, and how a mistake in it is answered.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,6 +53,12 @@ host_interface_prefix = "mgy-host-"
 [tunnel]
 vni = 7
 vxlan_port = 8472
+[report]
+events = false
+status = false
+[calico]
+vxlan_tunnel_address = "10.9.0.1"
+ipip_tunnel_address = "10.9.0.2"
 [admin]
 socket = "/run/a.sock"
 [log]
@@ -63,6 +70,12 @@ fn every_key_is_read() {
     let config = Config::parse(Path::new("margay.toml"), WHOLE).unwrap();
     assert_eq!(config.node.name.as_deref(), Some("gw-a"));
     assert_eq!(config.node.proc_sys_net, Path::new("/host/net"));
+    assert_eq!((config.report.events, config.report.status), (false, false));
+    let address = |last| Some(Ipv4Addr::new(10, 9, 0, last));
+    assert_eq!(
+        (config.calico.vxlan_tunnel_address, config.calico.ipip_tunnel_address),
+        (address(1), address(2))
+    );
     assert_eq!(config.source.directory.as_deref(), Some(Path::new("manifests")));
     assert_eq!(config.uplink[0].name(), "eth0");
     assert_eq!(config.uplink[0].on_failure, OnFailure::Pass);
@@ -151,6 +164,18 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
         ("[policy]\nrules = 0", "2:9: 0 cannot be: it must be from 1 to 524287"),
         ("[policy]\nrules = 1000000", "2:9: 1000000 cannot be: it must be from 1 to 524287"),
         ("[conntrack]\nudp = \"10ms\"", "2:7: 10ms cannot be: it must be a second or more"),
+        (
+            "[calico]\nvxlan_tunnel_address = \"10.9.0.0/24\"",
+            "2:24: \"10.9.0.0/24\" cannot be: it must be the IPv4",
+        ),
+        (
+            "[calico]\nipip_tunnel_address = \"224.0.0.1\"",
+            "2:23: \"224.0.0.1\" cannot be: it must be the IPv4",
+        ),
+        (
+            "[calico]\nvxlan_adress = \"10.9.0.1\"",
+            "2:1: unknown key `vxlan_adress`: did you mean `vxlan_tunnel",
+        ),
         ("[pods]\ninterface_prefix = \"calico\"", "2:20: \"calico\" cannot be: it must be 1 to 4 letters"),
         (
             "[policy]\nhost_interface_prefix = \"margay-to-host-\"",

@@ -408,6 +408,12 @@ fn a_configuration_is_checked_without_a_gateway() {
             2,
             "two sources: [source] needs either `directory",
         ),
+        (
+            "source.directory = \"all\"\ncalico.vxlan_tunnel_address = \"10.9.0.1\"",
+            2,
+            "[calico] says what an API server is told: it needs source.kubernetes",
+        ),
+        ("source.kubernetes = \"kubeconfig\"\ncalico.vxlan_tunnel_address = \"10.9.0.1\"", 0, ""),
         ("source.kubernetes = \"kubeconfig\"\nnode.name = \"gw\"", 0, ""),
         ("source.kubernetes = \"none\"\nnode.name = \"gw\"", 2, "/none: "),
         ("source.kubernetes = \"bad/pod.yaml\"\nnode.name = \"gw\"", 2, "kubeconfig "),

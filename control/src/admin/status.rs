@@ -15,6 +15,8 @@ pub struct Status {
     /// `None` until the source and the kernel have delivered a whole first state.
     pub snapshot: Option<Snapshot>,
     pub source: Source,
+    /// What cannot be written to the API server now.
+    pub reporting: Vec<Trouble>,
     pub ports: Vec<Port>,
     pub workers: Vec<Worker>,
     pub flow_table: FlowTable,

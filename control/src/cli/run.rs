@@ -34,6 +34,12 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config)?;
+        if config.calico.is_wanted() && config.source.kubernetes.is_none() {
+            bail!(
+                "{}: [calico] says what an API server is told: it needs source.kubernetes",
+                self.config.display()
+            );
+        }
         let node = node_name(&config)?;
         let source: Box<dyn Source> = match (
             config.source.directory.clone(),

@@ -66,6 +66,7 @@ fn text(report: &Report) -> String {
     lines.push(format!("source {}: {} problems", report.source.name, report.source.problems.len()));
     lines.extend(report.source.troubles.iter().map(trouble_line));
     lines.extend(report.source.problems.iter().map(|problem| format!("  {problem}")));
+    lines.extend(report.reporting.iter().map(unwritten_line));
     for port in &report.ports {
         lines.push(port_line(port));
         lines.extend(port.traffic.iter().flat_map(traffic_lines));
@@ -105,6 +106,11 @@ fn text(report: &Report) -> String {
 fn trouble_line(trouble: &Trouble) -> String {
     let Trouble { what, why, since, for_seconds } = trouble;
     format!("  {what}: as last heard of, for {for_seconds} s (since {since}): {why}")
+}
+
+fn unwritten_line(trouble: &Trouble) -> String {
+    let Trouble { what, why, since, for_seconds } = trouble;
+    format!("{what}: not written for {for_seconds} s (since {since}): {why}")
 }
 
 fn port_line(port: &Port) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -183,6 +184,17 @@ impl Visitor<'_> for ShareVisitor {
         let number = u32::try_from(value).ok().filter(|number| *number > 0);
         number.map(Share::Connections).ok_or_else(|| E::invalid_value(Unexpected::Signed(value), &self))
     }
+}
+
+/// A host of some network; the rest is nobody's.
+pub(super) fn tunnel_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Ipv4Addr>, D::Error> {
+    let text = String::deserialize(from)?;
+    let is_host = |address: &Ipv4Addr| {
+        let is_none = address.is_unspecified() || address.is_loopback() || address.is_broadcast();
+        !is_none && !address.is_multicast() && !address.is_link_local()
+    };
+    let address = text.parse().ok().filter(is_host);
+    address.map(Some).ok_or_else(|| refused::<D>(format!("{text:?}"), "the IPv4 address of a host"))
 }
 
 /// Linux names a device in 15 bytes, and 11 of them are the hash.

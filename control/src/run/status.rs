@@ -1,6 +1,6 @@
 //! The state of a running Margay as the admin socket tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use margay_fastpath::DropReason;
 use margay_fastpath::counters::Counters;
@@ -96,25 +96,30 @@ impl Dataplane {
         explain_running(&self.compiler, snapshot, node, probe, &self.source.problems)
     }
 
+    /// Whether packets are forwarded as the source says; see [`admin::Status::ready`].
+    pub(super) fn is_ready(&self) -> bool {
+        let open: BTreeSet<&str> = self.ports.open().map(|open| open.wanted.name.as_str()).collect();
+        let may_lack =
+            |wanted: &Wanted| wanted.kind != Kind::Uplink && self.ports.failure(&wanted.name).is_none();
+        let is_well = |wanted: &Wanted| open.contains(wanted.name.as_str()) || may_lack(wanted);
+        self.published.is_some() && !self.ports.are_waiting() && self.wanted.ports.iter().all(is_well)
+    }
+
     pub(super) fn status(&self) -> admin::Status {
         let ports = self.port_statuses();
         let layout = self.exchange.umem.layout();
-        let is_lacking = |port: &admin::Port| match port.state {
-            admin::PortState::Open => false,
-            admin::PortState::Missing => port.kind == "uplink",
-            admin::PortState::Failed => true,
-        };
         let workers = self.worker_statuses();
         admin::Status {
             node: self.identity.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            ready: self.published.is_some() && !self.ports.are_waiting() && !ports.iter().any(is_lacking),
+            ready: self.is_ready(),
             snapshot: self.published.map(|at| admin::Snapshot {
                 generation: self.publisher.current().generation,
                 age_seconds: at.elapsed().as_secs(),
             }),
             source: admin::Source { troubles: self.troubles.statuses(), ..self.source.clone() },
+            reporting: self.reporting(),
             flow_table: admin::FlowTable {
                 connections: self.table.len(),
                 capacity: self.table.capacity(),

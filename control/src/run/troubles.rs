@@ -39,12 +39,17 @@ impl Troubles {
     }
 
     pub(super) fn statuses(&self) -> Vec<admin::Trouble> {
-        let status = |trouble: &Trouble| admin::Trouble {
-            what: trouble.what.clone(),
-            why: trouble.why.clone(),
-            since: trouble.since.round(Unit::Second).unwrap_or(trouble.since).to_string(),
-            for_seconds: trouble.began.elapsed().as_secs(),
-        };
-        self.present.iter().map(status).collect()
+        statuses(&self.present)
     }
+}
+
+/// As the admin socket tells them.
+pub(super) fn statuses(troubles: &[Trouble]) -> Vec<admin::Trouble> {
+    let status = |trouble: &Trouble| admin::Trouble {
+        what: trouble.what.clone(),
+        why: trouble.why.clone(),
+        since: trouble.since.round(Unit::Second).unwrap_or(trouble.since).to_string(),
+        for_seconds: trouble.began.elapsed().as_secs(),
+    };
+    troubles.iter().map(status).collect()
 }

@@ -39,6 +39,7 @@ pub const CORE: &[Resource] = &[
     namespaced("", "v1", "Service", "services"),
     namespaced("", "v1", "ServiceAccount", "serviceaccounts"),
     namespaced("", "v1", "Event", "events"),
+    namespaced("events.k8s.io", "v1", "Event", "events"),
     namespaced("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
     namespaced("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
 ];

@@ -1,0 +1,43 @@
+//! What the control thread tells the thread that reports to the API server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{Timestamp, Unit};
+
+use super::{Dataplane, Error, troubles};
+use crate::admin;
+use crate::config::Config;
+use crate::report::{Annotations, Pace, Report, Reporter};
+
+/// The thread that reports, where there is an API server and something for it.
+pub(super) fn start(config: &Config, node: &str) -> Result<Option<Reporter>, Error> {
+    let is_wanted = config.report.events || config.report.status || config.calico.is_wanted();
+    let Some(access) = config.source.kubernetes.clone().filter(|_| is_wanted) else { return Ok(None) };
+    Reporter::start(access, node, &config.report, Pace::default()).map(Some).map_err(Error::ReportThread)
+}
+
+impl Dataplane {
+    /// Says how things are, which takes no time.
+    pub(super) fn report(&self) {
+        let Some(reporter) = &self.reporter else { return };
+        let node = self.compiler.cluster().nodes.get(&self.identity.node).map(|node| &**node);
+        let kernel = self.kernel.kernel();
+        reporter.tell(Report {
+            ready: self.is_ready(),
+            snapshot: self.published.map(|at| (self.publisher.current().generation, ago(at.elapsed()))),
+            problems: Arc::clone(&self.problems),
+            calico: Annotations::of(&self.config.calico, &self.identity.node, node, &kernel),
+        });
+    }
+
+    /// What cannot be written to the API server now.
+    pub(super) fn reporting(&self) -> Vec<admin::Trouble> {
+        self.reporter.as_ref().map_or_else(Vec::new, |reporter| troubles::statuses(&reporter.troubles()))
+    }
+}
+
+fn ago(time: Duration) -> Timestamp {
+    let then = Timestamp::now() - time;
+    then.round(Unit::Second).unwrap_or(then)
+}
