@@ -47,7 +47,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Node {
-    /// Name of our Node object. Default: the host name, as the kubelet takes it.
+    /// Name of our Node object. Default: the host name, as the kubelet takes it. `margay run --node` goes before it.
     pub name: Option<String>,
     /// Where the kernel's settings of network devices are, for those of `policy.host_interface_prefix`. Default
     /// /proc/sys/net. A container without privileges has that read-only, and mounts the node's elsewhere.

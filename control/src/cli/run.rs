@@ -26,6 +26,9 @@ pub(crate) struct Run {
     /// Configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/margay/margay.toml")]
     config: PathBuf,
+    /// Name of our Node object [default: the configuration's node.name, else the host's]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     /// Validate the configuration, and the manifests or the kubeconfig that it names, and exit: 0 if all is well, 2 if not.
     #[arg(long)]
     check: bool,
@@ -33,7 +36,8 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let config = Config::load(&self.config)?;
+        let mut config = Config::load(&self.config)?;
+        config.node.name = self.node.clone().or(config.node.name);
         if config.calico.is_wanted() && config.source.kubernetes.is_none() {
             bail!(
                 "{}: [calico] says what an API server is told: it needs source.kubernetes",

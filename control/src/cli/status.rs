@@ -15,6 +15,9 @@ pub(crate) struct Status {
     socket: Socket,
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    /// Print nothing, and exit with code 0 if a gateway answers, whether or not it is ready.
+    #[arg(long)]
+    live: bool,
 }
 
 impl Status {
@@ -22,6 +25,9 @@ impl Status {
         let socket = self.socket.path()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(admin::status(&socket))?;
+        if self.live {
+            return Ok(ExitCode::SUCCESS);
+        }
         self.output.print(&report, text)?;
         if report.ready {
             return Ok(ExitCode::SUCCESS);
