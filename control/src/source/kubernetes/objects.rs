@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::object::{self, ApiObject};
 use crate::manifest::{
-    Id, Kind, Object, Place, Problem, Reason, Reference, SharedLabels, identify, is_tiered, read,
+    FieldPath, Id, Invalid, Kind, Object, Place, Problem, Reason, Reference, SharedLabels, identify,
+    is_tiered, read,
 };
 use crate::state::{Change, Name};
 
@@ -102,13 +103,16 @@ impl Objects {
     }
 
     pub(super) fn put(&mut self, object: ApiObject, labels: &mut SharedLabels) {
-        let ApiObject { name, uid, value } = object;
+        let ApiObject { name, uid, value, flaw } = object;
         let is_other = !self.note(&name, &uid);
         let read = match identify(self.kind, |path| object::text(&value, path)) {
-            Ok(id) => match read(value, &id) {
-                Ok((object, in_part)) => Ok((id, object, in_part)),
-                Err(invalid) => Err((Some(id), Reason::Invalid(invalid))),
-            },
+            Ok(id) => {
+                let whole = flaw.map_or(Ok(value), |why| Err(Invalid { field: FieldPath::default(), why }));
+                match whole.and_then(|value| read(value, &id)) {
+                    Ok((object, in_part)) => Ok((id, object, in_part)),
+                    Err(invalid) => Err((Some(id), Reason::Invalid(invalid))),
+                }
+            }
             Err(invalid) => Err((None, Reason::Unnamed(self.kind, invalid))),
         };
         let problems = match read {

@@ -155,11 +155,13 @@ fn what_becomes_invalid_keeps_its_last_good_version_also_when_it_is_listed_again
 #[test]
 fn surprising_objects_harm_nobody_else() {
     let mut followed = Followed::new();
+    let deep = (0..200).fold(json!("deep"), |inner, _| json!([inner]));
     let unnamed = json!({"metadata": {"namespace": "x"}, "spec": {}});
     let wrong = [
         (json!({"metadata": {}}), "Pod: metadata.name: is required, a string"),
         (json!({"metadata": 1}), "Pod: metadata.name: is required, a string"),
         (json!(["no", "object"]), "Pod: metadata.name: is required, a string"),
+        (with(pod("b", "2", 1), "/metadata/labels", deep), "Pod x/b: the object: recursion limit exceeded"),
         (unnamed, "Pod: metadata.name: is required, a string"),
         (
             with(pod("b", "2", 1), "/metadata/labels", json!({"a b": ""})),
