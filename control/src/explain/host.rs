@@ -27,7 +27,8 @@ pub struct HostPassage {
 /// What is asked at one interface.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostSide {
-    /// Its name; none for the ports of pods.
+    pub kind: InterfaceKind,
+    /// Its name; none of pods' ports, nor where manifests do not say it.
     pub interface: Option<String>,
     /// The HostEndpoint that it belongs to.
     pub endpoint: Option<String>,
@@ -36,6 +37,15 @@ pub struct HostSide {
     pub said: HostSaid,
     /// What would be said if staged policies were enforced, where there are any.
     pub staged: Option<HostStaged>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceKind {
+    Pod,
+    /// What lies inside a tunnel comes and goes by it.
+    Tunnel,
+    Uplink,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -193,6 +203,11 @@ fn side(
         is_change: then.verdict != decision.verdict,
     });
     HostSide {
+        kind: match interface {
+            Interface::Pod => InterfaceKind::Pod,
+            Interface::Ipip | Interface::Vxlan => InterfaceKind::Tunnel,
+            Interface::Uplink(_) => InterfaceKind::Uplink,
+        },
         interface: world.compiler.interface_name(interface).map(str::to_owned),
         endpoint: endpoint.map(str::to_owned),
         labels: labels.map(|endpoint| endpoint.labels.clone()).unwrap_or_default(),

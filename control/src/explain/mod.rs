@@ -27,7 +27,9 @@ use crate::state::Cluster;
 use crate::state::policy::TierSpec;
 
 use self::host::Crossing;
-pub use self::host::{HostPassage, HostSaid, HostSide, HostStaged, Skipped, Stage, StageTrace};
+pub use self::host::{
+    HostPassage, HostSaid, HostSide, HostStaged, InterfaceKind, Skipped, Stage, StageTrace,
+};
 pub use self::manifests::{At, explain};
 pub use self::matching::Condition;
 pub use self::route::Route;

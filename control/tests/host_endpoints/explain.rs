@@ -257,6 +257,8 @@ fn where_several_uplinks_are_named_none_is_assumed() {
         (host.entry.as_ref().unwrap().endpoint.clone().unwrap(), host.notes.len())
     };
     assert_eq!(endpoint(&asked(At::default())), ("all".to_owned(), 1));
+    let text = text(&explained(&world, &probe("203.0.113.9", "shop/web", 6, 443), At::default()));
+    assert!(text.contains("  enters   deny   by an uplink: end of tier default"), "{text}");
     for (uplink, expected) in [("eth0", "edge"), ("eth7", "other"), ("eth9", "all")] {
         let at = At { uplink: Some(uplink), ..At::default() };
         assert_eq!(endpoint(&asked(at)), (expected.to_owned(), 0), "{uplink}");

@@ -2,7 +2,7 @@
 
 use super::{decided, staged_line as line_of_staged, tier_lines, verdict_line as line_of_verdict};
 use crate::explain::Decided;
-use crate::explain::host::{HostPassage, HostSaid, HostSide, Skipped, Stage, StageTrace};
+use crate::explain::host::{HostPassage, HostSaid, HostSide, InterfaceKind, Skipped, Stage, StageTrace};
 
 pub(super) fn verdict_line(name: &str, side: &HostSide) -> String {
     line_of_verdict(name, side.said.verdict, &format!("by {}: {}", interface(side), by(side, &side.said)))
@@ -58,7 +58,11 @@ fn who(side: &HostSide) -> String {
 }
 
 fn interface(side: &HostSide) -> &str {
-    side.interface.as_deref().unwrap_or("the pod's port")
+    side.interface.as_deref().unwrap_or(match side.kind {
+        InterfaceKind::Pod => "the pod's port",
+        InterfaceKind::Tunnel => "a tunnel",
+        InterfaceKind::Uplink => "an uplink",
+    })
 }
 
 fn word(stage: Stage) -> &'static str {
