@@ -18,6 +18,7 @@ use generate::Kind;
 use reference::Verdict;
 
 mod generate;
+mod hosts;
 mod incremental;
 mod reference;
 

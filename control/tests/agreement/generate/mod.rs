@@ -3,6 +3,7 @@
 mod admin;
 mod calico;
 mod cluster;
+mod hosts;
 mod kubernetes;
 mod pods;
 mod words;
@@ -135,6 +136,18 @@ pub(crate) fn world(kinds: &[Kind]) -> impl Strategy<Value = World> + use<> {
             World { objects, ends, offset: offset % 1_000_000 }
         },
     )
+}
+
+/// Worlds with host endpoints of the node `n0`, and policies for them.
+pub(crate) fn world_of_hosts() -> impl Strategy<Value = World> {
+    let endpoints = prop::collection::vec(hosts::endpoint(), 1..4);
+    let uses = prop::collection::vec(hosts::host_use(), 10);
+    (world(&[Kind::GlobalNetworkPolicy]), endpoints, uses).prop_map(|(mut world, endpoints, uses)| {
+        let policies = world.objects.iter_mut().filter(|object| object["kind"] == "GlobalNetworkPolicy");
+        policies.zip(&uses).for_each(|(policy, host_use)| hosts::apply(policy, host_use));
+        world.objects.extend(endpoints.iter().enumerate().map(|(i, endpoint)| hosts::named(i, endpoint)));
+        world
+    })
 }
 
 /// Puts an object of Calico's into the group that clusters hold it in.

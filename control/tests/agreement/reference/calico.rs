@@ -13,19 +13,23 @@ pub(crate) fn applies(policy: &Policy, world: &World, address: IpAddr, direction
     let spec = &policy.spec;
     // These two are for host endpoints alone.
     let is_for_hosts = spec["doNotTrack"] == true || spec["preDNAT"] == true;
-    let is_subject = |item: &Item| {
-        let namespaces = Inherited { item, prefix: "pcns.", all: "projectcalico.org/namespace" };
-        let accounts = Inherited { item, prefix: "pcsa.", all: "projectcalico.org/serviceaccount" };
-        (policy.namespace.is_empty() || is_in_namespace(item, &policy.namespace))
-            && holds(text(spec, "selector"), item)
-            && is_empty_or(text(spec, "namespaceSelector"), |text| holds(text, &namespaces))
-            && is_empty_or(text(spec, "serviceAccountSelector"), |text| holds(text, &accounts))
-    };
+    let is_subject = |item: &Item| selects(policy, item);
     !is_for_hosts && has_type(spec, direction) && world.pod_item_at(address).is_some_and(is_subject)
 }
 
+/// Whether the policy is for an endpoint.
+pub(crate) fn selects(policy: &Policy, item: &Item) -> bool {
+    let spec = &policy.spec;
+    let namespaces = Inherited { item, prefix: "pcns.", all: "projectcalico.org/namespace" };
+    let accounts = Inherited { item, prefix: "pcsa.", all: "projectcalico.org/serviceaccount" };
+    (policy.namespace.is_empty() || is_in_namespace(item, &policy.namespace))
+        && holds(text(spec, "selector"), item)
+        && is_empty_or(text(spec, "namespaceSelector"), |text| holds(text, &namespaces))
+        && is_empty_or(text(spec, "serviceAccountSelector"), |text| holds(text, &accounts))
+}
+
 /// Without `types`: ingress, unless there are rules for egress alone; egress, if there are rules for it.
-fn has_type(spec: &Value, direction: Direction) -> bool {
+pub(crate) fn has_type(spec: &Value, direction: Direction) -> bool {
     let has = |section: &str| items(spec, section).next().is_some();
     let mut types = items(spec, "types").filter_map(Value::as_str).peekable();
     match (types.peek(), direction) {

@@ -6,6 +6,7 @@
 pub(crate) mod admin;
 pub(crate) mod calico;
 pub(crate) mod file;
+pub(crate) mod host;
 pub(crate) mod kubernetes;
 pub(crate) mod probe;
 pub(crate) mod selector;

@@ -14,7 +14,7 @@ pub(crate) fn verdict(world: &World, probe: &Value) -> Verdict {
     denied.or(verdicts.first()).copied().unwrap_or(Verdict::UNDELIVERED)
 }
 
-fn packets(world: &World, probe: &Value) -> Vec<Packet> {
+pub(crate) fn packets(world: &World, probe: &Value) -> Vec<Packet> {
     let protocol = protocol(&probe["proto"]);
     let port = |value: &Value| match value {
         Value::String(text) => text.parse().ok(),

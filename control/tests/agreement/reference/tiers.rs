@@ -11,7 +11,7 @@ use super::{Direction, Packet, Verdict, World, admin, calico, kubernetes, text};
 #[derive(Clone, Debug)]
 pub(crate) struct Tier {
     order: f64,
-    denies: bool,
+    pub(crate) denies: bool,
 }
 
 impl Tier {
@@ -106,7 +106,7 @@ impl Policy {
     }
 
     /// What the first rule that matches does, if one does; Log is none.
-    fn decide(&self, world: &World, packet: &Packet, direction: Direction) -> Option<Action> {
+    pub(crate) fn decide(&self, world: &World, packet: &Packet, direction: Direction) -> Option<Action> {
         match self.kind {
             Kind::Kubernetes => kubernetes::decide(self, world, packet, direction),
             Kind::Admin => admin::decide(self, world, packet, direction),
@@ -144,16 +144,10 @@ impl World {
         if with_its_node && direction == Direction::Ingress {
             return true;
         }
-        let mut tiers: Vec<_> = self.tiers.iter().collect();
-        tiers.sort_by(|a, b| a.1.order.total_cmp(&b.1.order).then_with(|| a.0.cmp(b.0)));
-        // A policy of a tier that there is not is in force nowhere.
-        for (name, tier) in tiers {
-            let is_in = |policy: &&Policy| policy.tier == *name && policy.applies(self, pod, own, direction);
-            let mut policies: Vec<_> = self.policies.iter().filter(is_in).collect();
+        for (tier, mut policies) in self.in_tiers(|policy| policy.applies(self, pod, own, direction)) {
             // NetworkPolicy does not come between a pod and its node, and leaves nothing to the tiers behind it.
             let is_spared = with_its_node && policies.iter().any(|policy| policy.kind == Kind::Kubernetes);
             policies.retain(|policy| !(with_its_node && policy.kind == Kind::Kubernetes));
-            policies.sort_by(|a, b| a.order.total_cmp(&b.order).then_with(|| a.tie.cmp(&b.tie)));
             let decided = policies.iter().find_map(|policy| policy.decide(self, packet, direction));
             match decided {
                 Some(Action::Allow) => return true,
@@ -167,5 +161,22 @@ impl World {
         }
         // The profile of the pod's namespace allows what no tier decided.
         true
+    }
+
+    /// The tiers in their order, each with those of its policies that are asked in theirs. A policy of a tier that there is
+    /// not is in force nowhere.
+    pub(crate) fn in_tiers<'a>(
+        &'a self,
+        is_asked: impl Fn(&&Policy) -> bool,
+    ) -> Vec<(&'a Tier, Vec<&'a Policy>)> {
+        let mut tiers: Vec<_> = self.tiers.iter().collect();
+        tiers.sort_by(|a, b| a.1.order.total_cmp(&b.1.order).then_with(|| a.0.cmp(b.0)));
+        let policies = |name: &str| {
+            let is_in = |policy: &&Policy| policy.tier == name && is_asked(policy);
+            let mut policies: Vec<_> = self.policies.iter().filter(is_in).collect();
+            policies.sort_by(|a, b| a.order.total_cmp(&b.order).then_with(|| a.tie.cmp(&b.tie)));
+            policies
+        };
+        tiers.into_iter().map(|(name, tier)| (tier, policies(name))).collect()
     }
 }

@@ -25,6 +25,7 @@ pub(crate) struct World {
     pub(crate) slices: Vec<Value>,
     pub(crate) tiers: BTreeMap<String, Tier>,
     pub(crate) policies: Vec<Policy>,
+    pub(crate) host_endpoints: Vec<Value>,
 }
 
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub(crate) struct Pod {
     pub(crate) ports: Vec<(String, u8, u16)>,
 }
 
-/// What a selector can select: a pod or a network set.
+/// What a selector can select: a pod, a network set or a host endpoint.
 #[derive(Debug)]
 pub(crate) struct Item {
     /// Its own labels, and what it has from its namespace and its service account.
@@ -74,6 +75,7 @@ impl World {
             slices: of(&["discovery.k8s.io/v1"], "EndpointSlice").into_iter().cloned().collect(),
             tiers: Tier::all(of(&CALICO, "Tier").into_iter()),
             policies: objects.iter().filter_map(Policy::of).collect(),
+            host_endpoints: of(&CALICO, "HostEndpoint").into_iter().cloned().collect(),
             ..Self::default()
         };
         let accounts: BTreeMap<(String, String), Labels> = of(&["v1"], "ServiceAccount")
@@ -88,6 +90,7 @@ impl World {
         let sets = of(&CALICO, "NetworkSet").into_iter().chain(of(&CALICO, "GlobalNetworkSet"));
         let sets: Vec<_> = sets.map(|object| world.set_item(object)).collect();
         world.items.extend(sets);
+        world.items.extend(of(&CALICO, "HostEndpoint").into_iter().map(Item::of_host_endpoint));
         world
     }
 
@@ -164,6 +167,13 @@ impl World {
             pod.ports.iter().any(|(n, proto, number)| n == name && *proto == protocol && *number == port)
         };
         self.pod_at(address).is_some_and(declared)
+    }
+}
+
+impl Item {
+    pub(crate) fn of_host_endpoint(object: &Value) -> Self {
+        let expected = items(&object["spec"], "expectedIPs").filter_map(Value::as_str);
+        Self { labels: labels(object), nets: expected.map(net).collect(), pod: None }
     }
 }
 
