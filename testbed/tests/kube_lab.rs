@@ -10,11 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::traffic::{Connection, Place};
+use common::traffic::{Connection, Place, steady_echoes};
 use common::{Options, TestLab, assert_agree, eventually, two_zones};
 use margay_testbed::kube::stub::{Interrupt, Stub};
 use margay_testbed::kube::{ADMIN, CALICO, Client, Server, Site, documents};
-use margay_testbed::measure;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -27,7 +26,6 @@ const PAIRS: [(&str, &str); 2] = [("far/client", "shop/bench"), ("shop/cache", "
 
 /// Longer than an echo takes, shorter than a patient user.
 const ECHO: Duration = Duration::from_secs(1);
-const PING: Duration = Duration::from_millis(10);
 
 const CLOSE_BENCH: &str = "\
 apiVersion: networking.k8s.io/v1
@@ -47,22 +45,23 @@ fn objects() -> Vec<Value> {
         .collect()
 }
 
-/// Pings between each pair until the work is done; none may be lost.
-fn while_pinged(lab: &TestLab, work: impl FnOnce()) {
+/// Datagrams and their echoes between each pair until the work is done; none may be lost.
+fn under_traffic(lab: &TestLab, work: impl FnOnce()) {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        for (from, to) in PAIRS.map(|(from, to)| (lab.place(from), lab.place(to))) {
-            let done = &done;
-            scope.spawn(move || {
-                while !done.load(Ordering::Relaxed) {
-                    let pings = measure::ping(&from.netns, &to.address.to_string(), 100, PING).unwrap();
-                    assert_eq!(pings.lost(), 0, "from {from:?} to {to:?}");
-                }
-            });
+        let flows = PAIRS.map(|(from, to)| {
+            let (from, to, done) = (lab.place(from), lab.place(to), &done);
+            scope.spawn(move || steady_echoes(&from, &to, done))
+        });
+        {
+            // Work that panics ends the traffic too.
+            let _end = End(&done);
+            work();
         }
-        // Work that panics ends the pings too.
-        let _end = End(&done);
-        work();
+        for (pair, flow) in PAIRS.iter().zip(flows) {
+            let (sent, back) = flow.join().unwrap();
+            assert!(sent > 0 && back == sent, "{pair:?}: {back} of {sent} came back");
+        }
     });
 }
 
@@ -123,7 +122,7 @@ fn packets_go_on_while_the_api_server_dies_and_comes_back() {
     let [(from, to), _] = PAIRS.map(|(from, to)| (lab.place(from), lab.place(to)));
 
     let mut living = connections(&lab);
-    while_pinged(&lab, || {
+    under_traffic(&lab, || {
         server.kill_api();
         assert!(eventually(|| troubles(&lab) > 0), "status says nothing of the server's death");
         // What is new is judged as before.
@@ -162,7 +161,7 @@ fn a_hundred_resyncs_lose_no_packet() {
     let stub = started.into_inner().unwrap();
     let [(from, to), _] = PAIRS.map(|(from, to)| (lab.place(from), lab.place(to)));
     let mut living = connections(&lab);
-    while_pinged(&lab, || {
+    under_traffic(&lab, || {
         // Each watch of each gateway that is forced to begin anew counts.
         let mut resyncs = 0;
         let kinds = ["nodes", "pods", "networkpolicies", "ippools", "blockaffinities"];

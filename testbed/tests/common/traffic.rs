@@ -1,10 +1,12 @@
 //! Real traffic between namespaces, each byte checked where it arrives.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use margay_testbed::netns;
 
@@ -21,6 +23,9 @@ pub struct Place {
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for a handshake: SYNs are sent again after 1, 2, 3 and 4 s.
 const HANDSHAKE: Duration = Duration::from_secs(6);
+
+/// How late an echo may be on a machine that has other things to do; what is lost does not come at all.
+const LATE: Duration = Duration::from_secs(5);
 
 /// Time for a handshake whose first SYN was lost.
 const ONE_MORE_SYN: Duration = Duration::from_millis(2500);
@@ -145,6 +150,45 @@ pub fn udp_echoes(from: &Place, to: &Place, datagrams: &[Vec<u8>]) -> usize {
         let back = datagrams.iter().filter(|datagram| comes_back(datagram)).count();
         echoing.store(false, std::sync::atomic::Ordering::Relaxed);
         back
+    })
+}
+
+/// Sends a numbered datagram every few milliseconds until `done`, and has each echoed. Returns how many were sent, and
+/// how many of them came back, late ones too.
+pub fn steady_echoes(from: &Place, to: &Place, done: &AtomicBool) -> (u64, u64) {
+    let server = to.within(|| UdpSocket::bind((to.address, to.port)).unwrap());
+    let client = from.within(|| UdpSocket::bind((from.address, 0)).unwrap());
+    client.connect(server.local_addr().unwrap()).unwrap();
+    server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = [0; 8];
+            while !over.load(Ordering::Relaxed) {
+                if let Ok((_, peer)) = server.recv_from(&mut number) {
+                    server.send_to(&number, peer).unwrap();
+                }
+            }
+        });
+        let (mut sent, mut back, mut deadline) = (0_u64, BTreeSet::new(), Instant::now());
+        loop {
+            if !done.load(Ordering::Relaxed) {
+                client.send(&sent.to_be_bytes()).unwrap();
+                sent += 1;
+                deadline = Instant::now() + LATE;
+            }
+            thread::sleep(Duration::from_millis(5));
+            let mut number = [0; 8];
+            while client.recv(&mut number).is_ok() {
+                back.insert(u64::from_be_bytes(number));
+            }
+            let is_all = back.len() as u64 == sent;
+            if done.load(Ordering::Relaxed) && (is_all || Instant::now() > deadline) {
+                over.store(true, Ordering::Relaxed);
+                return (sent, back.len() as u64);
+            }
+        }
     })
 }
 
