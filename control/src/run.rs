@@ -7,6 +7,7 @@
 
 mod error;
 mod host;
+mod neighbours;
 mod policies;
 mod ports;
 mod report;
@@ -16,9 +17,8 @@ mod troubles;
 mod wanted;
 mod workers;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::mem;
-use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,7 @@ use crate::report::Reporter;
 use crate::source::{Source, SourceEvent};
 
 use self::host::HostWay;
+use self::neighbours::Neighbours;
 use self::policies::PolicyCounts;
 use self::ports::Ports;
 use self::steered::Steered;
@@ -61,8 +62,6 @@ const COALESCE: Duration = Duration::from_millis(5);
 const SETTLE: Duration = Duration::from_millis(5);
 /// How often to see which neighbours packets have waited for.
 const ASK: Duration = Duration::from_millis(100);
-/// Neighbours beside those of routes that are kept resolved because packets went there; the oldest make room.
-const ASKED: usize = 256;
 /// How often to look after the workers, and to try again what failed.
 const CHECK: Duration = Duration::from_secs(1);
 
@@ -166,10 +165,7 @@ struct Dataplane {
     reporter: Option<Reporter>,
     steered: Steered,
     said_unknown_node: bool,
-    /// Destinations on the uplinks' own subnets that packets went to.
-    asked: VecDeque<IpAddr>,
-    /// Revision of the routing's neighbours that the kernel was asked for.
-    neighbours_revision: Option<u64>,
+    neighbours: Neighbours,
 }
 
 impl Dataplane {
@@ -224,8 +220,7 @@ impl Dataplane {
             reporter,
             steered: Steered::default(),
             said_unknown_node: false,
-            asked: VecDeque::new(),
-            neighbours_revision: None,
+            neighbours: Neighbours::default(),
             config,
         })
     }
@@ -310,31 +305,17 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Has the kernel resolve the neighbours that packets have waited for: hosts beside us on an uplink, which nothing
-    /// but the packets names.
+    /// Has the kernel resolve the neighbours that packets have waited for.
     fn ask_for_neighbours(&mut self) {
-        let before = self.asked.len();
-        while let Some(address) = self.exchange.asked().map(IpAddr::V4) {
-            if !self.asked.contains(&address) {
-                self.asked.push_back(address);
-            }
-        }
-        if self.has_cluster && self.asked.len() > before {
-            let routing = self.compiler.routing();
-            self.asked.retain(|address| routing.uplink_neighbour(*address).is_some());
-            self.asked.drain(..self.asked.len().saturating_sub(ASKED));
-            self.neighbours_revision = None;
+        if self.neighbours.take(&self.exchange) && self.has_cluster {
+            self.neighbours.trim(self.compiler.routing());
             self.want_neighbours();
         }
     }
 
     fn want_neighbours(&mut self) {
-        let routing = self.compiler.routing();
-        let revision = Some(routing.neighbours_revision());
-        if self.neighbours_revision != revision {
-            self.neighbours_revision = revision;
-            let asked = self.asked.iter().filter_map(|address| routing.uplink_neighbour(*address));
-            self.kernel.want_neighbours(routing.wanted_neighbours().chain(asked).collect());
+        if let Some(wanted) = self.neighbours.wanted(self.compiler.routing()) {
+            self.kernel.want_neighbours(wanted);
         }
     }
 
