@@ -97,10 +97,9 @@ impl World {
             match decided {
                 Some(Action::Allow) => return Some(true),
                 Some(Action::Deny) => return Some(false),
-                Some(Action::Pass) => {}
                 // Nothing is denied at the end of what comes before other policies.
                 None if stage == Stage::Forward && tier.denies && !policies.is_empty() => return Some(false),
-                None => {}
+                Some(Action::Pass) | None => {}
             }
         }
         None

@@ -165,10 +165,7 @@ impl World {
 
     /// The tiers in their order, each with those of its policies that are asked in theirs. A policy of a tier that there is
     /// not is in force nowhere.
-    pub(crate) fn in_tiers<'a>(
-        &'a self,
-        is_asked: impl Fn(&&Policy) -> bool,
-    ) -> Vec<(&'a Tier, Vec<&'a Policy>)> {
+    pub(crate) fn in_tiers(&self, is_asked: impl Fn(&&Policy) -> bool) -> Vec<(&Tier, Vec<&Policy>)> {
         let mut tiers: Vec<_> = self.tiers.iter().collect();
         tiers.sort_by(|a, b| a.1.order.total_cmp(&b.1.order).then_with(|| a.0.cmp(b.0)));
         let policies = |name: &str| {
