@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use common::traffic::{Connection, Place, steady_echoes};
 use common::{Options, TestLab, assert_agree, eventually, two_zones};
 use margay_testbed::kube::stub::{Interrupt, Stub};
@@ -93,7 +94,9 @@ fn a_change_arrives(from: &Place, to: &Place, put: impl FnOnce(&Value), delete: 
 }
 
 fn start_server(site: Site, kubeconfig: &Path) -> anyhow::Result<(Server, Client)> {
-    let binaries = env::var_os("MARGAY_KUBE").expect("MARGAY_KUBE names no directory: run make test-kube");
+    // An error, and no panic: the lab that is half up goes down again.
+    let binaries =
+        env::var_os("MARGAY_KUBE").context("MARGAY_KUBE names no directory: run make test-kube")?;
     let server = Server::start(&PathBuf::from(binaries), site)?;
     server.install(CALICO)?;
     let client = server.client(ADMIN)?;
