@@ -1,26 +1,38 @@
 //! What addresses stand for: the identity of the pod that owns each, and the endpoint where the pod is served here.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_flowtable::{Endpoint, EndpointId, Holder, IdentityId};
 
 use super::groups::GroupKey;
+use super::sets::SetKey;
 use super::{PolicyCompiler, Reselect, Served, Serves};
 use crate::compile::gateways::{GATEWAY, gateway_of};
 use crate::compile::owners::{Owner, OwnerChange, Owners};
-use crate::state::{Cluster, Edit, Node, Pod};
+use crate::state::{Change, Cluster, Edit, Node, Pod};
 
 impl PolicyCompiler {
-    /// Pods of a node that is served or not now, or that has other addresses, which reach its pods whatever policy says.
-    pub(super) fn node(&mut self, edit: &Edit<String, Node>, cluster: &Cluster, owners: &Owners) {
-        let matters = |node: &Arc<Node>| (node.addresses.clone(), node.labels.get(GATEWAY).cloned());
-        if edit.old.as_ref().map(matters) == edit.new.as_ref().map(matters) {
+    /// Pods of nodes that are served or not now, or that have other addresses, which reach their pods whatever policy says.
+    /// One look at the pods for all of them: at first every node is new.
+    pub(super) fn nodes(&mut self, changes: &[Change], cluster: &Cluster, owners: &Owners) {
+        let edits = || {
+            changes
+                .iter()
+                .filter_map(|change| if let Change::Node(edit) = change { Some(edit) } else { None })
+        };
+        if edits().next().is_some() {
+            self.sets.build_where(|key| matches!(key, SetKey::Nodes(_)));
+        }
+        let other: HashSet<&str> =
+            edits().filter(|edit| is_other(edit)).map(|edit| edit.key.as_str()).collect();
+        if other.is_empty() {
             return;
         }
         let addresses = cluster.nodes.values().flat_map(|node| &node.addresses).copied();
         self.out.nodes = Arc::new(addresses.collect());
-        for (address, owner) in owners.iter().filter(|(_, owner)| owner.pod.node == edit.key) {
+        for (address, owner) in owners.iter().filter(|(_, owner)| other.contains(owner.pod.node.as_str())) {
             self.place(address, Some(owner), cluster);
             self.touched.address(address);
         }
@@ -149,4 +161,10 @@ impl PolicyCompiler {
             }
         }
     }
+}
+
+/// Whether its pods are served where they were not, or reached by other addresses.
+fn is_other(edit: &Edit<String, Node>) -> bool {
+    let matters = |node: &Arc<Node>| (node.addresses.clone(), node.labels.get(GATEWAY).cloned());
+    edit.old.as_ref().map(matters) != edit.new.as_ref().map(matters)
 }

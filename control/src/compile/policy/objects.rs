@@ -7,7 +7,6 @@ use margay_flowtable::IdentityId;
 
 use super::groups::GroupKey;
 use super::policies::PolicyNo;
-use super::sets::SetKey;
 use super::{Item, PolicyCompiler, Reselect, Use};
 use crate::compile::owners::{OwnerChange, Owners};
 use crate::state::policy::{NetworkSet, Policy, PolicyId, TierSpec};
@@ -17,14 +16,15 @@ impl PolicyCompiler {
     /// Takes in what became of the cluster, which is now as given: its objects, and the owners of its addresses.
     pub fn apply(&mut self, cluster: &Cluster, owners: &Owners, changes: &[Change], moved: &[OwnerChange]) {
         for change in changes {
-            self.object(change, cluster, owners);
+            self.object(change, cluster);
         }
+        self.nodes(changes, cluster, owners);
         for change in moved {
             self.moved(change, cluster);
         }
     }
 
-    fn object(&mut self, change: &Change, cluster: &Cluster, owners: &Owners) {
+    fn object(&mut self, change: &Change, cluster: &Cluster) {
         match change {
             Change::Namespace(edit) => {
                 self.relabel(&edit.key, |_| true, cluster);
@@ -34,16 +34,13 @@ impl PolicyCompiler {
                 let is_its = |key: &GroupKey| *key.service_account == *edit.key.name;
                 self.relabel(&edit.key.namespace, is_its, cluster);
             }
-            Change::Node(edit) => {
-                self.sets.build_where(|key| matches!(key, SetKey::Nodes(_)));
-                self.node(edit, cluster, owners);
-            }
             Change::EndpointSlice(edit) => self.endpoint_slice(edit),
             Change::NetworkSet(edit) => self.network_set(edit, cluster),
             Change::Tier(edit) => self.tier(&edit.key, edit.new.as_deref().copied()),
             Change::HostEndpoint(edit) => self.host_endpoint(edit),
             Change::Policy(edit) => self.policy(&edit.key, edit.new.as_ref()),
-            Change::Pod(_)
+            Change::Node(_)
+            | Change::Pod(_)
             | Change::Service(_)
             | Change::IpPool(_)
             | Change::BlockAffinity(_)
