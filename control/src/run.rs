@@ -57,7 +57,7 @@ pub use self::wanted::device_name;
 
 /// Snapshots follow each other no faster. A change that comes after a pause is published at once, the changes that come
 /// right after it together.
-const COALESCE: Duration = Duration::from_millis(5);
+pub const COALESCE: Duration = Duration::from_millis(5);
 /// How often to look whether workers have caught up, while something waits for that.
 const SETTLE: Duration = Duration::from_millis(5);
 /// How often to see which neighbours packets have waited for.

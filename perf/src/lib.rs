@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod control;
 pub mod count;
 pub mod gate;
 pub mod gateway;
@@ -12,3 +13,4 @@ pub mod policy;
 pub mod rig;
 pub mod tables;
 pub mod traffic;
+mod world;

@@ -75,6 +75,59 @@ fn tables_narrows_to_what_is_asked_for() {
     assert_eq!(seen, expected);
 }
 
+/// Forty pods take turns: each is relabelled, removed and added.
+const SMALL_CLUSTER: [&str; 13] = [
+    "control",
+    "--nodes",
+    "20",
+    "--pods",
+    "500",
+    "--namespaces",
+    "10",
+    "--policies",
+    "60",
+    "--seconds",
+    "4",
+    "--rate",
+    "40",
+];
+
+#[test]
+fn control_follows_a_cluster_that_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let plot = directory.path().join("plot.svg");
+    for lists in [&[][..], &["--streaming-lists"]] {
+        let plotted = ["--plot", plot.to_str().unwrap(), "-o", "json"];
+        let reports = list(&[&SMALL_CLUSTER[..], lists, &plotted].concat());
+        let [report] = &reports[..] else { panic!("one report: {reports:?}") };
+        let sizes = ["nodes", "pods", "namespaces", "policies"].map(|field| report[field].as_u64().unwrap());
+        assert_eq!(sizes, [20, 500, 10, 60]);
+        let number =
+            |field: &str| report.pointer(field).and_then(Value::as_f64).unwrap_or_else(|| panic!("{field}"));
+        assert!(number("/start/cpu_s") > 0.0 && number("/start/wall_s") > 0.0, "{report}");
+        let resident = ["before", "peak"].map(|when| number(&format!("/start/resident_{when}_bytes")));
+        assert!(resident[0] > 1e6 && resident[1] >= resident[0], "{report}");
+        // It goes by chance how many.
+        let changes = number("/churn/changes");
+        assert!((20.0..400.0).contains(&changes), "{report}");
+        let of_kinds = report["churn"]["latency_by_kind"].as_array().unwrap();
+        let kinds: Vec<&str> = of_kinds.iter().map(|of| of["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["relabelled", "removed", "added"], "{report}");
+        let [p50, p99, max] =
+            ["p50_ms", "p99_ms", "max_ms"].map(|at| number(&format!("/churn/latency/{at}")));
+        assert!(0.0 < p50 && p50 <= p99 && p99 <= max, "{report}");
+        assert!(
+            number("/churn/core_share") > 0.0 && report["churn"]["trouble"] == Value::Array(vec![]),
+            "{report}"
+        );
+        assert!(report["timeline"].as_array().unwrap().len() >= 6, "{report}");
+        let drawn = std::fs::read_to_string(&plot).unwrap();
+        let title =
+            "margay perf control: 20 nodes, 500 pods, 10 namespaces, 60 policies; 40 pod changes a second";
+        assert!(drawn.starts_with("<svg") && drawn.contains(title), "{drawn}");
+    }
+}
+
 #[test]
 fn bad_values_are_named() {
     let cases: &[(&[&str], &str)] = &[
@@ -87,6 +140,13 @@ fn bad_values_are_named() {
         (&["tables", "--structure", "btree"], "possible values: margay, hashbrown-rwlock"),
         (&["tables", "--workers", "0"], "0 is not in 1..=64"),
         (&["tables", "--structure", "poptrie", "--entries", "3000000"], "nothing to measure"),
+        (
+            &["control", "--pods", "300", "--nodes", "1"],
+            "300 pods do not fit on 1 nodes: a node has 250 at most",
+        ),
+        (&["control", "--rate", "0"], "0 is not in 1..=10000"),
+        (&["control", "--keep"], "--kubeconfig <FILE>"),
+        (&["control", "--kubeconfig", "/nonexistent"], "cannot use /nonexistent"),
         (&["gate", "--file", "/nonexistent"], "cannot read /nonexistent"),
     ];
     for (arguments, message) in cases {

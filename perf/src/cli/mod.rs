@@ -1,5 +1,6 @@
 //! The command line.
 
+mod control;
 mod gate;
 mod pipeline;
 mod policy;
@@ -25,6 +26,7 @@ enum Command {
     Pipeline(pipeline::Pipeline),
     Policy(policy::Policy),
     Tables(tables::Tables),
+    Control(control::Control),
     Gate(gate::Gate),
 }
 
@@ -55,6 +57,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Pipeline(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Policy(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Tables(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Control(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Gate(command) => command.run(),
     }
 }

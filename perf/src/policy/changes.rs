@@ -4,8 +4,8 @@ use hdrhistogram::Histogram;
 use margay_control::state::policy::Policy;
 use margay_control::state::{Change, Edit};
 
-use super::world::{self, LARGE_NAMESPACE, Size};
 use super::{Control, Sink};
+use crate::world::{self, LARGE_NAMESPACE, Size};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -59,13 +59,13 @@ impl Kind {
         let pods = size.pods - LARGE_NAMESPACE;
         let pod = LARGE_NAMESPACE + number.wrapping_mul(7919) % pods;
         let policy = number.wrapping_mul(7919) % size.policies;
-        let put_pod = |object| Change::Pod(Edit::put(world::pod_name(pod), object));
+        let put_pod = |object| Change::Pod(Edit::put(size.pod_name(pod), object));
         let (id, object) = world::policy(policy, size.namespaces, 80);
         match self {
-            Self::PodRemoved => Change::Pod(Edit::remove(world::pod_name(pod))),
-            Self::PodAdded => put_pod(world::pod(pod, pod % 20)),
-            Self::LabelsOfOthers => put_pod(world::pod(pod, (pod + 1) % 20)),
-            Self::LabelsOfItsOwn => put_pod(world::pod(pod, 1_000_000 + number)),
+            Self::PodRemoved => Change::Pod(Edit::remove(size.pod_name(pod))),
+            Self::PodAdded => put_pod(size.pod(pod, pod % 20)),
+            Self::LabelsOfOthers => put_pod(size.pod(pod, (pod + 1) % 20)),
+            Self::LabelsOfItsOwn => put_pod(size.pod(pod, 1_000_000 + number)),
             Self::PolicyEdited => Change::Policy(Edit::put(id, world::policy(policy, size.namespaces, 81).1)),
             Self::PeerEdited => Change::Policy(Edit::put(id, with_new_peer(object, number))),
             Self::PolicyRemoved => Change::Policy(Edit::remove(id)),

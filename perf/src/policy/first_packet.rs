@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 use margay_flowtable::{Policies, Tuple, classify};
 
 use super::Sink;
-use super::world::{self, Size};
 use crate::clock::Clock;
+use crate::world::Size;
 
 /// Packets that are timed together.
 const BATCH: usize = 64;
@@ -24,7 +24,7 @@ pub(super) fn spread(
     let mut random = fastrand::Rng::with_seed(1);
     let ports = [80, 443, 8080, 53];
     measure(policies, case, report, || {
-        let [src, dst] = [0; 2].map(|_: u8| IpAddr::V4(world::pod_address(random.u32(..size.pods))));
+        let [src, dst] = [0; 2].map(|_: u8| IpAddr::V4(size.pod_address(random.u32(..size.pods))));
         tcp(src, dst, ports[random.usize(..ports.len())])
     })
 }
@@ -37,9 +37,9 @@ pub(super) fn to_one(
     report: &mut Sink<'_>,
 ) -> anyhow::Result<()> {
     let mut random = fastrand::Rng::with_seed(1);
-    let dst = IpAddr::V4(world::pod_address(0));
+    let dst = IpAddr::V4(size.pod_address(0));
     measure(policies, case, report, || {
-        let src = IpAddr::V4(world::pod_address(random.u32(1..size.pods)));
+        let src = IpAddr::V4(size.pod_address(random.u32(1..size.pods)));
         tcp(src, dst, 1024 + random.u16(..20_000))
     })
 }

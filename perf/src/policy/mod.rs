@@ -3,7 +3,6 @@
 
 mod changes;
 mod first_packet;
-mod world;
 
 use hdrhistogram::Histogram;
 use margay_control::compile::Compiler;
@@ -13,8 +12,7 @@ use margay_flowtable::Snapshot;
 use margay_flowtable::publish::Publisher;
 use serde::Serialize;
 
-use self::world::Size;
-use self::world::Spread;
+use crate::world::{self, PODS_OF_NODE, Size, Spread};
 
 /// One figure. Times are nanoseconds.
 #[derive(Clone, Debug, Serialize)]
@@ -45,7 +43,8 @@ const NAMESPACES: u32 = 1000;
 /// Measures every case, and tells `progress` what comes next.
 pub fn measure(selection: Selection, mut progress: impl FnMut(&str)) -> anyhow::Result<Vec<Report>> {
     let Selection { policies, endpoints, changes } = selection;
-    let size = Size { pods: endpoints, policies, namespaces: NAMESPACES, nodes: endpoints.div_ceil(250) };
+    let size =
+        Size { pods: endpoints, policies, namespaces: NAMESPACES, nodes: endpoints.div_ceil(PODS_OF_NODE) };
     let mut reports = Vec::new();
     let mut report = |case, samples: &Histogram<u64>, scale: f64| {
         reports.push(Report {
