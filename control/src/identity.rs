@@ -31,6 +31,16 @@ impl Identity {
         self.vxlan_port.or(self.by_felix(cluster, |felix| felix.vxlan_port)).unwrap_or(VXLAN_PORT)
     }
 
+    /// The most that the cluster has a packet be inside a VXLAN tunnel.
+    pub(crate) fn vxlan_mtu(&self, cluster: &Cluster) -> Option<u16> {
+        self.by_felix(cluster, |felix| felix.vxlan_mtu)
+    }
+
+    /// The same of IP-in-IP.
+    pub(crate) fn ipip_mtu(&self, cluster: &Cluster) -> Option<u16> {
+        self.by_felix(cluster, |felix| felix.ipip_mtu)
+    }
+
     /// By the configuration of the node alone, else that of all, as Calico reads them.
     fn by_felix<T>(&self, cluster: &Cluster, field: impl Fn(&FelixConfiguration) -> Option<T>) -> Option<T> {
         let of = |name: &str| cluster.felix_configurations.get(name).and_then(|felix| field(felix));
@@ -46,7 +56,7 @@ mod tests {
     fn the_configuration_goes_first_then_the_node_s_felix_then_all_nodes() {
         let mut cluster = Cluster::default();
         let mut felix = |name: &str, vni, vxlan_port| {
-            let felix = FelixConfiguration { vni, vxlan_port };
+            let felix = FelixConfiguration { vni, vxlan_port, ..FelixConfiguration::default() };
             cluster.felix_configurations.insert(name.to_owned(), felix.into());
         };
         felix("default", Some(1), Some(10));

@@ -6,8 +6,14 @@ use ipnet::IpNet;
 use sha1::{Digest, Sha1};
 
 use super::routes::RouteKind;
+use crate::identity::Identity;
 pub use crate::state::Family;
-use crate::state::{IpPool, Node, TunnelMode};
+use crate::state::{Cluster, IpPool, Node, TunnelMode};
+
+/// Bytes of the outer IPv4 header (RFC 2003).
+const IPIP_HEADERS: u16 = 20;
+/// Bytes of IPv4, UDP, VXLAN and the inner Ethernet header (RFC 7348 5).
+const VXLAN_HEADERS: u16 = 50;
 
 /// The node's underlay address and the prefix of its subnet.
 pub fn underlay(node: &Node, family: Family) -> Option<IpNet> {
@@ -36,6 +42,17 @@ pub fn vtep_mac(name: &str, node: Option<&Node>, family: Family) -> [u8; 6] {
         let hash = Sha1::new().chain_update(name).chain_update(suffix).finalize();
         [0x66, hash[0], hash[1], hash[2], hash[3], hash[4]]
     })
+}
+
+/// The largest packet that leaves an uplink with this MTU by such a route, tunnel headers included, where the cluster
+/// bounds what is in the tunnel.
+pub(super) fn mtu(kind: RouteKind, link: u16, identity: &Identity, cluster: &Cluster) -> u16 {
+    let (inside, headers) = match kind {
+        RouteKind::Ipip => (identity.ipip_mtu(cluster), IPIP_HEADERS),
+        RouteKind::Vxlan => (identity.vxlan_mtu(cluster), VXLAN_HEADERS),
+        _ => (None, 0),
+    };
+    inside.map_or(link, |inside| link.min(inside.saturating_add(headers)))
 }
 
 /// How a node whose underlay subnet is `local` sends to a block of `pool` by way of the underlay address `remote`:

@@ -191,6 +191,9 @@ pub struct SliceEndpoint {
 pub struct FelixConfiguration {
     pub vni: Option<u32>,
     pub vxlan_port: Option<u16>,
+    /// Largest packet inside a tunnel of the kind, in bytes.
+    pub vxlan_mtu: Option<u16>,
+    pub ipip_mtu: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

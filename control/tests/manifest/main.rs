@@ -112,6 +112,11 @@ fn what_the_api_server_refuses_is_named_with_line_field_and_reason() {
 fn other_kinds_are_validated_too() {
     for (text, line, expected) in [
         (
+            "apiVersion: crd.projectcalico.org/v1\nkind: FelixConfiguration\nmetadata: {name: default}\nspec:\n  ipipMTU: 20",
+            5,
+            "FelixConfiguration default: spec.ipipMTU: 20 is not an MTU (576 to 65535, or 0)",
+        ),
+        (
             "apiVersion: crd.projectcalico.org/v1\nkind: FelixConfiguration\nmetadata: {name: default}\nspec:\n  vxlanVNI: 16777216",
             5,
             "FelixConfiguration default: spec.vxlanVNI: 16777216 is not a VNI",

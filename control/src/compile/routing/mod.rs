@@ -20,7 +20,7 @@ use hashbrown::HashSet;
 use ipnet::IpNet;
 use margay_fastpath::steer::{Destination, RouteChanges, Routes};
 use margay_flowtable::snapshot::Local;
-use margay_flowtable::{Fib, NextHopId, NextHops, PortId, PortKind, PortState, Tunnel};
+use margay_flowtable::{Adjacency, Fib, NextHopId, NextHops, PortId, PortKind, PortState, Tunnel};
 
 use self::here::Here;
 use self::neighbours::Neighbours;
@@ -31,7 +31,7 @@ use super::local;
 use super::next_hops::{NeighbourKey, NumberedHops, Underlay};
 use super::owners::{OwnerChange, Owners};
 use super::routes::{ClusterRoute, RouteKind, Unreachable};
-use super::tunnels::{Family, vtep_mac};
+use super::tunnels::{Family, mtu, vtep_mac};
 use crate::identity::Identity;
 use crate::state::{Change, Cluster, Kernel, Name, PortBinding};
 
@@ -185,7 +185,7 @@ impl Routing {
         if self.own(dst).is_some() {
             return Some(NumberedHops::HOST);
         }
-        let Self { table, underlay, local, neighbours, numbered, .. } = self;
+        let Self { table, underlay, local, neighbours, numbered, identity, .. } = self;
         let Some(route) = table.route(&dst) else {
             return underlay.has_route(dst).then(|| numbered.forward(underlay.route(dst), None));
         };
@@ -198,6 +198,11 @@ impl Routing {
             RouteKind::Direct | RouteKind::Ipip | RouteKind::Vxlan => {
                 let neighbour = route.via.and_then(|via| underlay.uplink_toward(via));
                 let adjacency = neighbour.and_then(|neighbour| underlay.adjacency(neighbour));
+                let within = |adjacency: Adjacency| Adjacency {
+                    mtu: mtu(route.kind, adjacency.mtu, identity, cluster),
+                    ..adjacency
+                };
+                let adjacency = adjacency.map(within);
                 match tunnel(route, cluster, local) {
                     Ok(tunnel) => numbered.forward(adjacency, tunnel),
                     Err(OuterNotIpv4) => NumberedHops::UNRESOLVED,

@@ -146,8 +146,18 @@ const POD_NAMES: Keep = Keep::Fields(&[
 const METADATA: Part = &[("metadata", NAMES)];
 const SPEC: Part = &[("metadata", NAMES), ("spec", Keep::All)];
 /// Of some hundred settings those that are Margay's too.
-const FELIX: Part =
-    &[("metadata", NAMES), ("spec", Keep::Fields(&[("vxlanVNI", Keep::All), ("vxlanPort", Keep::All)]))];
+const FELIX: Part = &[
+    ("metadata", NAMES),
+    (
+        "spec",
+        Keep::Fields(&[
+            ("vxlanVNI", Keep::All),
+            ("vxlanPort", Keep::All),
+            ("vxlanMTU", Keep::All),
+            ("ipipMTU", Keep::All),
+        ]),
+    ),
+];
 const NODE: Part = &[
     ("metadata", NAMES),
     ("spec", Keep::Fields(&[("podCIDR", Keep::All), ("podCIDRs", Keep::All)])),

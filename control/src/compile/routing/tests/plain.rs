@@ -52,7 +52,7 @@ impl Plain {
             pods: here.map(|(name, _)| (name.to_string(), of_pod(name))).collect(),
             ports: port_states(state, of_pod),
             tunnel_sources: local::tunnel_sources(cluster, identity).collect(),
-            fates: fates(state, &routes, &local, &underlay, &links),
+            fates: fates(state, identity, &routes, &local, &underlay, &links),
             local,
         }
     }
@@ -100,6 +100,7 @@ fn port_states(state: &State, addresses: impl Fn(&Name) -> Vec<IpAddr>) -> Vec<(
 /// The kernel's routes, over them the neighbours on links, over those the cluster's routes, over all our own addresses.
 fn fates(
     state: &State,
+    identity: &Identity,
     routes: &[ClusterRoute],
     local: &Local,
     underlay: &Underlay,
@@ -129,7 +130,21 @@ fn fates(
                 forward(links.get(&address).map(|ifindex| (*ifindex, address)), None)
             }
             _ => match tunnel(route, &state.cluster, local) {
-                Ok(tunnel) => forward(toward, tunnel),
+                Ok(tunnel) => {
+                    let (inside, headers) = match route.kind {
+                        RouteKind::Vxlan => (identity.vxlan_mtu(&state.cluster), 50),
+                        _ => (identity.ipip_mtu(&state.cluster), 20),
+                    };
+                    let most =
+                        inside.filter(|_| tunnel.is_some()).map_or(u16::MAX, |inside| inside + headers);
+                    match forward(toward, tunnel) {
+                        NextHop::Forward { mut adjacency, tunnel } => {
+                            adjacency.mtu = adjacency.mtu.min(most);
+                            NextHop::Forward { adjacency, tunnel }
+                        }
+                        other => other,
+                    }
+                }
                 Err(OuterNotIpv4) => NextHop::Unresolved,
             },
         };

@@ -97,8 +97,14 @@ fn felix_name() -> impl Strategy<Value = String> {
 }
 
 fn felix() -> impl Strategy<Value = FelixConfiguration> {
-    let numbers = (prop::option::of(1u32..3), prop::option::of(1u16..3));
-    numbers.prop_map(|(vni, vxlan_port)| FelixConfiguration { vni, vxlan_port })
+    let mtu = || prop::option::of(prop::sample::select(vec![1400, 1480, 9000]));
+    let numbers = (prop::option::of(1u32..3), prop::option::of(1u16..3), mtu(), mtu());
+    numbers.prop_map(|(vni, vxlan_port, vxlan_mtu, ipip_mtu)| FelixConfiguration {
+        vni,
+        vxlan_port,
+        vxlan_mtu,
+        ipip_mtu,
+    })
 }
 
 fn edit<K, V>(
