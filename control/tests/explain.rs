@@ -100,7 +100,7 @@ fn a_denied_packet_is_explained_from_the_verdict_down() {
   egress   allow  no policy selects x/b
   ingress  deny   end of tier default: no rule matches, and NetworkPolicy x/p selects x/a
   route    on gw: 10.0.1.0/24 ipip via 172.18.0.2 (node n2), tunnel to 172.18.0.2, 20 bytes more, pool pool
-  staged   ingress would allow: StagedNetworkPolicy x/late rule 0, tier default
+  staged   ingress would allow: StagedNetworkPolicy x/default.late rule 0, tier default
 
 egress of x/b  10.0.0.2 on n1  app=b
   note: CalicoNetworkPolicy x/gone.q selects it and is not in force: there is no Tier gone
@@ -126,7 +126,7 @@ ingress of x/a  10.0.1.1 on n2  app=a
         rule 1  deny: not its protocol
     * end of tier: pass
     tier default  order 1000000
-      StagedNetworkPolicy x/late  order 5
+      StagedNetworkPolicy x/default.late  order 5
         for app == "a" && projectcalico.org/namespace == "x"
       * rule 0  allow: matches
       NetworkPolicy x/p  order 1000

@@ -20,7 +20,7 @@ pub(crate) fn identify<'a>(kind: Kind, text: impl Fn(&[&str]) -> Option<&'a str>
     validate::name(&metadata.key("name"), name)?;
     let name = if is_tiered(kind) {
         let annotation = text(&["metadata", "annotations", calico::METADATA_ANNOTATION]);
-        calico::policy_name(name, annotation, text(&["spec", "tier"]))?
+        calico::policy_name(name, text(&["apiVersion"]), annotation, text(&["spec", "tier"]))?
     } else {
         name.to_owned()
     };

@@ -248,7 +248,13 @@ fn both_groups_and_both_forms_of_a_name_are_one_policy() {
     assert_eq!((cluster.policies.len(), &problems[..]), (1, &[][..]));
     let (_, problems) = load(&annotated.replace("{\"name", "[{\"name"));
     assert!(problems[0].contains("metadata.annotations[\"projectcalico.org/metadata\"]: is no JSON"));
-    // In another tier, the prefix is a part of the name.
+    // In the newer form the prefix is a part of the name, and so it is where the annotation says the name.
+    let unlike = global("order: 7").replace("name: p", "name: default.p");
+    let annotated = object("crd.projectcalico.org/v1", "GlobalNetworkPolicy", "hash", "order: 8")
+        .replace("metadata:\n", &annotation.replace("\"p\"", "\"default.default.p\""));
+    let (cluster, problems) = load(&format!("{}---\n{unlike}---\n{annotated}", global("order: 6")));
+    assert_eq!((cluster.policies.len(), &problems[..]), (3, &[][..]));
+    // So it is in another tier.
     let (cluster, _) = load(&global("tier: security").replace("name: p", "name: security.p"));
     assert_eq!(cluster.policies.keys().next().unwrap().to_string(), "GlobalNetworkPolicy security.p");
 }

@@ -69,18 +69,20 @@ impl Metadata {
     }
 }
 
-/// The name of a policy in its `projectcalico.org/v3` form: what `annotation` says, if there is one, and in the tier
-/// `default` without that tier's name before it, with which older versions wrote it.
+/// The name of a policy in its `projectcalico.org/v3` form, which is what `annotation` says, if there is one. Versions
+/// that wrote none put the tier's name before that of a policy in the tier `default`, in `crd.projectcalico.org/v1` alone.
 pub(super) fn policy_name(
     name: &str,
+    api_version: Option<&str>,
     annotation: Option<&str>,
     tier: Option<&str>,
 ) -> Result<String, Invalid> {
     let annotated = annotation.map(Metadata::of_annotation).transpose()?.and_then(|metadata| metadata.name);
-    let name = annotated.as_deref().filter(|name| !name.is_empty()).unwrap_or(name);
-    let name = match tier {
-        None | Some("" | "default") => name.strip_prefix("default.").unwrap_or(name),
-        Some(_) => name,
+    let is_stored_form = api_version.is_some_and(|version| version.starts_with("crd.projectcalico.org/"));
+    let name = match (annotated.as_deref(), tier) {
+        (Some(annotated), _) if !annotated.is_empty() => annotated,
+        (_, None | Some("" | "default")) if is_stored_form => name.strip_prefix("default.").unwrap_or(name),
+        _ => name,
     };
     validate::name(&Field::Root.key("metadata").key("name"), name)?;
     Ok(name.to_owned())

@@ -109,7 +109,7 @@ const fn always(
 }
 
 const fn policy(kind: PolicyKind, versions: &'static [GroupVersion], plural: &'static str) -> Watched {
-    Watched { presence: Presence::WhereServed, ..always(Kind::Policy(kind), versions, plural, SPEC) }
+    Watched { presence: Presence::WhereServed, ..always(Kind::Policy(kind), versions, plural, POLICY) }
 }
 
 const fn calico(kind: Kind, plural: &'static str) -> Watched {
@@ -145,6 +145,8 @@ const POD_NAMES: Keep = Keep::Fields(&[
 
 const METADATA: Part = &[("metadata", NAMES)];
 const SPEC: Part = &[("metadata", NAMES), ("spec", Keep::All)];
+/// What a policy is called depends on the form that it has.
+const POLICY: Part = &[("apiVersion", Keep::All), ("metadata", NAMES), ("spec", Keep::All)];
 /// Of some hundred settings those that are Margay's too.
 const FELIX: Part = &[
     ("metadata", NAMES),

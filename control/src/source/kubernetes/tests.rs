@@ -203,7 +203,13 @@ fn surprising_objects_harm_nobody_else() {
 #[test]
 fn a_policy_under_two_forms_of_its_name_is_one() {
     let kind = Kind::Policy(PolicyKind::CalicoNetworkPolicy);
-    let policy = |name: &str, selector: &str| json!({"metadata": {"name": name, "namespace": "x", "uid": name}, "spec": {"selector": selector}});
+    let policy = |name: &str, selector: &str| {
+        json!({
+            "apiVersion": "crd.projectcalico.org/v1",
+            "metadata": {"name": name, "namespace": "x", "uid": name},
+            "spec": {"selector": selector},
+        })
+    };
     let mut followed = Followed::new();
     followed.put(kind, &policy("default.web", "all()")).put(kind, &policy("web", "all()")).tell();
     assert_eq!((followed.cluster.policies.len(), followed.problems.len()), (1, 0));
