@@ -236,6 +236,43 @@ fn a_host_endpoint_that_is_everywhere_has_no_untracked_policy() {
     }
 }
 
+/// As Felix, whose chains for all interfaces are gone to where an interface has none of its own.
+#[test]
+fn policy_before_destination_nat_of_all_interfaces_holds_where_an_interface_has_none() {
+    let early = |name: &str, selector: &str, action: &str| {
+        let rule = format!("{{action: {action}, protocol: UDP, destination: {{ports: [53]}}}}");
+        (
+            name.to_owned(),
+            format!("selector: {selector}\npreDNAT: true\napplyOnForward: true\ningress: [{rule}]"),
+        )
+    };
+    let all = || early("all", "role == 'all'", "Deny");
+    let own = early("own", "role == 'own'", "Allow");
+    let enforced = |(name, spec): (String, String)| policy(&name, &spec);
+    let staged = |(name, spec): (String, String)| world::staged_policy(&name, &spec);
+    let (denied, allowed) = ("deny all ingress rule 0", "allow by own ingress rule 0");
+    let would = |said: &str| [Some(said.to_owned()), None];
+    for (what, objects, said, staged) in [
+        ("none of its own", vec![enforced(all())], denied, [None, None]),
+        ("its own", vec![enforced(all()), enforced(own.clone())], allowed, [None, None]),
+        (
+            "its own, staged",
+            vec![enforced(all()), staged(own.clone())],
+            denied,
+            would("allow Stagedown ingress rule 0"),
+        ),
+        ("staged for all", vec![staged(all())], "allow", would("deny Stagedall ingress rule 0")),
+        ("staged for all beside its own", vec![staged(all()), enforced(own)], allowed, [None, None]),
+    ] {
+        let mut objects = objects;
+        objects.push(world::host_endpoint("own", "own", "node: gw\ninterfaceName: eth0"));
+        objects.push(world::host_endpoint("all", "all", "node: gw\ninterfaceName: '*'"));
+        let world = World::new(&objects);
+        assert_eq!(world.said(ETH0, ETH1, &tuple(17, 53)), said, "{what}");
+        assert_eq!(world.staged(ETH0, ETH1, &tuple(17, 53)), staged, "{what}");
+    }
+}
+
 #[test]
 fn pods_do_not_obey_what_is_for_host_endpoints_alone() {
     for (early, expected) in

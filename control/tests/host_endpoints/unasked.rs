@@ -16,7 +16,6 @@ fn policies_for_host_endpoints_that_are_asked_nowhere_are_told() {
     let alone = "the policy is for host endpoints alone, and selects no HostEndpoint";
     let outward = "the policy has no type Ingress";
     let everywhere = "at a HostEndpoint for all interfaces (*) nothing is asked before connection tracking";
-    let tunnel = "of what comes in by tunnels nothing is asked before connection tracking";
     for (what, objects, expected) in [
         (
             "pods alone",
@@ -45,11 +44,7 @@ fn policies_for_host_endpoints_that_are_asked_nowhere_are_told() {
             vec![of("doNotTrack", "role == 'all'", DENY), endpoint("all", "*"), endpoint("edge", "eth0")],
             Some(("doNotTrack", everywhere)),
         ),
-        (
-            "a tunnel",
-            vec![of("doNotTrack", "all()", DENY), endpoint("t", "vxlan.calico")],
-            Some(("doNotTrack", tunnel)),
-        ),
+        ("a tunnel", vec![of("doNotTrack", "all()", DENY), endpoint("t", "vxlan.calico")], None),
         (
             "what leaves",
             vec![of("doNotTrack", "all()", "egress: [{action: Deny}]"), endpoint("edge", "eth0")],

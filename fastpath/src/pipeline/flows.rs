@@ -265,7 +265,7 @@ impl Flows {
         Ok(out)
     }
 
-    /// The next hop of a packet that the host endpoint of its port takes out of connection tracking; `None`: it is to be
+    /// The next hop of a packet that the host endpoint of where it came in takes out of connection tracking; `None`: it is to be
     /// tracked. Who else has a say about it is asked each time.
     pub(super) fn untracked(
         &self,
@@ -274,7 +274,7 @@ impl Flows {
         lane: &Lane,
     ) -> Result<Option<NextHopId>, DropReason> {
         let (key, icmp, bytes) = (own_key(&lane.headers), own_icmp(&lane.headers), lane.headers.total_len());
-        if !self.judge.untracked(snapshot, input, &key, icmp, bytes)? {
+        if !self.judge.untracked(snapshot, host::entry(input, lane), &key, icmp, bytes)? {
             return Ok(None);
         }
         check_source(snapshot, input, &lane.headers)?;

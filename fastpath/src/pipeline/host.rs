@@ -113,10 +113,13 @@ fn passage(snapshot: &Snapshot, entry: Option<Interface>, tuple: &Tuple) -> Pass
     Passage { entry, exit }
 }
 
-/// Whether every packet that comes in here is asked about before it is tracked.
+/// Whether packets that come in by the port, or by a tunnel there, are asked about before they are tracked.
 pub(super) fn asks_untracked(snapshot: &Snapshot, input: &Input<'_>) -> bool {
     let host = &snapshot.policies.host;
-    !host.is_empty() && input.is_uplink && host.at(Interface::Uplink(input.port)).untracked != ProgramId::NONE
+    let asks = |interface| host.at(interface).untracked != ProgramId::NONE;
+    !host.is_empty()
+        && input.is_uplink
+        && [Interface::Uplink(input.port), Interface::Ipip, Interface::Vxlan].into_iter().any(asks)
 }
 
 fn way_out(snapshot: &Snapshot, dst: u32) -> WayOut {

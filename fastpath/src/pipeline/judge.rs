@@ -12,7 +12,6 @@ use margay_flowtable::{
 
 use super::flows::{is_host, route_word};
 use super::host;
-use super::ingress::Input;
 use super::passed::{End, Passed, admitting, differing};
 use crate::counters::{Counters, PolicyDrop};
 use crate::drop::DropReason;
@@ -155,16 +154,16 @@ impl Judge {
         self.table.trails().rules(trail).any(|held| held == rule)
     }
 
-    /// Whether a packet, which its port's host endpoint is asked about before it is tracked, is not to be.
+    /// Whether a packet, which the host endpoint of where it came in is asked about before it is tracked, is not to be.
     pub(super) fn untracked(
         &self,
         snapshot: &Snapshot,
-        input: &Input<'_>,
+        entry: Interface,
         key: &FlowKey,
         icmp: (u8, u8),
         bytes: u16,
     ) -> Result<bool, DropReason> {
-        let (tuple, entry) = (tuple(key, icmp), Interface::Uplink(input.port));
+        let tuple = tuple(key, icmp);
         let (mut passed, rules) = (Passed::default(), &self.counters.rules);
         let mut count = |rule| {
             if passed.add(End::Source, rule) {

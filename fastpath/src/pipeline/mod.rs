@@ -181,8 +181,7 @@ impl Pipeline {
     /// Decides about the packets that a host endpoint takes out of connection tracking, or denies before it.
     #[cold]
     fn pass_untracked(&mut self, turn: &Turn<'_>, input: &Input<'_>, count: usize) {
-        // What lies in a tunnel came in by that.
-        let undecided = |lane: &&mut Lane| matches!(lane.next_hop, Way::UNDECIDED | Way::RELATED);
+        let undecided = |lane: &&mut Lane| lane.next_hop.is_undecided() || lane.next_hop.is_related();
         for lane in self.lanes[..count].iter_mut().filter(undecided) {
             match self.flows.untracked(turn.snapshot, input, lane) {
                 Ok(None) => {}

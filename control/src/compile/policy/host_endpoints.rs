@@ -29,17 +29,19 @@ pub(super) struct Host {
 }
 
 /// Policies in the order in which they are asked, before connection tracking, before destination NAT, and of what is
-/// forwarded. Only uplinks have any before connection tracking, and not of a host endpoint that is everywhere, as in Felix.
+/// forwarded. A host endpoint for all interfaces has none before connection tracking, as in Felix.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     untracked: SelectionId,
     pre_dnat: SelectionId,
+    /// Those before destination NAT if what is staged were enforced.
+    staged_pre_dnat: SelectionId,
     forward: SelectionId,
 }
 
 impl Held {
-    fn all(self) -> [SelectionId; 3] {
-        [self.untracked, self.pre_dnat, self.forward]
+    fn all(self) -> [SelectionId; 4] {
+        [self.untracked, self.pre_dnat, self.staged_pre_dnat, self.forward]
     }
 }
 
@@ -135,12 +137,11 @@ impl PolicyCompiler {
         if !std::mem::take(&mut self.host.is_stale) {
             return;
         }
-        let endpoints = self.choose(cluster);
-        let held = endpoints.iter().map(|(interface, name)| {
-            let held = self.hold_host(*interface, name, cluster);
-            (*interface, held)
-        });
-        let held = held.collect();
+        let is_everywhere = |(_, endpoint): &(_, &HostEndpoint)| endpoint.interface.as_deref() == Some(ALL);
+        let everywhere = self.here(cluster).find(is_everywhere).map(|(name, _)| name);
+        let endpoints = self.choose(everywhere, cluster);
+        let hold = |(interface, name): (&Interface, &String)| (*interface, self.hold_host(name, everywhere));
+        let held = endpoints.iter().map(hold).collect();
         self.host.endpoints = endpoints;
         let old = std::mem::replace(&mut self.host.held, held);
         for id in old.into_values().flat_map(Held::all) {
@@ -159,18 +160,39 @@ impl PolicyCompiler {
         }
     }
 
+    /// The host endpoints of the node.
+    fn here<'a>(&self, cluster: &'a Cluster) -> impl Iterator<Item = (&'a str, &'a HostEndpoint)> {
+        let all = cluster.host_endpoints.iter().map(|(name, endpoint)| (name.as_str(), &**endpoint));
+        all.filter(|(_, endpoint)| self.is_here(endpoint))
+    }
+
     /// The interfaces that belong to a host endpoint, with its name.
-    fn choose(&self, cluster: &Cluster) -> BTreeMap<Interface, String> {
-        let here = || cluster.host_endpoints.iter().filter(|(_, endpoint)| self.is_here(endpoint));
-        let everywhere = here().find(|(_, endpoint)| endpoint.interface.as_deref() == Some(ALL));
+    fn choose(&self, everywhere: Option<&str>, cluster: &Cluster) -> BTreeMap<Interface, String> {
         let of = |interface: &NodeInterface| {
-            let own = here().find(|(_, endpoint)| is_of(endpoint, interface));
-            own.or(everywhere).map(|(name, _)| (interface.interface, name.clone()))
+            let own = self.here(cluster).find(|(_, endpoint)| is_of(endpoint, interface));
+            own.map(|(name, _)| name).or(everywhere).map(|name| (interface.interface, name.to_owned()))
         };
         self.host.interfaces.iter().filter_map(of).collect()
     }
 
-    fn hold_host(&mut self, interface: Interface, name: &str, cluster: &Cluster) -> Held {
+    /// What is asked where an interface belongs to the host endpoint of that name. `everywhere`: the one for all.
+    fn hold_host(&mut self, name: &str, everywhere: Option<&str>) -> Held {
+        let own = self.policies_at(name);
+        let others = everywhere.map_or_else(Vec::new, |name| self.policies_at(name));
+        let [pre_dnat, staged_pre_dnat] = self.pre_dnat(&own, &others);
+        let untracked = self.only(&own, |host| host.do_not_track && everywhere != Some(name));
+        let forward = self.only(&own, |host| host.apply_on_forward && !host.pre_dnat && !host.do_not_track);
+        let mut hold = |policies| self.selections.hold(&policies, &self.table, &mut self.out);
+        Held {
+            untracked: hold(untracked),
+            pre_dnat: hold(pre_dnat),
+            staged_pre_dnat: hold(staged_pre_dnat),
+            forward: hold(forward),
+        }
+    }
+
+    /// The policies that select the host endpoint, in the order in which they are asked.
+    fn policies_at(&self, name: &str) -> Vec<PolicyNo> {
         let number = self.host_endpoints.number(&name.to_owned());
         let found =
             number.map_or_else(Vec::new, |number| self.index.selectors_of(&Item::HostEndpoint(number)));
@@ -180,27 +202,24 @@ impl PolicyCompiler {
         });
         let mut policies: Vec<PolicyNo> = subjects.filter(|no| self.table[*no].is_in_tier()).collect();
         policies.sort_by(|a, b| self.table.compare(*a, *b));
-        let is_everywhere =
-            cluster.host_endpoints.get(name).is_some_and(|e| e.interface.as_deref() == Some(ALL));
-        let has_untracked = matches!(interface, Interface::Uplink(_)) && !is_everywhere;
-        let untracked = |host: HostUse| host.do_not_track && has_untracked;
-        let pre_dnat = |host: HostUse| host.pre_dnat;
-        let forward = |host: HostUse| host.apply_on_forward && !host.pre_dnat && !host.do_not_track;
-        Held {
-            untracked: self.hold_list(&policies, untracked),
-            pre_dnat: self.hold_list(&policies, pre_dnat),
-            forward: self.hold_list(&policies, forward),
-        }
+        policies
     }
 
-    fn hold_list(&mut self, policies: &[PolicyNo], is_asked: impl Fn(HostUse) -> bool) -> SelectionId {
-        let asked: Arc<[PolicyNo]> =
-            policies.iter().copied().filter(|no| is_asked(self.table[*no].ir.host)).collect();
-        self.selections.hold(&asked, &self.table, &mut self.out)
+    fn only(&self, policies: &[PolicyNo], is_asked: impl Fn(HostUse) -> bool) -> Arc<[PolicyNo]> {
+        policies.iter().copied().filter(|no| is_asked(self.table[*no].ir.host)).collect()
+    }
+
+    /// Those before destination NAT, as they are and if what is staged were enforced: where an interface's own host endpoint
+    /// has none, those of the one for all interfaces, as in Felix (`endpoint_mgr.go`, `updateHostEndpoints`).
+    fn pre_dnat(&self, own: &[PolicyNo], everywhere: &[PolicyNo]) -> [Arc<[PolicyNo]>; 2] {
+        let [own, everywhere] = [own, everywhere].map(|policies| self.only(policies, |host| host.pre_dnat));
+        let has_enforced = own.iter().any(|no| !self.table[*no].is_staged());
+        let would_have = self.table.as_if_enforced(&own).map_or(has_enforced, |list| !list.is_empty());
+        [has_enforced, would_have].map(|has_own| Arc::clone(if has_own { &own } else { &everywhere }))
     }
 
     fn host_obeys(&self, held: Held) -> HostObeys {
-        let [untracked, pre_dnat, forward] = held.all().map(|id| self.selections.obeys(id));
+        let [untracked, pre_dnat, _, forward] = held.all().map(|id| self.selections.obeys(id));
         HostObeys {
             untracked: untracked.ingress,
             pre_dnat: pre_dnat.ingress,
@@ -211,7 +230,7 @@ impl PolicyCompiler {
 
     /// What would be asked if staged policies were enforced.
     fn host_staged(&self, held: Held) -> HostObeys {
-        let [untracked, pre_dnat, forward] = held.all().map(|id| self.selections.obeys(id));
+        let [untracked, _, pre_dnat, forward] = held.all().map(|id| self.selections.obeys(id));
         let ingress = |obeys: Obeys| obeys.staged_ingress.unwrap_or(obeys.ingress);
         HostObeys {
             untracked: ingress(untracked),

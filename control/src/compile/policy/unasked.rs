@@ -4,9 +4,8 @@ use margay_flowtable::PolicyType;
 
 use super::policies::Entry;
 use super::{Item, PolicyCompiler};
-use crate::compile::interfaces::{ALL, TUNNELS};
+use crate::compile::interfaces::ALL;
 use crate::state::Cluster;
-use crate::state::policy::HostEndpoint;
 
 impl PolicyCompiler {
     /// Those that select no host endpoint, or none of this node that has them asked, with the field and the reason.
@@ -35,9 +34,14 @@ impl PolicyCompiler {
                  connection tracking",
             ));
         }
-        let here: Vec<&HostEndpoint> =
-            selected.map(|(_, endpoint)| &**endpoint).filter(|endpoint| self.is_here(endpoint)).collect();
-        why_not_here(&here).map(|why| (field, why))
+        // Those of other nodes are theirs.
+        let mut here = selected.filter(|(_, endpoint)| self.is_here(endpoint)).peekable();
+        here.peek()?;
+        here.all(|(_, endpoint)| endpoint.interface.as_deref() == Some(ALL)).then_some((
+            field,
+            "at a HostEndpoint for all interfaces (*) nothing is asked before connection tracking, as in Calico: it takes one \
+             for the uplink",
+        ))
     }
 
     fn selects(&self, entry: &Entry, endpoint: &str) -> bool {
@@ -45,21 +49,4 @@ impl PolicyCompiler {
         let labels = number.and_then(|number| self.index.labels_of(&Item::HostEndpoint(number)));
         labels.is_some_and(|labels| entry.ir.subject.matches(labels))
     }
-}
-
-/// Why nothing is asked before connection tracking at any of these host endpoints. Those of other nodes are theirs.
-fn why_not_here(selected: &[&HostEndpoint]) -> Option<&'static str> {
-    let is_everywhere = |endpoint: &&HostEndpoint| endpoint.interface.as_deref() == Some(ALL);
-    let is_tunnel =
-        |endpoint: &&HostEndpoint| endpoint.interface.as_deref().is_some_and(|name| TUNNELS.contains(&name));
-    if selected.is_empty() || !selected.iter().all(|endpoint| is_everywhere(endpoint) || is_tunnel(endpoint))
-    {
-        return None;
-    }
-    Some(if selected.iter().any(is_everywhere) {
-        "at a HostEndpoint for all interfaces (*) nothing is asked before connection tracking, as in Calico: it takes one \
-         for the uplink"
-    } else {
-        "of what comes in by tunnels nothing is asked before connection tracking: it takes a HostEndpoint for the uplink"
-    })
 }

@@ -49,10 +49,11 @@ pub(crate) fn verdict(
     let ask = |endpoint: &Value, stage, direction| world.ask(endpoint, packet, stage, direction);
     let first = at(entry);
     let untracked = first
-        .filter(|endpoint| entry.is_uplink && endpoint["spec"]["interfaceName"] != "*")
+        .filter(|endpoint| endpoint["spec"]["interfaceName"] != "*")
         .filter(|_| !is_failsafe_in && !answers_failsafe)
         .and_then(|endpoint| ask(endpoint, Stage::DoNotTrack, Direction::Ingress));
     let early = first
+        .map(|own| if world.has_pre_dnat(own) { own } else { world.everywhere(node).unwrap_or(own) })
         .filter(|_| !is_failsafe_in)
         .and_then(|endpoint| ask(endpoint, Stage::PreDnat, Direction::Ingress));
     let forward = |endpoint, direction| ask(endpoint, Stage::Forward, direction);
@@ -75,9 +76,23 @@ impl World {
             "" => has_address(endpoint),
             name => interface.name == Some(name),
         };
-        let is_everywhere = |endpoint: &&Value| endpoint["spec"]["interfaceName"] == "*";
-        let of_node = || self.host_endpoints.iter().filter(|endpoint| endpoint["spec"]["node"] == node);
-        first(of_node().filter(is_its)).or_else(|| first(of_node().filter(is_everywhere)))
+        first(self.of_node(node).filter(is_its)).or_else(|| self.everywhere(node))
+    }
+
+    fn of_node(&self, node: &str) -> impl Iterator<Item = &Value> {
+        self.host_endpoints.iter().filter(move |endpoint| endpoint["spec"]["node"] == node)
+    }
+
+    fn everywhere(&self, node: &str) -> Option<&Value> {
+        first(self.of_node(node).filter(|endpoint| endpoint["spec"]["interfaceName"] == "*"))
+    }
+
+    /// Whether a policy that is asked before destination NAT selects the endpoint. Where none does, Felix has the one for all
+    /// interfaces asked.
+    fn has_pre_dnat(&self, endpoint: &Value) -> bool {
+        let item = Item::of_host_endpoint(endpoint);
+        let is_asked = |policy: &&Policy| policy.spec["preDNAT"] == true && calico::selects(policy, &item);
+        self.in_tiers(is_asked).into_iter().any(|(_, policies)| !policies.is_empty())
     }
 
     /// What the policies of a stage do; none where no tier decides.

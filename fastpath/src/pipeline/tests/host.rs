@@ -282,6 +282,25 @@ fn untracked_packets_obey_pods_and_where_they_leave() {
 }
 
 #[test]
+fn what_comes_by_a_tunnel_is_asked_there_before_it_is_tracked() {
+    for (action, dropped) in [(Action::Allow, None), (Action::Deny, DENIED)] {
+        let mut gateway = gateway();
+        set_host(&mut gateway, |snapshot| {
+            let untracked = program(snapshot, PolicyType::Ingress, action, 54, TierEnd::Pass);
+            vec![(Interface::Vxlan, HostObeys { untracked, ..HostObeys::default() })]
+        });
+        for _ in 0..2 {
+            assert_eq!(gateway.run(UPLINK, &vxlan(&to(54, PEER_IP, OPEN_IP))).dropped, dropped);
+        }
+        assert_eq!(gateway.counters.flows_inserted.get(), 0);
+        for tracked in [vxlan(&to(55, PEER_IP, OPEN_IP)), to(54, DIRECT_IP, OPEN_IP)] {
+            gateway.run(UPLINK, &tracked).only();
+        }
+        assert_eq!(gateway.counters.flows_inserted.get(), 2, "not by the tunnel, or by another port");
+    }
+}
+
+#[test]
 fn untracked_policy_leaves_failsafe_ports_and_answers_from_them_to_tracking() {
     for (port, is_source, passes) in
         [(68, false, true), (53, true, true), (69, false, false), (54, true, false)]
