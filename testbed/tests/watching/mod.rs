@@ -3,6 +3,8 @@
 // A module of each test program, which uses its own part.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod world;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::ControlFlow;
@@ -43,8 +45,18 @@ pub struct Told {
 
 impl Watching {
     pub fn start(kubeconfig: &Path) -> Self {
+        Self::run(KubernetesSource::new(Access::Kubeconfig(kubeconfig.to_owned())))
+    }
+
+    /// One that bears so long a silence.
+    pub fn within(kubeconfig: &Path, silence: Duration) -> Self {
+        let access = Access::Kubeconfig(kubeconfig.to_owned());
+        Self::run(KubernetesSource::with_silence(access, silence))
+    }
+
+    fn run(source: KubernetesSource) -> Self {
         let seen = Arc::new(Seen::default());
-        let source = Box::new(KubernetesSource::new(Access::Kubeconfig(kubeconfig.to_owned())));
+        let source = Box::new(source);
         let listener = Arc::clone(&seen);
         thread::spawn(move || source.run(&mut |event| listener.take(event)));
         Self(seen)

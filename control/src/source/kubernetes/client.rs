@@ -30,7 +30,7 @@ pub struct Unusable {
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// A watch says something once a minute (bookmarks): a connection that is silent for longer has lost its other end.
-const SILENCE: Duration = Duration::from_secs(75);
+pub(super) const SILENCE: Duration = Duration::from_secs(75);
 const WRITE: Duration = Duration::from_secs(30);
 
 impl Access {
@@ -42,8 +42,8 @@ impl Access {
         }
     }
 
-    /// Reads the configuration as it is now.
-    pub async fn config(&self) -> Result<Config, Unusable> {
+    /// Reads the configuration as it is now. Requests fail where nothing comes for as long as `silence`.
+    async fn config(&self, silence: Duration) -> Result<Config, Unusable> {
         let unusable = |error: &dyn Error| Unusable { what: self.what(), why: in_full(error) };
         let mut config = match self {
             Self::InCluster => Config::incluster().map_err(|error| unusable(&error))?,
@@ -54,7 +54,7 @@ impl Access {
             }
         };
         config.connect_timeout = Some(CONNECT);
-        config.read_timeout = Some(SILENCE);
+        config.read_timeout = Some(silence);
         config.reset_reader_on_write = true;
         config.write_timeout = Some(WRITE);
         // Its retries go on for minutes and say nothing of it; ours do.
@@ -63,7 +63,11 @@ impl Access {
     }
 
     pub async fn client(&self) -> Result<Client, Unusable> {
-        let config = self.config().await?;
+        self.client_within(SILENCE).await
+    }
+
+    async fn client_within(&self, silence: Duration) -> Result<Client, Unusable> {
+        let config = self.config(silence).await?;
         Client::try_from(config).map_err(|error| Unusable { what: self.what(), why: in_full(&error) })
     }
 
@@ -77,7 +81,8 @@ impl Access {
 
 /// What clients are made of.
 pub(super) enum Origin {
-    Access(Access),
+    /// With the longest time that nothing comes.
+    Access(Access, Duration),
     /// The API server's name, and what makes a client.
     Made(String, Box<dyn Fn() -> Client + Send + Sync>),
 }
@@ -85,14 +90,14 @@ pub(super) enum Origin {
 impl Origin {
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Access(access) => access.name(),
+            Self::Access(access, _) => access.name(),
             Self::Made(name, _) => name.clone(),
         }
     }
 
     async fn client(&self) -> Result<Client, Unusable> {
         match self {
-            Self::Access(access) => access.client().await,
+            Self::Access(access, silence) => access.client_within(*silence).await,
             Self::Made(_, make) => Ok(make()),
         }
     }

@@ -15,8 +15,16 @@
 //! known already. Pods that have ended are left out by a field selector; what other pods do concerns every gateway, for
 //! policies and routes speak of them.
 //!
-//! A half-open connection is noticed when nothing came for 75 seconds, and the next one fails within 10 more. Times are of
-//! the monotonic clock: a jump of the wall's changes nothing but the `since` of trouble that begins then.
+//! # Silence and clocks
+//!
+//! A request is given up, and a watch with it, when nothing came of its connection for 75 seconds; the next connection
+//! fails within 10 more. A watch that has had bookmarks and then falls silent is trouble until one says something: that the
+//! server opens the next is not enough. If that one is silent too, the kind is listed again. Where a server sends no
+//! bookmarks, a kind in which nothing happens is silent, and its watch is only asked for again.
+//!
+//! Times are of the monotonic clock: a jump of the wall's changes nothing but the `since` of trouble that begins then, and,
+//! where a token is in a file, how soon kube reads the file again: at the latest when the server does not take the token.
+//! Times that the server says are compared with each other alone: of pods on one address the newest holds it.
 //!
 //! # Surprising objects
 //!
@@ -45,12 +53,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch as latest};
 
-use self::client::{Connection, Origin};
+use self::client::{Connection, Origin, SILENCE};
 use self::served::Served;
 use self::watch::Watch;
 use super::{Source, SourceEvent, Trouble};
@@ -99,7 +108,13 @@ impl fmt::Display for Topic {
 
 impl KubernetesSource {
     pub fn new(access: Access) -> Self {
-        Self { origin: Origin::Access(access) }
+        Self::with_silence(access, SILENCE)
+    }
+
+    /// With another limit than 75 seconds to the time that nothing comes of a connection. Less than a minute is less than
+    /// there is between the bookmarks of most servers.
+    pub fn with_silence(access: Access, silence: Duration) -> Self {
+        Self { origin: Origin::Access(access, silence) }
     }
 
     /// By clients of another make, such as speak with a server in this process. They are made on the source's own thread,

@@ -1,5 +1,8 @@
 //! Requests to the API server, and why they fail.
 
+use std::error::Error;
+use std::io;
+
 use futures::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use hyper::Request;
 use kube::core::Status;
@@ -20,6 +23,9 @@ pub(super) enum Failure {
     /// It cannot be reached, or not spoken with, or went away.
     #[error("{0}")]
     Connection(String),
+    /// Nothing comes any more, and nobody says why.
+    #[error("nothing comes from the API server any more")]
+    Silence,
     /// What it says makes no sense.
     #[error("the API server's answer cannot be read: {0}")]
     Garbage(String),
@@ -57,6 +63,21 @@ impl Failure {
         }
     }
 
+    /// A connection that broke, or came to nothing.
+    fn broken(error: &(dyn Error + 'static)) -> Self {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            // One that could not be opened in time says so in an error of its own, inside this.
+            let is_silence =
+                |error: &io::Error| error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_none();
+            if error.downcast_ref().is_some_and(is_silence) {
+                return Self::Silence;
+            }
+            cause = error.source();
+        }
+        Self::Connection(in_full(error))
+    }
+
     pub(super) fn garbage(error: &serde_json::Error) -> Self {
         Self::Garbage(error.to_string())
     }
@@ -80,7 +101,7 @@ pub(super) async fn get(
         }
         error => {
             connection.distrust(number);
-            Failure::Connection(in_full(&error))
+            Failure::broken(&error)
         }
     })
 }
@@ -93,7 +114,7 @@ pub(super) async fn get_whole(
     let mut body = Vec::new();
     let reader = get(connection, request).await?;
     let read = reader.take(MOST).read_to_end(&mut body).await;
-    read.map_err(|error| Failure::Connection(in_full(&error)))?;
+    read.map_err(|error| Failure::broken(&error))?;
     if body.len() as u64 == MOST {
         return Err(Failure::TooLong);
     }
@@ -107,7 +128,7 @@ pub(super) async fn line<'a>(
 ) -> Result<Option<&'a [u8]>, Failure> {
     buffer.clear();
     let read = body.take(MOST).read_until(b'\n', buffer).await;
-    read.map_err(|error| Failure::Connection(in_full(&error)))?;
+    read.map_err(|error| Failure::broken(&error))?;
     match buffer.strip_suffix(b"\n") {
         Some(line) => Ok(Some(line)),
         None if buffer.len() as u64 == MOST => Err(Failure::TooLong),

@@ -66,6 +66,17 @@ pub(super) struct Watch {
     is_forgotten: bool,
     /// The last watch was no good one.
     ended_at_once: bool,
+    bookmarks: Bookmarks,
+}
+
+/// Whether a watch says something from time to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bookmarks {
+    /// This one has had no bookmark.
+    None,
+    Come,
+    /// One that had them has fallen silent, and no other has said anything since.
+    Overdue,
 }
 
 impl Watch {
@@ -89,6 +100,7 @@ impl Watch {
             is_in_trouble: false,
             is_forgotten: false,
             ended_at_once: false,
+            bookmarks: Bookmarks::None,
         }
     }
 
@@ -104,7 +116,7 @@ impl Watch {
             tokio::select! {
                 () = sleep(wait) => {}
                 // What another kind has found out need not be waited for.
-                () = self.connection.found(), if matches!(failure, Failure::Connection(_)) => {
+                () = self.connection.found(), if matches!(failure, Failure::Connection(_) | Failure::Silence) => {
                     sleep(RELIST.mul_f64(fastrand::f64())).await;
                 }
             }
@@ -121,7 +133,7 @@ impl Watch {
                 self.version = None;
                 self.page = (self.page / 2).max(1);
             }
-            Failure::Connection(_) => {}
+            Failure::Connection(_) | Failure::Silence => {}
         }
         // That a server forgets is nothing wrong, if the list that it takes is not forgotten too.
         if failure.code() == Some(410) && !mem::replace(&mut self.is_forgotten, true) {
@@ -171,6 +183,7 @@ impl Watch {
                 return Err(Failure::Garbage("the list has no resourceVersion".to_owned()));
             }
             self.version = Some(page.metadata.resource_version);
+            self.end_silence();
             self.tell(Event::Listed).await;
             return Ok(());
         }
@@ -192,8 +205,11 @@ impl Watch {
         let opened = Instant::now();
         if is_listing {
             self.tell(Event::Listing).await;
-        } else if !self.ended_at_once {
+        } else if !self.ended_at_once && self.bookmarks != Bookmarks::Overdue {
             self.recover().await;
+        }
+        if self.bookmarks == Bookmarks::Come {
+            self.bookmarks = Bookmarks::None;
         }
         self.ended_at_once = true;
         let mut buffer = Vec::new();
@@ -209,12 +225,17 @@ impl Watch {
                 }
                 Err(_) => {
                     self.ended_at_once = false;
-                    self.recover().await;
+                    if self.bookmarks != Bookmarks::Overdue {
+                        self.recover().await;
+                    }
                     next.await
                 }
             };
             let next = match next {
-                Err(Failure::Connection(_)) if !self.ended_at_once => None,
+                Err(Failure::Silence) if self.bookmarks != Bookmarks::None => {
+                    return Err(self.fall_silent());
+                }
+                Err(Failure::Connection(_) | Failure::Silence) if !self.ended_at_once => None,
                 next => next?,
             };
             let Some(line) = next else { break };
@@ -227,6 +248,21 @@ impl Watch {
             return Err(Failure::Connection(format!("the API server breaks the {what} off")));
         }
         Ok(())
+    }
+
+    /// Notes that the watch should have said something. Where the one after it does not either, there may be more to it
+    /// than a connection that lost its other end.
+    fn fall_silent(&mut self) -> Failure {
+        if mem::replace(&mut self.bookmarks, Bookmarks::Overdue) == Bookmarks::Overdue {
+            self.version = None;
+        }
+        Failure::Silence
+    }
+
+    fn end_silence(&mut self) {
+        if self.bookmarks == Bookmarks::Overdue {
+            self.bookmarks = Bookmarks::None;
+        }
     }
 
     /// Takes in an event. Says whether it still belongs to the list.
@@ -243,6 +279,7 @@ impl Watch {
             "BOOKMARK" => {
                 let bookmark: Bookmark = read(text)?;
                 let is_end = bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END);
+                self.bookmarks = Bookmarks::Come;
                 (bookmark.metadata.resource_version, None, is_listing && is_end)
             }
             "ERROR" => return Err(Failure::Answer(read(text)?)),
@@ -260,6 +297,7 @@ impl Watch {
         if !is_listing || is_listed {
             self.version = Some(version);
             self.ended_at_once = false;
+            self.end_silence();
             self.recover().await;
         }
         Ok(is_listing && !is_listed)

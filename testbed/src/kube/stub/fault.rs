@@ -38,6 +38,8 @@ pub enum Fault {
     Close,
     /// No answer comes.
     Hang,
+    /// 200, and nothing after that.
+    Mute,
 }
 
 /// What becomes of a watch that is open.

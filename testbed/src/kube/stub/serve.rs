@@ -45,6 +45,7 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::
     match fault {
         Some(Fault::Close) => return Err(io::ErrorKind::ConnectionReset.into()),
         Some(Fault::Hang) => pending().await,
+        Some(Fault::Mute) => return mute(),
         Some(Fault::Garbage) => return whole(200, "<html>It works!</html>".into()),
         _ => {}
     }
@@ -91,6 +92,13 @@ fn decide(
 
 fn whole(code: u16, text: String) -> io::Result<Response<Body>> {
     response(code, Full::from(text).map_err(|never| match never {}).boxed_unsync())
+}
+
+/// Nothing comes for as long as the reader waits.
+fn mute() -> io::Result<Response<Body>> {
+    let (writer, body) = body(None);
+    tokio::spawn(async move { writer.closed().await });
+    response(200, body)
 }
 
 fn in_pieces(
