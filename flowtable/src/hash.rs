@@ -5,6 +5,7 @@
 //! has them, `SipHash` elsewhere. (A multiplication under secret constants is as quick and too regular: keys in
 //! arithmetic progression, as ports are, came out as neighbours.) What no packet chooses is mixed without a secret.
 
+use std::fmt;
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
@@ -12,7 +13,7 @@ use siphasher::sip::SipHasher13;
 use crate::isa::Isa;
 #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
 use crate::isa::Set;
-use crate::key::{FlowKey, KeyWords};
+use crate::key::KeyWords;
 
 /// Spreads what nobody outside chooses: the finalizer of splitmix64, by which every bit of the input reaches every bit of
 /// the output.
@@ -25,10 +26,17 @@ pub(crate) fn mix(value: u64) -> u64 {
 /// Hashes flow keys under a secret seed. A key and its reverse have the same hash: both directions of a connection are
 /// found from one place, on whichever core they arrive. One seed means another hash with another [`Isa`].
 #[derive(Clone)]
-pub(crate) struct KeyHash {
+pub struct KeyHash {
     key: [u64; 2],
     #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
     rounds: Option<aes::RoundKeys>,
+}
+
+impl fmt::Debug for KeyHash {
+    /// Nothing of the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyHash").finish_non_exhaustive()
+    }
 }
 
 impl KeyHash {
@@ -50,9 +58,14 @@ impl KeyHash {
         Self::of_key(self.key, isa)
     }
 
-    #[inline]
-    pub(crate) fn hash(&self, key: &FlowKey) -> u64 {
-        self.hash_words(key.words()).0
+    /// 32 bits of an IPv6 address. Who does not know the secret finds no two addresses that have the same.
+    pub(crate) fn fold(&self, address: u128) -> u32 {
+        let (high, low) = ((address >> 64) as u64, address as u64);
+        #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+        if let Some(rounds) = &self.rounds {
+            return rounds.hash(high, low) as u32;
+        }
+        sip(self.key, high, low) as u32
     }
 
     /// The hash, and whether the key is ascending, which is known on the way.
@@ -125,6 +138,13 @@ mod aes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::FlowKey;
+
+    impl KeyHash {
+        fn hash(&self, key: &FlowKey) -> u64 {
+            self.hash_words(key.words()).0
+        }
+    }
 
     const KEY: FlowKey = FlowKey { src: 0x0a00_0001, dst: 0x0a00_0002, sport: 4000, dport: 80, protocol: 6 };
 

@@ -35,7 +35,7 @@ pub use conntrack::{CtState, CtStatus, Direction, Timeouts};
 pub use endpoint::Endpoint;
 pub use fib::{Fib, FibBytes};
 pub use isa::Isa;
-pub use key::{FlowKey, KeyWords};
+pub use key::{AnyKey, FlowKey, FlowKey6, Key, KeyWords};
 pub use next_hop::{Adjacency, NextHop, NextHopId, NextHops, PortId, Rewrite, Tunnel};
 pub use paged::Paged;
 pub use policy::{

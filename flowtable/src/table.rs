@@ -26,8 +26,8 @@
 //! | together | 148.3 | 1,485 MB |
 //!
 //! An entry has room left for a NAT pair (addresses and ports), a DSCP and 8 bytes of owner and version (`slot.rs`). Full counters for flow logs, packets and bytes of both directions, would stand
-//! beside the entries: 32 bytes a connection, 320 MB. IPv6 addresses take 24 bytes more a direction than a half has:
-//! two lines a direction, 256 bytes of entries, 276.3 with the rest, 2,763 MB if every connection were of that kind.
+//! beside the entries: 32 bytes a connection, 320 MB. A table that takes IPv6 has 32 bytes more a connection for its
+//! addresses (`wide.rs`), whichever family that is: 180.3, 1,805 MB. A packet of IPv6 touches that line too.
 
 mod action;
 mod burst;
@@ -43,6 +43,7 @@ mod slot;
 mod sweep;
 mod track;
 mod trails;
+mod wide;
 
 use std::{fmt, slice};
 
@@ -58,11 +59,12 @@ use slot::{DIRECTIONS, Slots};
 use sweep::Pass;
 pub use sweep::{SweepCursor, Swept};
 pub use trails::{TrailEra, TrailId, Trails};
+use wide::WideAddresses;
 
 use crate::conntrack::{CtState, Direction, Timeouts};
 use crate::hash::KeyHash;
 use crate::isa::Isa;
-use crate::key::FlowKey;
+use crate::key::{AnyKey, Key};
 use crate::prefetch::prefetch;
 use crate::sync::{Ordering, fence};
 
@@ -108,7 +110,7 @@ pub enum Insert {
 pub struct Flow {
     pub flow: FlowRef,
     /// Key of the Original direction.
-    pub key: FlowKey,
+    pub key: AnyKey,
     pub state: CtState,
 }
 
@@ -176,6 +178,13 @@ impl FlowTable {
         Self { shares: Some(Shares::new(connections)), ..self }
     }
 
+    /// The same table, still empty, which takes IPv6 too.
+    #[must_use]
+    pub fn with_ipv6(mut self) -> Self {
+        self.slots.wide = WideAddresses::new(self.slots.capacity());
+        self
+    }
+
     /// Connections in the table; a moment's value while workers run.
     pub fn len(&self) -> usize {
         self.slots.live()
@@ -196,8 +205,8 @@ impl FlowTable {
 
     /// The hash that the other calls take. A key and its reverse have the same.
     #[inline]
-    pub fn hash(&self, key: &FlowKey) -> u64 {
-        self.hash.hash(key)
+    pub fn hash<K: Key>(&self, key: &K) -> u64 {
+        self.hash.hash_words(key.words(&self.hash)).0
     }
 
     /// Asks for the cache line where a lookup of this hash begins.
@@ -212,12 +221,12 @@ impl FlowTable {
     /// Wait-free: a bounded number of loads, no store. If the connection ends meanwhile, the lookup may miss; until who
     /// ends it is done, packets of the Reply direction may still find what those of the Original one do not.
     #[inline]
-    pub fn lookup(&self, key: &FlowKey, hash: u64, generation: u32) -> Option<Hit> {
+    pub fn lookup<K: Key>(&self, key: &K, hash: u64, generation: u32) -> Option<Hit> {
         // The home bucket is searched all at once: which of its words it is hangs on memory, and a branch on that would
         // be mispredicted and wait for it.
-        let mut query = Query::of(key.words(), hash);
+        let mut query = Query::of(key.words(&self.hash), hash, key.is_ascending());
         self.isa.search(&self.index, slice::from_mut(&mut query));
-        let hit = self.fetch(&query, generation);
+        let hit = self.fetch_key(&query, key, generation);
         if hit.is_some() || query.is_absent() && !self.index.has_displaced(hash) {
             return hit;
         }
@@ -226,9 +235,10 @@ impl FlowTable {
     }
 
     #[inline]
-    fn read(&self, word: Word, key: &FlowKey, generation: u32) -> Option<Hit> {
-        let key = key.words();
-        self.slots.read(Slots::number(word.slot(), direction(key.is_ascending(), word)), key, generation)
+    fn read<K: Key>(&self, word: Word, key: &K, generation: u32) -> Option<Hit> {
+        let half = Slots::number(word.slot(), direction(key.is_ascending(), word));
+        let hit = self.slots.read(half, key.words(&self.hash), generation);
+        hit.filter(|hit| self.slots.has_key(hit, key))
     }
 
     /// Puts a connection into the table, unless its key or the reverse is there.
@@ -257,9 +267,9 @@ impl FlowTable {
     /// One does become `VALID`: whoever gives way does so to a `VALID` word or to one at an earlier place, and there is
     /// a first place. (An insert whose thread sleeps between (3) and (5) is given way to, for its action is as good;
     /// its connection appears when it wakes. Until then packets of the flow go on being first packets.)
-    pub fn insert(
+    pub fn insert<K: Key>(
         &self,
-        key: &FlowKey,
+        key: &K,
         hash: u64,
         judged: Judged,
         owner: u32,
@@ -270,14 +280,18 @@ impl FlowTable {
         if let Some(hit) = self.find_any(key, hash, generation) {
             return Insert::Exists(hit);
         }
+        if key.wide().is_some() && self.slots.wide.is_none() {
+            return Insert::Full;
+        }
         let share = self.share_of(owner);
         let slot = match self.acquire(share, now) {
             Ok(slot) => slot,
             Err(refusal) => return refusal,
         };
-        let state = CtState::first(key.protocol, tcp_flags, now);
-        let flow = self.slots.fill(slot, key, judged, share, state);
-        self.deadlines.fill(slot, self.due(key.protocol, state, now));
+        let state = CtState::first(key.protocol(), tcp_flags, now);
+        key.wide().map(|wide| self.slots.wide.set(slot, wide));
+        let flow = self.slots.fill(slot, key.words(&self.hash), judged, share, state);
+        self.deadlines.fill(slot, self.due(key.protocol(), state, now));
         let word = Word::inserting(hash, slot, key.is_ascending());
         for _ in 0..ATTEMPTS {
             let Some(position) = self.index.claim(hash, word) else { break };
@@ -315,12 +329,12 @@ impl FlowTable {
     }
 
     /// A connection with the key that is in the table or being inserted.
-    fn find_any(&self, key: &FlowKey, hash: u64, generation: u32) -> Option<Hit> {
+    fn find_any<K: Key>(&self, key: &K, hash: u64, generation: u32) -> Option<Hit> {
         self.index.find(hash, |_, word| self.read_alive(word, key, generation))
     }
 
     /// The rival that the insert at `own` has to give way to; those that have to give way to it are taken out.
-    fn find_winner(&self, key: &FlowKey, hash: u64, own: Position, generation: u32) -> Option<Hit> {
+    fn find_winner<K: Key>(&self, key: &K, hash: u64, own: Position, generation: u32) -> Option<Hit> {
         self.index.find(hash, |position, word| {
             if position == own {
                 return None;
@@ -332,7 +346,7 @@ impl FlowTable {
     }
 
     /// As `read`, but also misses a connection that is ending and whose Reply half does not say so yet.
-    fn read_alive(&self, word: Word, key: &FlowKey, generation: u32) -> Option<Hit> {
+    fn read_alive<K: Key>(&self, word: Word, key: &K, generation: u32) -> Option<Hit> {
         let hit = self.read(word, key, generation)?;
         (self.slots.track(word.slot()).incarnation() == hit.flow.incarnation).then_some(hit)
     }
@@ -371,7 +385,7 @@ impl FlowTable {
     }
 
     /// The key of the connection's first packet; `None` if the connection is gone.
-    pub fn original_key(&self, flow: FlowRef) -> Option<FlowKey> {
+    pub fn original_key(&self, flow: FlowRef) -> Option<AnyKey> {
         self.slots.key(flow)
     }
 

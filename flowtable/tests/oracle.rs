@@ -2,11 +2,13 @@
 
 #![cfg(not(loom))]
 
+use std::net::Ipv6Addr;
+
 use hashbrown::HashMap;
 use margay_flowtable::table::Insert;
 use margay_flowtable::{
-    CtState, CtStatus, Direction, FlowAction, FlowKey, FlowRef, FlowTable, Judged, RuleId, SweepCursor,
-    Timeouts, TrailId,
+    AnyKey, CtState, CtStatus, Direction, FlowAction, FlowKey, FlowKey6, FlowRef, FlowTable, Judged, Key,
+    RuleId, SweepCursor, Timeouts, TrailId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -16,25 +18,36 @@ const TCP: u8 = 6;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Insert(FlowKey, u8),
-    Lookup(FlowKey),
-    Remove(FlowKey),
-    Observe(FlowKey, u8),
-    Renew(FlowKey),
+    Insert(AnyKey, u8),
+    Lookup(AnyKey),
+    Remove(AnyKey),
+    Observe(AnyKey, u8),
+    Renew(AnyKey),
     Wait(u32),
     Sweep,
 }
 
-/// Few addresses and ports, so that keys, their reverses and keys that are their own reverse meet.
-fn key() -> impl Strategy<Value = FlowKey> {
+/// Of both families: few addresses and ports, so that keys, their reverses and keys that are their own reverse meet.
+fn key() -> impl Strategy<Value = AnyKey> {
     let protocol = prop_oneof![Just(TCP), Just(UDP), Just(1u8), Just(132)];
-    (0..3u32, 0..3u32, 0..4u16, 0..4u16, protocol).prop_map(|(src, dst, sport, dport, protocol)| FlowKey {
-        src,
-        dst,
-        sport,
-        dport,
-        protocol,
-    })
+    (any::<bool>(), 0..3u32, 0..3u32, 0..4u16, 0..4u16, protocol).prop_map(
+        |(is_v4, src, dst, sport, dport, protocol)| {
+            if is_v4 {
+                FlowKey { src, dst, sport, dport, protocol }.into()
+            } else {
+                let [src, dst] = [src, dst].map(|end| Ipv6Addr::from_bits(end.into()));
+                FlowKey6 { src, dst, sport, dport, protocol }.into()
+            }
+        },
+    )
+}
+
+/// The source, or of IPv6 the last bits of it.
+fn src(key: &AnyKey) -> u32 {
+    match key {
+        AnyKey::V4(key) => key.src,
+        AnyKey::V6(key) => key.src.to_bits() as u32,
+    }
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -59,7 +72,7 @@ struct Entry {
 /// The table and what it should hold, by Original key.
 struct Pair {
     table: FlowTable,
-    oracle: HashMap<FlowKey, Entry>,
+    oracle: HashMap<AnyKey, Entry>,
     /// Connections of one source at most.
     share: u32,
     cursor: SweepCursor,
@@ -70,7 +83,9 @@ struct Pair {
 impl Pair {
     fn new(connections: u32, share: u32) -> Self {
         Self {
-            table: FlowTable::new(connections, [7, 8, 9, 10], Timeouts::default()).with_share(share),
+            table: FlowTable::new(connections, [7, 8, 9, 10], Timeouts::default())
+                .with_share(share)
+                .with_ipv6(),
             share,
             oracle: HashMap::new(),
             cursor: SweepCursor::default(),
@@ -80,7 +95,7 @@ impl Pair {
     }
 
     /// The connection that a key belongs to, and which way.
-    fn find(&self, key: &FlowKey) -> Option<(FlowKey, Direction)> {
+    fn find(&self, key: &AnyKey) -> Option<(AnyKey, Direction)> {
         if self.oracle.contains_key(key) {
             return Some((*key, Direction::Original));
         }
@@ -88,23 +103,26 @@ impl Pair {
         self.oracle.contains_key(&reversed).then_some((reversed, Direction::Reply))
     }
 
-    fn action(&self, key: &FlowKey, direction: Direction) -> FlowAction {
+    fn action(&self, key: &AnyKey, direction: Direction) -> FlowAction {
         FlowAction {
-            next_hop: self.generation.wrapping_mul(31).wrapping_add(key.src) % FlowAction::NEXT_HOPS,
+            next_hop: self.generation.wrapping_mul(31).wrapping_add(src(key)) % FlowAction::NEXT_HOPS,
             generation: self.generation,
             flags: direction as u16,
         }
     }
 
-    fn judged(&self, key: &FlowKey) -> Judged {
+    fn judged(&self, key: &AnyKey) -> Judged {
         let actions = [self.action(key, Direction::Original), self.action(key, Direction::Reply)];
-        let rule = RuleId(self.generation.wrapping_mul(37).wrapping_add(key.src) % TrailId::RULES);
-        let trails =
-            if self.generation.is_multiple_of(3) { [RuleId::NONE, rule] } else { [rule, RuleId(key.dst)] };
+        let rule = RuleId(self.generation.wrapping_mul(37).wrapping_add(src(key)) % TrailId::RULES);
+        let trails = if self.generation.is_multiple_of(3) {
+            [RuleId::NONE, rule]
+        } else {
+            [rule, RuleId(src(&key.reversed()))]
+        };
         Judged { actions, trails: trails.map(TrailId::from) }
     }
 
-    fn lookup(&self, key: &FlowKey) -> Option<margay_flowtable::Hit> {
+    fn lookup(&self, key: &AnyKey) -> Option<margay_flowtable::Hit> {
         let hash = self.table.hash(key);
         let hit = self.table.lookup(key, hash, self.generation);
         let expected = self.find(key);
@@ -138,21 +156,22 @@ impl Pair {
                 let now = u64::from(self.now) * 1000 + 999;
                 while !self.table.sweep(&mut self.cursor, now, self.generation, 3).done {}
                 let now = self.now;
-                self.oracle.retain(|key, entry| !Timeouts::default().expired(key.protocol, entry.state, now));
+                self.oracle
+                    .retain(|key, entry| !Timeouts::default().expired(key.protocol(), entry.state, now));
             }
         }
         assert_eq!(self.table.len(), self.oracle.len());
     }
 
-    fn insert(&mut self, key: &FlowKey, flags: u8) {
+    fn insert(&mut self, key: &AnyKey, flags: u8) {
         let judged = self.judged(key);
-        let flags = if key.protocol == TCP { flags } else { 0 };
+        let flags = if key.protocol() == TCP { flags } else { 0 };
         let evicted = self.table.evicted();
-        match self.table.insert(key, self.table.hash(key), judged, key.src, flags, self.now) {
+        match self.table.insert(key, self.table.hash(key), judged, src(key), flags, self.now) {
             Insert::New(hit) => {
                 assert!(self.find(key).is_none());
-                self.make_room(key.src, self.table.evicted() - evicted);
-                let state = CtState::first(key.protocol, flags, self.now);
+                self.make_room(src(key), self.table.evicted() - evicted);
+                let state = CtState::first(key.protocol(), flags, self.now);
                 assert_eq!(
                     (hit.action, hit.trails.ids(), hit.state),
                     (judged.actions[0], judged.trails, state)
@@ -161,24 +180,25 @@ impl Pair {
             }
             Insert::Exists(hit) => assert_eq!(self.lookup(key), Some(hit)),
             Insert::Full => {
-                assert!(self.oracle.len() == self.table.capacity() && self.held(key.src) < self.share);
+                assert!(self.oracle.len() == self.table.capacity() && self.held(src(key)) < self.share);
                 assert!(self.may_go(None).is_empty());
             }
             Insert::ShareSpent => {
-                assert_eq!(self.held(key.src), self.share);
-                assert!(self.may_go(Some(key.src)).is_empty());
+                assert_eq!(self.held(src(key)), self.share);
+                assert!(self.may_go(Some(src(key))).is_empty());
             }
         }
     }
 
     fn held(&self, owner: u32) -> u32 {
-        self.oracle.keys().filter(|key| key.src == owner).count() as u32
+        self.oracle.keys().filter(|key| src(key) == owner).count() as u32
     }
 
     /// Connections that are not assured, of this owner if one is given.
-    fn may_go(&self, owner: Option<u32>) -> Vec<FlowKey> {
-        let may_go = |(key, entry): (&FlowKey, &Entry)| {
-            let may_go = owner.is_none_or(|owner| key.src == owner) && !entry.state.is_assured(key.protocol);
+    fn may_go(&self, owner: Option<u32>) -> Vec<AnyKey> {
+        let may_go = |(key, entry): (&AnyKey, &Entry)| {
+            let may_go =
+                owner.is_none_or(|owner| src(key) == owner) && !entry.state.is_assured(key.protocol());
             may_go.then_some(*key)
         };
         self.oracle.iter().filter_map(may_go).collect()
@@ -189,20 +209,20 @@ impl Pair {
         let share_spent = self.held(owner) == self.share;
         assert_eq!(evicted, u64::from(share_spent || self.oracle.len() == self.table.capacity()));
         let may_go = self.may_go(share_spent.then_some(owner));
-        let is_gone = |key: &FlowKey| self.table.lookup(key, self.table.hash(key), 0).is_none();
-        let gone: Vec<FlowKey> = may_go.into_iter().filter(is_gone).collect();
+        let is_gone = |key: &AnyKey| self.table.lookup(key, self.table.hash(key), 0).is_none();
+        let gone: Vec<AnyKey> = may_go.into_iter().filter(is_gone).collect();
         assert_eq!(gone.len() as u64, evicted);
         self.oracle.retain(|key, _| !gone.contains(key));
     }
 
-    fn observe(&mut self, key: &FlowKey, flags: u8) {
+    fn observe(&mut self, key: &AnyKey, flags: u8) {
         let Some(hit) = self.lookup(key) else { return };
         let (original, direction) = self.find(key).expect("the lookup found it");
-        let flags = if key.protocol == TCP { flags } else { 0 };
+        let flags = if key.protocol() == TCP { flags } else { 0 };
         let entry = self.oracle.get_mut(&original).expect("found");
         let opens = flags & 0x17 == 0x02;
         let status = self.table.observe(&hit, flags, self.now);
-        if Timeouts::default().expired(key.protocol, entry.state, self.now) {
+        if Timeouts::default().expired(key.protocol(), entry.state, self.now) {
             assert_eq!(status, CtStatus::Gone);
             self.oracle.remove(&original);
         } else if opens && entry.state.is_closed() {
@@ -213,12 +233,12 @@ impl Pair {
         }
     }
 
-    fn renew(&mut self, key: &FlowKey) {
+    fn renew(&mut self, key: &AnyKey) {
         self.generation = self.generation.wrapping_add(1);
         let Some(hit) = self.lookup(key) else { return };
         let (original, direction) = self.find(key).expect("the lookup found it");
         let judged = self.judged(&original);
-        if key.dport.is_multiple_of(2) {
+        if key.ports().1.is_multiple_of(2) {
             assert!(self.table.renew(hit.flow, judged));
             self.oracle.get_mut(&original).expect("found").judged = judged;
             let generation = self.generation.wrapping_sub(1);
@@ -343,4 +363,46 @@ fn sweeps_keep_old_stamps_old() {
             assert!((10_000..1 << 31).contains(&age), "{age} at {generation}");
         }
     }
+}
+
+/// An entry has 32 bits of an IPv6 address: of a few hundred thousand some are the same, and nobody is taken for another.
+#[test]
+fn connections_of_ipv6_whose_entries_look_the_same_are_apart() {
+    let table = FlowTable::new(4, [1, 2, 3, 4], Timeouts::default()).with_ipv6();
+    let key = |n: u64| FlowKey6 {
+        src: Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(n)),
+        dst: Ipv6Addr::from_bits(0xfd01 << 112),
+        sport: 1,
+        dport: 80,
+        protocol: TCP,
+    };
+    let mut seen = HashMap::new();
+    let (a, b) = (0..1 << 20)
+        .find_map(|n| seen.insert(table.hash(&key(n)), n).map(|before| (key(before), key(n))))
+        .expect("a birthday");
+    let action = |next_hop| FlowAction { next_hop, generation: 0, flags: 0 };
+    let insert = |key, next_hop| {
+        table.insert(&key, table.hash(&key), [action(next_hop), action(next_hop + 1)].into(), 1, 16, 0)
+    };
+    let found = |key: FlowKey6| table.lookup(&key, table.hash(&key), 0).map(|hit| hit.action.next_hop);
+    let Insert::New(first) = insert(a, 10) else { panic!("full") };
+    assert_eq!([a, a.reversed(), b, b.reversed()].map(found), [Some(10), Some(11), None, None]);
+    let query = table.query_key(&b);
+    assert!(table.fetch_key(&query, &b, 0).is_none());
+    assert!(matches!(insert(b, 20), Insert::New(_)));
+    let both = [a, a.reversed(), b, b.reversed()].map(found);
+    assert_eq!(both, [Some(10), Some(11), Some(20), Some(21)]);
+    assert!(table.remove(first.flow));
+    assert_eq!([a, a.reversed(), b, b.reversed()].map(found), [None, None, Some(20), Some(21)]);
+    assert_eq!(table.flows().map(|flow| flow.key).collect::<Vec<_>>(), [AnyKey::from(b)]);
+}
+
+#[test]
+fn a_table_without_ipv6_takes_none() {
+    let table = FlowTable::new(4, [1, 2, 3, 4], Timeouts::default());
+    let key =
+        FlowKey6 { src: Ipv6Addr::LOCALHOST, dst: Ipv6Addr::LOCALHOST, sport: 1, dport: 2, protocol: TCP };
+    let action = FlowAction { next_hop: 0, generation: 0, flags: 0 };
+    assert_eq!(table.insert(&key, table.hash(&key), [action; 2].into(), 1, 0, 0), Insert::Full);
+    assert!(table.is_empty());
 }

@@ -9,7 +9,8 @@ use std::thread;
 use fastrand::Rng;
 use margay_flowtable::table::Insert;
 use margay_flowtable::{
-    CtStatus, Direction, FlowAction, FlowKey, FlowTable, Hit, Judged, RuleId, SweepCursor, Timeouts, TrailId,
+    AnyKey, CtStatus, Direction, FlowAction, FlowKey, FlowTable, Hit, Judged, RuleId, SweepCursor, Timeouts,
+    TrailId,
 };
 
 const THREADS: u32 = 3;
@@ -119,7 +120,7 @@ impl World {
         let keys: HashSet<_> = flows.iter().map(|flow| flow.key).collect();
         assert_eq!(keys.len(), flows.len(), "one connection for each key");
         for flow in flows {
-            let id = flow.key.src;
+            let AnyKey::V4(FlowKey { src: id, .. }) = flow.key else { panic!("{flow:?}") };
             for way in [Direction::Original, Direction::Reply] {
                 assert_eq!(
                     self.lookup(id, way, 0).map(|hit| hit.flow),

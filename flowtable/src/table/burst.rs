@@ -4,7 +4,7 @@
 use super::index::Word;
 use super::slot::Slots;
 use super::{FlowTable, Hit, direction};
-use crate::key::{FlowKey, KeyWords};
+use crate::key::{FlowKey, Key, KeyWords};
 use crate::prefetch::touch;
 
 /// The number of no half.
@@ -29,8 +29,8 @@ impl Default for Query {
 
 impl Query {
     #[inline]
-    pub(super) fn of(key: KeyWords, hash: u64) -> Self {
-        Self { key, hash, half: NOWHERE, is_ascending: key.is_ascending() }
+    pub(super) fn of(key: KeyWords, hash: u64, is_ascending: bool) -> Self {
+        Self { key, hash, half: NOWHERE, is_ascending }
     }
 
     /// Whether the search has found nothing.
@@ -39,6 +39,7 @@ impl Query {
         self.half == NOWHERE
     }
 
+    /// The key, if it is one of IPv4.
     #[inline]
     pub fn key(&self) -> FlowKey {
         self.key.into()
@@ -72,6 +73,12 @@ impl FlowTable {
         Query { key, hash, half: NOWHERE, is_ascending }
     }
 
+    /// The first step of a key that is no packet's words.
+    pub fn query_key<K: Key>(&self, key: &K) -> Query {
+        let query = self.query(key.words(&self.hash));
+        Query { is_ascending: key.is_ascending(), ..query }
+    }
+
     /// The second step: searches the buckets, and has the entries come.
     #[inline]
     pub fn search<Q: AsMut<Query>>(&self, queries: &mut [Q]) {
@@ -88,6 +95,12 @@ impl FlowTable {
     #[inline]
     pub fn fetch(&self, query: &Query, generation: u32) -> Option<Hit> {
         self.slots.read(query.half, query.key, generation)
+    }
+
+    /// The same of a key whose words may not be all of it.
+    #[inline]
+    pub fn fetch_key<K: Key>(&self, query: &Query, key: &K, generation: u32) -> Option<Hit> {
+        self.fetch(query, generation).filter(|hit| self.slots.has_key(hit, key))
     }
 
     /// Looks all keys up; `hits` is as long.

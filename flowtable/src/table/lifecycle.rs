@@ -77,7 +77,7 @@ impl FlowTable {
     /// is the connection's: the slot was in this incarnation when the key was read and still is, and an incarnation
     /// has one valid word, which stays until whoever ends the connection takes it out.
     pub(super) fn locate(&self, flow: FlowRef) -> Option<(u64, Position, Word)> {
-        let hash = self.hash(&self.slots.key(flow)?);
+        let (hash, _) = self.hash.hash_words(self.slots.words(flow)?);
         let named =
             |position, word: Word| (word.is_valid() && word.slot() == flow.slot).then_some((position, word));
         self.index.find(hash, named).map(|(position, word)| (hash, position, word))

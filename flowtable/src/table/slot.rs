@@ -2,12 +2,12 @@
 //!
 //! # Protocol of a slot
 //!
-//! A slot has an incarnation, 24 bits that only grow: even while a connection lives in it, odd while it is free.
+//! A slot has an incarnation, 23 bits that only grow: even while a connection lives in it, odd while it is free.
 //! `track` of the Original half is the connection: whoever moves it to the next incarnation by compare-and-swap has
 //! ended the connection, exactly once, and owns the slot until it pushes it on the stack. Every word that changes
 //! while a connection lives (`track`, `action`, `trails`) carries the incarnation and changes by compare-and-swap alone,
 //! so that an update meant for a connection that is gone finds another incarnation and fails. To be fooled, a thread
-//! would have to sleep between its load and its swap until that one slot has been reused exactly a multiple of 2^23
+//! would have to sleep between its load and its swap until that one slot has been reused exactly a multiple of 2^22
 //! times.
 //!
 //! Readers take no lock. `ports` is the version word of a seqlock: the owner of a slot writes it odd before
@@ -26,19 +26,22 @@ use super::judged::{FlowTrails, TrailsWord};
 use super::memory::Array;
 use super::share::ShareId;
 use super::track::Track;
+use super::wide::WideAddresses;
 use super::{FlowRef, Hit, Judged};
 use crate::conntrack::{CtState, Direction};
-use crate::key::{FlowKey, KeyWords};
+use crate::key::{AnyKey, FlowKey, FlowKey6, Key, KeyWords};
 use crate::sync::{AtomicU64, Ordering};
 
-const INCARNATION: u32 = (1 << 24) - 1;
+/// Bits of an incarnation: what `ports` has left.
+const INCARNATION_BITS: u32 = u64::BITS - KeyWords::PORTS_BITS;
+const INCARNATION: u32 = (1 << INCARNATION_BITS) - 1;
 
 /// One direction of a connection: a cache line.
 #[repr(align(64))]
 pub(super) struct Half {
     /// Source and destination. Original half of a free slot: the next free slot, plus one.
     addresses: AtomicU64,
-    /// Ports and protocol (40 bits), incarnation (24 bits).
+    /// Ports, protocol and family (41 bits), incarnation (23 bits).
     ports: AtomicU64,
     pub(super) action: AtomicU64,
     /// A [`Track`]. The Original half's is the connection's; the Reply half's is what its packets last saw of it, so
@@ -99,6 +102,7 @@ fn next(incarnation: u32) -> u32 {
 pub(super) struct Slots {
     /// Of slot n: the Original half at 2n, the Reply half at 2n + 1.
     halves: Array<Half>,
+    pub(super) wide: WideAddresses,
     /// Head of the free stack: a count of changes (32 bits), and the slot on top plus one, or 0 (32 bits).
     free: CachePadded<AtomicU64>,
     live: CachePadded<AtomicU64>,
@@ -110,7 +114,12 @@ impl Slots {
         let halves = (0..connections).flat_map(|slot| [Half::free(link(slot)), Half::free(0)]);
         let halves = Array::new(2 * connections as usize, halves);
         let free = AtomicU64::new(u64::from(connections > 0));
-        Self { halves, free: CachePadded::new(free), live: CachePadded::new(AtomicU64::new(0)) }
+        Self {
+            halves,
+            wide: WideAddresses::none(),
+            free: CachePadded::new(free),
+            live: CachePadded::new(AtomicU64::new(0)),
+        }
     }
 
     pub(super) fn capacity(&self) -> u32 {
@@ -170,23 +179,23 @@ impl Slots {
     pub(super) fn fill(
         &self,
         slot: u32,
-        key: &FlowKey,
+        words: KeyWords,
         judged: Judged,
         share: ShareId,
         state: CtState,
     ) -> FlowRef {
         let incarnation = next(self.track(slot).incarnation());
         let trails = TrailsWord::new(FlowTrails::new(judged.trails), incarnation);
-        let keys = [*key, key.reversed()];
+        let keys = [words, words.reversed()];
         for ((direction, action), key) in DIRECTIONS.into_iter().zip(judged.actions).zip(keys) {
             let half = self.half(slot, direction);
             let word = ActionWord::new(action.next_hop, action.generation, incarnation);
-            half.addresses.store(key.addresses(), Ordering::Release);
+            half.addresses.store(key.addresses, Ordering::Release);
             half.action.store(word.0, Ordering::Release);
             half.trails.store(trails.0, Ordering::Release);
             half.track.store(Track::new(state, incarnation).0, Ordering::Release);
             half.attributes.store(attributes(&action, share), Ordering::Release);
-            half.ports.store(key.ports() << 24 | u64::from(incarnation), Ordering::Release);
+            half.ports.store(key.ports << INCARNATION_BITS | u64::from(incarnation), Ordering::Release);
         }
         FlowRef { slot, incarnation }
     }
@@ -237,7 +246,7 @@ impl Slots {
     pub(super) fn read(&self, number: u32, key: KeyWords, generation: u32) -> Option<Hit> {
         let half = self.numbered(number)?;
         let ports = half.ports.load(Ordering::Acquire);
-        if ports >> 24 != key.ports || half.addresses.load(Ordering::Acquire) != key.addresses {
+        if ports >> INCARNATION_BITS != key.ports || half.addresses.load(Ordering::Acquire) != key.addresses {
             return None;
         }
         let action = ActionWord(half.action.load(Ordering::Acquire));
@@ -262,20 +271,43 @@ impl Slots {
         })
     }
 
-    /// The key of the connection's first packet.
-    pub(super) fn key(&self, flow: FlowRef) -> Option<FlowKey> {
+    /// What the entry has of the key of the connection's first packet.
+    pub(super) fn words(&self, flow: FlowRef) -> Option<KeyWords> {
         let half = self.half(flow.slot, Direction::Original);
         let ports = half.ports.load(Ordering::Acquire);
         let addresses = half.addresses.load(Ordering::Acquire);
         let whole = incarnation(ports) == flow.incarnation && half.ports.load(Ordering::Relaxed) == ports;
-        whole.then(|| FlowKey::from_words(addresses, ports >> 24))
+        whole.then_some(KeyWords { addresses, ports: ports >> INCARNATION_BITS })
+    }
+
+    /// The key of the connection's first packet.
+    pub(super) fn key(&self, flow: FlowRef) -> Option<AnyKey> {
+        let words = self.words(flow)?;
+        if words.ports & KeyWords::IPV6 == 0 {
+            return Some(FlowKey::from(words).into());
+        }
+        let wide = self.wide.get(flow.slot)?;
+        self.is_still(flow).then(|| FlowKey6::from_words(wide, words.ports).into())
+    }
+
+    /// Whether the connection of the hit, whose words are the key's, has the key.
+    #[inline]
+    pub(super) fn has_key<K: Key>(&self, hit: &Hit, key: &K) -> bool {
+        let key = if hit.direction == Direction::Original { *key } else { key.reversed() };
+        key.wide().is_none_or(|wide| self.wide.get(hit.flow.slot) == Some(wide) && self.is_still(hit.flow))
+    }
+
+    /// Whether the slot was this connection's when the words were written that were loaded (acquired) before.
+    fn is_still(&self, flow: FlowRef) -> bool {
+        let ports = self.half(flow.slot, Direction::Original).ports.load(Ordering::Relaxed);
+        incarnation(ports) == flow.incarnation
     }
 
     /// The connection's protocol. `None` if it is gone, or if its slot is being filled: `fill` writes the track first.
     #[inline]
     pub(super) fn protocol(&self, flow: FlowRef) -> Option<u8> {
         let ports = self.half(flow.slot, Direction::Original).ports.load(Ordering::Acquire);
-        (incarnation(ports) == flow.incarnation).then(|| FlowKey::protocol_of(ports >> 24))
+        (incarnation(ports) == flow.incarnation).then(|| FlowKey::protocol_of(ports >> INCARNATION_BITS))
     }
 
     pub(super) fn has_flags(&self, slot: u32, direction: Direction, action: &FlowAction) -> bool {

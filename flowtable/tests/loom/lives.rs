@@ -1,10 +1,12 @@
 //! The life of a connection: lookup and update against its end and the slot's next life.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
+use std::sync::{Arc, OnceLock};
 
 use loom::thread;
 use margay_flowtable::table::{Insert, SweepCursor};
-use margay_flowtable::{CtStatus, FlowKey};
+use margay_flowtable::{CtStatus, FlowAction, FlowKey, FlowKey6, Key};
 
 use super::*;
 
@@ -37,6 +39,53 @@ fn lookup_and_update_against_remove_and_reuse() {
         assert!(!table.remove(flow));
         check_holds(&table, &[l]);
     });
+}
+
+/// The same of IPv6, where an entry's words are those of the key that its slot has next: the addresses beside it tell the
+/// two apart.
+#[test]
+fn lookup_of_ipv6_against_remove_and_reuse_by_a_key_with_the_same_words() {
+    let found = OnceLock::new();
+    model(2, move || {
+        let table = Arc::new(FlowTable::new(1, [1, 2, 3, 4], Timeouts::default()).with_ipv6());
+        let (k, l) = *found.get_or_init(|| alike(&table));
+        let insert = |table: &FlowTable, key: &FlowKey6, next_hop| {
+            let action = FlowAction { next_hop, generation: 1, flags: 0 };
+            new(table.insert(key, table.hash(key), [action; 2].into(), 1, 0, 0)).flow
+        };
+        let flow = insert(&table, &k, 10);
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || {
+                assert!(table.remove(flow));
+                insert(&table, &l, 20);
+            }
+        });
+        if let Some(hit) = table.lookup(&k, table.hash(&k), 1) {
+            assert_eq!(hit.action.next_hop, 10);
+        }
+        if let Some(key) = table.original_key(flow) {
+            assert_eq!(key, k.into());
+        }
+        other.join().unwrap();
+        assert!(table.lookup(&k, table.hash(&k), 1).is_none());
+        assert!(table.lookup(&l, table.hash(&l), 1).is_some());
+    });
+}
+
+/// Two keys of which the table's entries have the same words.
+fn alike(table: &FlowTable) -> (FlowKey6, FlowKey6) {
+    let key = |n: u64| FlowKey6 {
+        src: Ipv6Addr::from_bits(n.into()),
+        dst: Ipv6Addr::LOCALHOST,
+        sport: 1,
+        dport: 80,
+        protocol: 17,
+    };
+    let mut seen = HashMap::new();
+    let pair =
+        (0..1 << 20).find_map(|n| seen.insert(table.hash(&key(n)), n).map(|before| (key(before), key(n))));
+    pair.expect("a birthday")
 }
 
 /// Who looks a connection up while it is judged again sees its old trails or its new ones.
