@@ -26,7 +26,7 @@ pub struct Snapshot {
     pub local: Local,
     pub entrance: Entrance,
     /// Underlay addresses of the nodes that may send us tunnel packets.
-    pub tunnel_sources: HashSet<Ipv4Addr>,
+    pub tunnel_sources: HashSet<IpAddr>,
     pub epochs: Epochs,
     /// Where flows that this snapshot judges have their trails: [`Snapshot::begin_trails`].
     pub trails: TrailEra,
@@ -36,11 +36,11 @@ pub struct Snapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Local {
     /// Addresses of this node that tunnel packets may be sent to.
-    pub tunnel_ends: Vec<Ipv4Addr>,
+    pub tunnel_ends: Vec<IpAddr>,
     /// Every other address of this node: what goes there is the kernel's.
     pub addresses: HashSet<IpAddr>,
     /// Addresses of the pods of this node: packets from them come in by the pods' ports alone.
-    pub pods: HashSet<Ipv4Addr>,
+    pub pods: HashSet<IpAddr>,
     /// Source of ICMP errors that we send.
     pub icmp_source: Option<Ipv4Addr>,
     pub vni: u32,

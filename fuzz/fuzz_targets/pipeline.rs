@@ -166,13 +166,13 @@ fn snapshot() -> Snapshot {
         next_hops: next_hops.into(),
         ports: vec![port(PortKind::Uplink), port(pod(1)), port(pod(2))],
         local: Local {
-            tunnel_ends: vec![node],
+            tunnel_ends: vec![node.into()],
             pods: [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 2, 0, 1)].into_iter().collect(),
             icmp_source: Some(node),
             vtep_mac: [6; 6],
             ..Local::default()
         },
-        tunnel_sources: [peer].into_iter().collect(),
+        tunnel_sources: [peer.into()].into_iter().collect(),
         ..Snapshot::default()
     }
 }

@@ -51,12 +51,12 @@ pub fn snapshot(policies: u32) -> Snapshot {
             port("ns/pod", PortKind::Pod { addresses: vec![POD_ADDRESS.into()] }),
         ],
         local: Local {
-            tunnel_ends: vec![NODE],
+            tunnel_ends: vec![NODE.into()],
             vtep_mac: VTEP,
-            pods: [POD_ADDRESS].into_iter().collect(),
+            pods: [POD_ADDRESS.into()].into_iter().collect(),
             ..Local::default()
         },
-        tunnel_sources: [PEER_NODE].into_iter().collect(),
+        tunnel_sources: [PEER_NODE.into()].into_iter().collect(),
         ..Snapshot::default()
     };
     snapshot.policies = self::policies(policies);

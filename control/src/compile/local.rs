@@ -23,7 +23,7 @@ pub(super) fn local(cluster: &Cluster, kernel: &Kernel, identity: &Identity) -> 
     let by_object = node.into_iter().flat_map(addresses);
     let by_kernel = kernel.addresses.iter().map(|(_, net)| net.addr());
     Local {
-        tunnel_ends: underlay.into_iter().collect(),
+        tunnel_ends: underlay.into_iter().map(IpAddr::V4).collect(),
         addresses: by_object.chain(by_kernel).filter(|a| Some(*a) != underlay.map(IpAddr::V4)).collect(),
         icmp_source: underlay,
         vni: identity.vni(cluster),
@@ -34,9 +34,9 @@ pub(super) fn local(cluster: &Cluster, kernel: &Kernel, identity: &Identity) -> 
 }
 
 /// Underlay addresses of the nodes that may send us tunnel packets: all but our own.
-pub(super) fn tunnel_sources(cluster: &Cluster, identity: &Identity) -> impl Iterator<Item = Ipv4Addr> {
+pub(super) fn tunnel_sources(cluster: &Cluster, identity: &Identity) -> impl Iterator<Item = IpAddr> {
     let others = cluster.nodes.iter().filter(|(name, _)| **name != identity.node);
-    others.filter_map(|(_, node)| underlay4(node))
+    others.filter_map(|(_, node)| underlay4(node)).map(IpAddr::V4)
 }
 
 fn underlay4(node: &Node) -> Option<Ipv4Addr> {

@@ -129,13 +129,7 @@ fn tuples(clusters: &[Cluster], seed: u64) -> Vec<Tuple> {
 
 /// Whether flows of the packet that were judged before `snapshot` have to be judged again.
 fn is_touched(snapshot: &Snapshot, tuple: &Tuple) -> bool {
-    match (tuple.src, tuple.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            !snapshot.epochs.current4(src.to_bits(), dst.to_bits(), snapshot.generation - 1)
-        }
-        // Flows of IPv6 are in no table.
-        _ => true,
-    }
+    !snapshot.epochs.is_current(tuple.src, tuple.dst, snapshot.generation - 1)
 }
 
 fn follow(worlds: &[World], seed: u64) -> Result<(), TestCaseError> {

@@ -1,7 +1,6 @@
 //! Host endpoints kept in step with changes are what a compile from nothing makes, and flows that may have another
 //! verdict are judged again.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_control::compile::Compiler;
@@ -160,9 +159,8 @@ fn packets() -> Vec<Tuple> {
 
 /// Whether flows of the packet that were judged before `snapshot` have to be judged again.
 fn is_touched(snapshot: &Snapshot, entry: Interface, exit: Interface, packet: &Tuple) -> bool {
-    let [IpAddr::V4(src), IpAddr::V4(dst)] = [packet.src, packet.dst] else { panic!("{packet:?}") };
     let (epochs, before) = (&snapshot.epochs, snapshot.generation - 1);
-    !epochs.current4(src.to_bits(), dst.to_bits(), before)
+    !epochs.is_current(packet.src, packet.dst, before)
         || ![entry, exit].iter().all(|interface| epochs.is_current_at(*interface, before))
 }
 

@@ -3,22 +3,21 @@
 //! A hit that was judged under this snapshot has its next hop in the entry. A hit from an older one is confirmed if no
 //! change since touched its ends, else judged again; only a miss asks policy in full.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_encap::Headers;
 use margay_encap::icmp::{self, kind};
 use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
 use margay_flowtable::conntrack::{CtStatus, Direction};
-use margay_flowtable::key::FlowKey;
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Judged};
-use margay_flowtable::{Interface, NextHop, NextHopId, Snapshot, TrailId, Verdict};
+use margay_flowtable::{AnyKey, Interface, Key, NextHop, NextHopId, Snapshot, TrailId, Verdict};
 
 use super::Turn;
 use super::host;
 use super::ingress::{Input, own_key};
 use super::judge::{Established, Judge, allows};
-use super::lane::Lane;
+use super::lane::{Keys, Lane};
 use super::martian::{check_destination, check_source, is_own};
 use super::mid_flow::{Admission, MidFlow};
 use super::rewrite::entrance;
@@ -85,7 +84,7 @@ impl Flows {
             self.run.count(&self.judge.counters.rules, hit.trails, lane.headers.total_len());
             return Ok(NextHopId(hit.action.next_hop));
         }
-        self.decide_any(turn, input, lane)
+        self.decide_any(turn, input, lane, &keys4(lane))
     }
 
     /// The same for every packet.
@@ -95,10 +94,11 @@ impl Flows {
         turn: &Turn<'_>,
         input: &Input<'_>,
         lane: &Lane,
+        keys: &Keys,
     ) -> Result<NextHopId, DropReason> {
         let query = &lane.query;
-        let Some(hit) = self.table.lookup(&query.key(), query.hash(), turn.snapshot.generation) else {
-            return self.miss(turn, input, lane, query.hash());
+        let Some(hit) = self.table.lookup(&keys.flow, query.hash(), turn.snapshot.generation) else {
+            return self.miss(turn, input, lane, keys);
         };
         let hit = &hit;
         let snapshot = turn.snapshot;
@@ -107,20 +107,20 @@ impl Flows {
             return Err(DropReason::SourceSpoofed);
         }
         let current = Standing { word: hit.action.next_hop, trails: hit.trails.ids(), is_anew: false };
-        let standing = if hit.is_current { Some(current) } else { self.confirm(turn, lane, hit)? };
+        let standing = if hit.is_current { Some(current) } else { self.confirm(turn, lane, keys, hit)? };
         let Some(Standing { word, trails, is_anew }) = standing else {
-            return self.miss(turn, input, lane, query.hash());
+            return self.miss(turn, input, lane, keys);
         };
         let bytes = lane.headers.total_len();
         if word == DENIED {
-            return self.denied(turn, input, lane, hit, trails);
+            return self.denied(turn, input, lane, keys, hit, trails);
         }
         if !input.is_pod() && is_host(snapshot, word) {
             return Err(DropReason::HostBound);
         }
         if lane.is_related() {
-            check_source(snapshot, input, &lane.headers)?;
-            let out = next_hop(snapshot, input, route_word(snapshot, lane.headers.dst()))?;
+            check_source(snapshot, input, &keys.own)?;
+            let out = next_hop(snapshot, input, route_word(snapshot, keys.own.dst()))?;
             self.judge.count(trails, bytes);
             return Ok(out);
         }
@@ -140,7 +140,7 @@ impl Flows {
             }
             CtStatus::Reopen | CtStatus::Gone => {
                 self.table.remove(hit.flow);
-                self.miss(turn, input, lane, query.hash())
+                self.miss(turn, input, lane, keys)
             }
         }
     }
@@ -156,14 +156,19 @@ impl Flows {
 
     /// How a hit stands that an older snapshot judged: the connection's verdict holds if no change touched it since, else
     /// it is judged again. `None` if the connection has gone meanwhile.
-    fn confirm(&self, turn: &Turn<'_>, lane: &Lane, hit: &Hit) -> Result<Option<Standing>, DropReason> {
-        let (snapshot, query) = (turn.snapshot, &lane.query);
-        let key = query.key();
+    fn confirm(
+        &self,
+        turn: &Turn<'_>,
+        lane: &Lane,
+        keys: &Keys,
+        hit: &Hit,
+    ) -> Result<Option<Standing>, DropReason> {
+        let (snapshot, key) = (turn.snapshot, &keys.flow);
         // What has been silent for so many changes is judged again, for nobody knows which of them it has missed.
         let is_known = snapshot.generation.wrapping_sub(hit.action.generation).cast_signed()
             < FlowAction::OLDEST.cast_signed();
         let was_denied = hit.action.next_hop == DENIED;
-        let word = route_word(snapshot, key.dst);
+        let word = route_word(snapshot, key.dst());
         let is_as_entered = is_host(snapshot, word) == (hit.action.flags & TO_HOST != 0);
         let trails = hit.trails.ids();
         // A trail of an era that is over is to be made anew.
@@ -171,19 +176,19 @@ impl Flows {
         if is_known
             && is_as_entered
             && is_counted
-            && snapshot.epochs.current4(key.src, key.dst, hit.action.generation)
-            && host::is_current(snapshot, &key, hit)
+            && snapshot.epochs.is_current(key.src(), key.dst(), hit.action.generation)
+            && host::is_current(snapshot, key, hit)
         {
             let word = if was_denied { DENIED } else { word };
             self.table.set_action(hit, word, snapshot.generation);
             return Ok(Some(Standing { word, trails, is_anew: false }));
         }
         let original = match hit.direction {
-            Direction::Original => key,
+            Direction::Original => *key,
             Direction::Reply => key.reversed(),
         };
-        if !host::is_decidable(snapshot, original.dst) {
-            entrance(snapshot, snapshot.fib.lookup4(original.dst).ok_or(DropReason::NoRoute)?)?;
+        if !host::is_decidable(snapshot, original.dst()) {
+            entrance(snapshot, snapshot.fib.lookup(original.dst()).ok_or(DropReason::NoRoute)?)?;
         }
         self.judge.counters.flows_reclassified.add(1);
         let (entry, icmp) = (host::entry_of(hit), first_icmp(lane, hit.direction));
@@ -200,7 +205,7 @@ impl Flows {
             }
             // An end has moved to or from this node, which is fixed in an entry: it is made anew, the way it was.
             self.table.remove(hit.flow);
-            self.enter(snapshot, &original, query.hash(), judged, ACK, turn.now)?;
+            self.enter(snapshot, &original, lane.query.hash(), judged, ACK, turn.now)?;
         }
         let word = if verdict == Verdict::Allow { word } else { DENIED };
         Ok(Some(Standing { word, trails, is_anew }))
@@ -214,16 +219,17 @@ impl Flows {
         turn: &Turn<'_>,
         input: &Input<'_>,
         lane: &Lane,
+        keys: &Keys,
         hit: &Hit,
         trails: [TrailId; 2],
     ) -> Result<NextHopId, DropReason> {
         let is_handshake = !lane.is_related() && lane.headers.tcp_flags() & (SYN | ACK) == SYN;
-        if !is_handshake || !allows(turn.snapshot, host::entry(input, lane), &lane.query.key()) {
+        if !is_handshake || !allows(turn.snapshot, host::entry(input, lane), &keys.own) {
             self.judge.count(trails, lane.headers.total_len());
             return Err(DropReason::PolicyDeny);
         }
         self.table.remove(hit.flow);
-        self.miss(turn, input, lane, lane.query.hash())
+        self.miss(turn, input, lane, keys)
     }
 
     /// No flow yet: judges the first packet and enters the connection.
@@ -233,31 +239,30 @@ impl Flows {
         turn: &Turn<'_>,
         input: &Input<'_>,
         lane: &Lane,
-        hash: u64,
+        keys: &Keys,
     ) -> Result<NextHopId, DropReason> {
-        let snapshot = turn.snapshot;
-        check_source(snapshot, input, &lane.headers)?;
-        check_destination(lane.headers.dst())?;
         // An ICMP error without its flow is a packet of its own to policy, and no connection.
-        let key = own_key(&lane.headers);
-        let admission = self.mid_flow.admit(key.protocol, lane.headers.tcp_flags(), turn.now);
+        let (snapshot, key) = (turn.snapshot, &keys.own);
+        check_source(snapshot, input, key)?;
+        check_destination(key.dst())?;
+        let admission = self.mid_flow.admit(key.protocol(), lane.headers.tcp_flags(), turn.now);
         if admission == Admission::Refuse {
             return Err(DropReason::NoConnection);
         }
         let bytes = lane.headers.total_len();
         let entry = host::entry(input, lane);
-        let word = route_word(snapshot, key.dst);
+        let word = route_word(snapshot, key.dst());
         let icmp = own_icmp(&lane.headers);
-        let admitted = self.judge.first(snapshot, Some(entry), &key, word, icmp, bytes)?;
+        let admitted = self.judge.first(snapshot, Some(entry), key, word, icmp, bytes)?;
         let out = next_hop(snapshot, input, word)?;
         if snapshot.next_hops.rewrite(out.0).is_none() {
             // A connection that cannot leave is not entered into the table.
             entrance(snapshot, out)?;
         }
         if !lane.is_related() && admission == Admission::Enter {
-            let actions = [action_by(snapshot, &key, word, entry), action(snapshot, &key.reversed(), entry)];
+            let actions = [action_by(snapshot, key, word, entry), action(snapshot, &key.reversed(), entry)];
             let judged = Judged { actions, trails: admitted.trails };
-            if self.enter(snapshot, &key, hash, judged, lane.headers.tcp_flags(), turn.now)? {
+            if self.enter(snapshot, key, lane.query.hash(), judged, lane.headers.tcp_flags(), turn.now)? {
                 self.judge.count_flow(&admitted);
             }
         }
@@ -272,15 +277,16 @@ impl Flows {
         snapshot: &Snapshot,
         input: &Input<'_>,
         lane: &Lane,
+        key: &AnyKey,
     ) -> Result<Option<NextHopId>, DropReason> {
-        let (key, icmp, bytes) = (own_key(&lane.headers), own_icmp(&lane.headers), lane.headers.total_len());
-        if !self.judge.untracked(snapshot, host::entry(input, lane), &key, icmp, bytes)? {
+        let (icmp, bytes) = (own_icmp(&lane.headers), lane.headers.total_len());
+        if !self.judge.untracked(snapshot, host::entry(input, lane), key, icmp, bytes)? {
             return Ok(None);
         }
-        check_source(snapshot, input, &lane.headers)?;
-        check_destination(key.dst)?;
-        let word = route_word(snapshot, key.dst);
-        let admitted = self.judge.first(snapshot, None, &key, word, icmp, bytes)?;
+        check_source(snapshot, input, key)?;
+        check_destination(key.dst())?;
+        let word = route_word(snapshot, key.dst());
+        let admitted = self.judge.first(snapshot, None, key, word, icmp, bytes)?;
         let out = next_hop(snapshot, input, word)?;
         self.judge.count_first(&admitted, bytes);
         Ok(Some(out))
@@ -290,7 +296,7 @@ impl Flows {
     fn enter(
         &self,
         snapshot: &Snapshot,
-        key: &FlowKey,
+        key: &AnyKey,
         hash: u64,
         judged: Judged,
         tcp_flags: u8,
@@ -311,13 +317,26 @@ impl Flows {
 
 /// Whose share of the table a connection counts in: that of the pod that opens it, else of the one that it leads to.
 /// (A flood from outside comes from sources without number: what it spends is the share of the pod that it is for.)
-fn owner(snapshot: &Snapshot, key: &FlowKey) -> u32 {
-    let is_served = snapshot.policies.endpoint(Ipv4Addr::from_bits(key.src).into()).is_some();
-    if is_served { key.src } else { key.dst }
+fn owner(snapshot: &Snapshot, key: &AnyKey) -> u32 {
+    let is_served = snapshot.policies.endpoint(key.src()).is_some();
+    match if is_served { key.src() } else { key.dst() } {
+        IpAddr::V4(address) => address.to_bits(),
+        // The low bits alone would be the same of the first pod of every node.
+        IpAddr::V6(address) => address
+            .segments()
+            .chunks(2)
+            .fold(0, |sum, pair| sum.rotate_left(7) ^ (u32::from(pair[0]) << 16 | u32::from(pair[1]))),
+    }
 }
 
 pub(super) fn seconds(now: u64) -> u32 {
     (now / 1000) as u32
+}
+
+/// The keys of a packet of IPv4.
+#[inline]
+pub(super) fn keys4(lane: &Lane) -> Keys {
+    Keys { own: own_key(&lane.headers).into(), flow: lane.query.key().into() }
 }
 
 fn own_icmp(headers: &Headers) -> (u8, u8) {
@@ -339,13 +358,13 @@ fn first_icmp(lane: &Lane, direction: Direction) -> (u8, u8) {
 
 /// What to do with packets of this key, whether they come from here, and whether to here. The connection began at
 /// `entry`.
-fn action(snapshot: &Snapshot, key: &FlowKey, entry: Interface) -> FlowAction {
-    action_by(snapshot, key, route_word(snapshot, key.dst), entry)
+fn action(snapshot: &Snapshot, key: &AnyKey, entry: Interface) -> FlowAction {
+    action_by(snapshot, key, route_word(snapshot, key.dst()), entry)
 }
 
 /// The same, where the next hop is known.
-fn action_by(snapshot: &Snapshot, key: &FlowKey, next_hop: u32, entry: Interface) -> FlowAction {
-    let (src, local) = (Ipv4Addr::from_bits(key.src), &snapshot.local);
+fn action_by(snapshot: &Snapshot, key: &AnyKey, next_hop: u32, entry: Interface) -> FlowAction {
+    let (src, local) = (key.src(), &snapshot.local);
     let is_from_here = local.pods.contains(&src) || is_own(local, src);
     let mut flags = if is_from_here { FlowAction::SRC_LOCAL } else { 0 };
     if is_host(snapshot, next_hop) {
@@ -363,8 +382,8 @@ fn next_hop(snapshot: &Snapshot, input: &Input<'_>, word: u32) -> Result<NextHop
     }
 }
 
-pub(super) fn route_word(snapshot: &Snapshot, dst: u32) -> u32 {
-    snapshot.fib.lookup4(dst).map_or(NO_ROUTE, |id| id.0)
+pub(super) fn route_word(snapshot: &Snapshot, dst: IpAddr) -> u32 {
+    snapshot.fib.lookup(dst).map_or(NO_ROUTE, |id| id.0)
 }
 
 /// Whether this next hop is the node itself.

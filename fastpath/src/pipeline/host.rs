@@ -1,12 +1,11 @@
 //! Host endpoints: what they are asked about a packet that this node forwards, and what a flow remembers for that.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use margay_flowtable::key::FlowKey;
 use margay_flowtable::table::{FlowAction, Hit};
 use margay_flowtable::{
-    Direction, HostClassification, Interface, Passage, PolicyType, ProgramId, RuleId, Snapshot, Staged,
-    Tuple, WayOut, classify_host, classify_host_staged,
+    AnyKey, Direction, HostClassification, Interface, Passage, PolicyType, ProgramId, RuleId, Snapshot,
+    Staged, Tuple, WayOut, classify_host, classify_host_staged,
 };
 
 use super::ingress::Input;
@@ -40,12 +39,12 @@ pub(super) fn entry_of(hit: &Hit) -> Interface {
 /// Whether no change of host endpoints touched the flow since the hit was judged or confirmed. Where it leaves is where
 /// its destination's route leads now: a flow that only takes another way is not judged again, as in Felix.
 #[inline]
-pub(super) fn is_current(snapshot: &Snapshot, key: &FlowKey, hit: &Hit) -> bool {
+pub(super) fn is_current(snapshot: &Snapshot, key: &AnyKey, hit: &Hit) -> bool {
     let (epochs, generation) = (&snapshot.epochs, hit.action.generation);
     epochs.are_interfaces_current(generation) || {
-        let dst = if hit.direction == Direction::Original { key.dst } else { key.src };
+        let dst = if hit.direction == Direction::Original { key.dst() } else { key.src() };
         epochs.is_current_at(entry_of(hit), generation)
-            && match way_out(snapshot, dst) {
+            && match snapshot.way_out(dst) {
                 WayOut::By(exit) => epochs.is_current_at(exit, generation),
                 WayOut::Here => true,
                 WayOut::Unknown => false,
@@ -54,8 +53,8 @@ pub(super) fn is_current(snapshot: &Snapshot, key: &FlowKey, hit: &Hit) -> bool 
 }
 
 /// Whether it can be told what host endpoints say of packets to there. Where it cannot, there is no way to there.
-pub(super) fn is_decidable(snapshot: &Snapshot, dst: u32) -> bool {
-    snapshot.policies.host.is_empty() || way_out(snapshot, dst) != WayOut::Unknown
+pub(super) fn is_decidable(snapshot: &Snapshot, dst: IpAddr) -> bool {
+    snapshot.policies.host.is_empty() || snapshot.way_out(dst) != WayOut::Unknown
 }
 
 /// What is said of a first packet that came in by `entry`, or need not be asked about where it did. `None` where there
@@ -120,8 +119,4 @@ pub(super) fn asks_untracked(snapshot: &Snapshot, input: &Input<'_>) -> bool {
     !host.is_empty()
         && input.is_uplink
         && [Interface::Uplink(input.port), Interface::Ipip, Interface::Vxlan].into_iter().any(asks)
-}
-
-fn way_out(snapshot: &Snapshot, dst: u32) -> WayOut {
-    snapshot.way_out(Ipv4Addr::from_bits(dst).into())
 }

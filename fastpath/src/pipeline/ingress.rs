@@ -138,7 +138,7 @@ pub(super) fn note(turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: 
     note_plain(turn, table, frame, lane, headers);
     if headers.is_icmp_error() {
         lane.query = table.query(quoted_key(turn.umem, frame, &headers).words());
-        lane.next_hop = Way::RELATED;
+        lane.open(false, true);
     }
 }
 

@@ -1,13 +1,12 @@
 //! What policy says of a flow, and who is told: the rules' counters, and control of what was dropped.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use margay_encap::protocol;
-use margay_flowtable::key::FlowKey;
 use margay_flowtable::{
-    Classification, Decision, FlowTable, HostClassification, Interface, PolicyType, RuleId, Snapshot, Staged,
-    TrailId, Tuple, Verdict, classify, classify_to_node, classify_untracked, classify_with_staged,
+    AnyKey, Classification, Decision, FlowTable, HostClassification, Interface, Key, PolicyType, RuleId,
+    Snapshot, Staged, TrailId, Tuple, Verdict, classify, classify_to_node, classify_untracked,
+    classify_with_staged,
 };
 
 use super::flows::{is_host, route_word};
@@ -52,7 +51,7 @@ impl Judge {
         &self,
         snapshot: &Snapshot,
         entry: Option<Interface>,
-        key: &FlowKey,
+        key: &AnyKey,
         next_hop: u32,
         icmp: (u8, u8),
         bytes: u16,
@@ -86,7 +85,7 @@ impl Judge {
         &self,
         snapshot: &Snapshot,
         entry: Interface,
-        key: &FlowKey,
+        key: &AnyKey,
         icmp: (u8, u8),
         was_denied: bool,
         before: [TrailId; 2],
@@ -99,7 +98,7 @@ impl Judge {
                 self.count_verdict(decision);
             }
         };
-        let asked = ask(snapshot, Some(entry), &tuple, route_word(snapshot, key.dst), &mut pass);
+        let asked = ask(snapshot, Some(entry), &tuple, route_word(snapshot, key.dst()), &mut pass);
         let (verdict, decided) = match asked {
             Ok(decided) => {
                 for (end, rule) in End::BOTH.into_iter().zip(decided) {
@@ -159,7 +158,7 @@ impl Judge {
         &self,
         snapshot: &Snapshot,
         entry: Interface,
-        key: &FlowKey,
+        key: &AnyKey,
         icmp: (u8, u8),
         bytes: u16,
     ) -> Result<bool, DropReason> {
@@ -210,10 +209,10 @@ impl Judge {
 }
 
 /// Whether a first packet of TCP may pass; nobody is told.
-pub(super) fn allows(snapshot: &Snapshot, entry: Interface, key: &FlowKey) -> bool {
+pub(super) fn allows(snapshot: &Snapshot, entry: Interface, key: &AnyKey) -> bool {
     let tuple = tuple(key, (0, 0));
     let host = host::ask(snapshot, Some(entry), &tuple, &mut |_, _| {});
-    let decided = if is_host(snapshot, route_word(snapshot, key.dst)) {
+    let decided = if is_host(snapshot, route_word(snapshot, key.dst())) {
         classify_to_node(&snapshot.policies, &tuple, &mut |_, _| {})
     } else {
         classify(&snapshot.policies, &tuple, &mut |_, _| {})
@@ -288,13 +287,11 @@ fn first_denial(host: &HostClassification, decided: &Classification) -> Option<D
     denies.map(|(direction, decision, is_of_host)| Denial { direction, rule: decision.rule, is_of_host })
 }
 
-fn tuple(key: &FlowKey, icmp: (u8, u8)) -> Tuple {
-    Tuple {
-        src: IpAddr::V4(Ipv4Addr::from_bits(key.src)),
-        dst: IpAddr::V4(Ipv4Addr::from_bits(key.dst)),
-        protocol: key.protocol,
-        sport: key.sport,
-        dport: key.dport,
-        icmp: (key.protocol == protocol::ICMP).then_some(icmp),
-    }
+fn tuple(key: &AnyKey, icmp: (u8, u8)) -> Tuple {
+    let ((sport, dport), protocol) = (key.ports(), key.protocol());
+    let is_icmp = match key {
+        AnyKey::V4(_) => protocol == protocol::ICMP,
+        AnyKey::V6(_) => protocol == protocol::ICMPV6,
+    };
+    Tuple { src: key.src(), dst: key.dst(), protocol, sport, dport, icmp: is_icmp.then_some(icmp) }
 }

@@ -2,7 +2,7 @@
 
 use margay_encap::{Headers, protocol};
 use margay_flowtable::table::Query;
-use margay_flowtable::{Interface, NextHopId};
+use margay_flowtable::{AnyKey, Interface, NextHopId};
 
 use crate::drop::DropReason;
 
@@ -12,34 +12,45 @@ pub(super) struct Way(u32);
 
 impl Way {
     const END: u32 = 1 << 31;
-    /// Of a packet that nothing has stopped yet.
+    /// Of a packet that nothing has stopped yet: of IPv4, and no ICMP error.
     pub(super) const UNDECIDED: Self = Self(Self::END - 1);
-    /// The same of what came in IP-in-IP, and in VXLAN.
-    const UNDECIDED_IPIP: Self = Self(Self::END - 2);
-    const UNDECIDED_VXLAN: Self = Self(Self::END - 3);
-    /// The same of an ICMP error, however it came.
-    pub(super) const RELATED: Self = Self(Self::END - 4);
-    const RELATED_IPIP: Self = Self(Self::END - 5);
-    const RELATED_VXLAN: Self = Self(Self::END - 6);
+    /// What is below is such a packet too: so much lower where it came in IP-in-IP, and in VXLAN,
+    const IPIP: u32 = 1;
+    const VXLAN: u32 = 2;
+    /// where it is an ICMP error,
+    const RELATED: u32 = 3;
+    /// and where it is of IPv6.
+    const IPV6: u32 = 6;
+    /// All of these are above.
+    const LOWEST: u32 = Self::END - 13;
     /// That of no packet.
     pub(super) const NONE: Self = Self(u32::MAX);
 
     #[inline]
     pub(super) fn to(number: u32) -> Self {
-        debug_assert!(number < Self::END);
+        debug_assert!(number <= Self::LOWEST);
         Self(number)
     }
 
-    /// Whether nothing has stopped the packet yet, and it may be a flow's own.
+    /// Whether nothing has stopped the packet of IPv4 yet, and it may be a flow's own.
     #[inline]
     pub(super) fn is_undecided(self) -> bool {
-        (Self::UNDECIDED_VXLAN.0..=Self::UNDECIDED.0).contains(&self.0)
+        (Self::UNDECIDED.0 - Self::VXLAN..=Self::UNDECIDED.0).contains(&self.0)
     }
 
-    /// Whether nothing has stopped the ICMP error yet.
+    /// Whether nothing has stopped the packet yet, of whatever kind.
     #[inline]
-    pub(super) fn is_related(self) -> bool {
-        (Self::RELATED_VXLAN.0..=Self::RELATED.0).contains(&self.0)
+    pub(super) fn is_open(self) -> bool {
+        self.0 > Self::LOWEST && self.0 < Self::END
+    }
+
+    /// How much lower it is than `UNDECIDED`, where nothing has stopped the packet.
+    fn below(self) -> Option<u32> {
+        self.is_open().then(|| Self::UNDECIDED.0 - self.0)
+    }
+
+    fn is_related(self) -> bool {
+        self.below().is_some_and(|below| below % Self::IPV6 >= Self::RELATED)
     }
 
     #[inline]
@@ -57,6 +68,14 @@ impl std::fmt::Debug for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.get().fmt(f)
     }
+}
+
+/// The keys of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Keys {
+    pub(super) own: AnyKey,
+    /// That of the flow that it belongs to: another where it is an ICMP error.
+    pub(super) flow: AnyKey,
 }
 
 /// What is known of a packet on its way through the passes.
@@ -94,25 +113,27 @@ impl Lane {
         self.next_hop.is_related()
     }
 
-    /// Notes of a packet that nothing has stopped that it came in a tunnel of this protocol.
+    /// Notes of a packet of IPv4 that nothing has stopped yet, or of one of IPv6.
+    pub(super) fn open(&mut self, is_ipv6: bool, is_related: bool) {
+        let below = if is_ipv6 { Way::IPV6 } else { 0 } + if is_related { Way::RELATED } else { 0 };
+        self.next_hop = Way(Way::UNDECIDED.0 - below);
+    }
+
+    /// Notes of a packet that nothing has stopped that it came in a tunnel: in IP-in-IP, or in VXLAN.
     #[inline(always)]
     pub(super) fn came_in(&mut self, tunnel: u8) {
-        let is_ipip = tunnel == protocol::IPIP;
-        self.next_hop = match self.next_hop {
-            Way::UNDECIDED if is_ipip => Way::UNDECIDED_IPIP,
-            Way::UNDECIDED => Way::UNDECIDED_VXLAN,
-            Way::RELATED if is_ipip => Way::RELATED_IPIP,
-            Way::RELATED => Way::RELATED_VXLAN,
-            decided => decided,
-        };
+        let below = if tunnel == protocol::IPIP { Way::IPIP } else { Way::VXLAN };
+        if self.next_hop.is_open() {
+            self.next_hop.0 -= below;
+        }
     }
 
     /// The tunnel that a packet came in which nothing has stopped yet.
     pub(super) fn tunnel(&self) -> Option<Interface> {
-        match self.next_hop {
-            Way::UNDECIDED_IPIP | Way::RELATED_IPIP => Some(Interface::Ipip),
-            Way::UNDECIDED_VXLAN | Way::RELATED_VXLAN => Some(Interface::Vxlan),
-            _ => None,
+        match self.next_hop.below()? % Way::RELATED {
+            0 => None,
+            Way::IPIP => Some(Interface::Ipip),
+            _ => Some(Interface::Vxlan),
         }
     }
 

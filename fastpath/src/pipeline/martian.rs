@@ -1,54 +1,57 @@
 //! Addresses that a packet cannot have, here or anywhere.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use margay_encap::Headers;
-use margay_flowtable::Snapshot;
 use margay_flowtable::snapshot::Local;
+use margay_flowtable::{AnyKey, Snapshot};
 
 use super::ingress::Input;
 use crate::drop::DropReason;
 
-/// Sources that a packet cannot have (RFC 1812 5.3.7), or not by this port.
-pub(super) fn check_source(
-    snapshot: &Snapshot,
-    input: &Input<'_>,
-    headers: &Headers,
-) -> Result<(), DropReason> {
-    let src = Ipv4Addr::from_bits(headers.src());
-    let local = &snapshot.local;
-    if is_this_host(src) || src.octets()[0] >= 224 || is_own(local, src) {
+/// Sources that a packet cannot have (RFC 1812 5.3.7; RFC 4291 2.5.2, 2.5.3, 2.5.6 and 2.7), or not by this port.
+pub(super) fn check_source(snapshot: &Snapshot, input: &Input<'_>, key: &AnyKey) -> Result<(), DropReason> {
+    let (src, local) = (key.src(), &snapshot.local);
+    if is_this_host(src) || is_no_source(src) || is_own(local, src) {
         return Err(DropReason::MartianSource);
     }
     if input.is_pod() {
         return Ok(());
     }
     // A node reaches its own pods without crossing a gateway: whoever has its address here does not own it.
-    let receiver = snapshot.policies.endpoint(Ipv4Addr::from_bits(headers.dst()).into());
-    let as_its_node = receiver.is_some_and(|endpoint| endpoint.node_addresses.contains(&IpAddr::V4(src)));
+    let receiver = snapshot.policies.endpoint(key.dst());
+    let as_its_node = receiver.is_some_and(|endpoint| endpoint.node_addresses.contains(&src));
     if as_its_node || local.pods.contains(&src) {
         return Err(DropReason::SourceSpoofed);
     }
     Ok(())
 }
 
-/// What RFC 1812 5.3.7 does not let a router forward to.
-pub(super) fn check_destination(dst: u32) -> Result<(), DropReason> {
-    let dst = Ipv4Addr::from_bits(dst);
-    if dst.is_multicast() || dst.is_broadcast() {
+/// What a router does not forward to (RFC 1812 5.3.7; RFC 4291).
+pub(super) fn check_destination(dst: IpAddr) -> Result<(), DropReason> {
+    let is_broadcast = matches!(dst, IpAddr::V4(dst) if dst.is_broadcast());
+    if dst.is_multicast() || is_broadcast {
         return Err(DropReason::Multicast);
     }
-    if is_this_host(dst) || dst.octets()[0] >= 240 {
+    if is_this_host(dst) || is_no_source(dst) {
         return Err(DropReason::MartianDestination);
     }
     Ok(())
 }
 
-fn is_this_host(address: Ipv4Addr) -> bool {
-    address.octets()[0] == 0 || address.is_loopback()
+fn is_this_host(address: IpAddr) -> bool {
+    let is_this_net = matches!(address, IpAddr::V4(address) if address.octets()[0] == 0);
+    is_this_net || address.is_loopback() || address.is_unspecified()
+}
+
+/// Multicast and reserved addresses, and those that do not leave their link.
+fn is_no_source(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets()[0] >= 224,
+        IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
+    }
 }
 
 /// Whether it is an address of this node.
-pub(super) fn is_own(local: &Local, address: Ipv4Addr) -> bool {
-    local.addresses.contains(&IpAddr::V4(address)) || local.tunnel_ends.contains(&address)
+pub(super) fn is_own(local: &Local, address: IpAddr) -> bool {
+    local.addresses.contains(&address) || local.tunnel_ends.contains(&address)
 }

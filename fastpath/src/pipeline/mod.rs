@@ -37,7 +37,7 @@ use crate::egress::{Egress, Refusal};
 use crate::frame::{BURST, Burst, Frame};
 use crate::umem::{FramePool, Umem};
 use answer::Answers;
-use flows::Flows;
+use flows::{Flows, keys4};
 use ingress::Input;
 use lane::{Lane, Way};
 
@@ -152,7 +152,7 @@ impl Pipeline {
         for lane in &mut self.lanes[..count] {
             let decided = match lane.next_hop {
                 way if way.is_undecided() => self.flows.decide(turn, &input, lane),
-                way if way.is_related() => self.flows.decide_any(turn, &input, lane),
+                way if way.is_open() => self.flows.decide_any(turn, &input, lane, &keys4(lane)),
                 _ => continue,
             };
             lane.decide(decided);
@@ -181,9 +181,9 @@ impl Pipeline {
     /// Decides about the packets that a host endpoint takes out of connection tracking, or denies before it.
     #[cold]
     fn pass_untracked(&mut self, turn: &Turn<'_>, input: &Input<'_>, count: usize) {
-        let undecided = |lane: &&mut Lane| lane.next_hop.is_undecided() || lane.next_hop.is_related();
-        for lane in self.lanes[..count].iter_mut().filter(undecided) {
-            match self.flows.untracked(turn.snapshot, input, lane) {
+        let open = |lane: &&mut Lane| lane.next_hop.is_open();
+        for lane in self.lanes[..count].iter_mut().filter(open) {
+            match self.flows.untracked(turn.snapshot, input, lane, &keys4(lane).own) {
                 Ok(None) => {}
                 Ok(Some(next_hop)) => lane.decide(Ok(next_hop)),
                 Err(reason) => lane.end(reason),

@@ -201,14 +201,14 @@ pub(crate) fn snapshot() -> Snapshot {
             port("ns/open", pod(OPEN_IP)),
         ],
         local: Local {
-            tunnel_ends: vec![src],
+            tunnel_ends: vec![src.into()],
             addresses: [IpAddr::V4(src)].into_iter().collect(),
-            pods: [ip(WEB_IP), ip(OPEN_IP)].into_iter().collect(),
+            pods: [ip(WEB_IP), ip(OPEN_IP)].into_iter().map(IpAddr::V4).collect(),
             icmp_source: Some(src),
             vtep_mac: OUR_VTEP,
             ..Local::default()
         },
-        tunnel_sources: [dst].into_iter().collect(),
+        tunnel_sources: [dst.into()].into_iter().collect(),
         ..Snapshot::default()
     };
     set_endpoint(&mut snapshot, WEB_IP, &[], &[allow_tcp_80(&[PEER_IP])]);

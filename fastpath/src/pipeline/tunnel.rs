@@ -1,6 +1,6 @@
 //! Still the first pass: what is in a tunnel packet.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use margay_encap::pull::{self, Inner, PullError};
 use margay_encap::{Headers, ethernet, ipv4, parse_ip, parse_outer, parse_plain, protocol};
@@ -23,7 +23,7 @@ pub(super) fn is_tunnel_packet(snapshot: &Snapshot, headers: &Headers) -> bool {
 
 #[inline]
 fn is_tunnel_end(snapshot: &Snapshot, address: u32) -> bool {
-    snapshot.local.tunnel_ends.contains(&Ipv4Addr::from_bits(address))
+    snapshot.local.tunnel_ends.contains(&IpAddr::V4(Ipv4Addr::from_bits(address)))
 }
 
 /// Offset of the transport header in a frame without IP options.
@@ -94,7 +94,7 @@ impl Input<'_> {
     #[inline(always)]
     fn inner(&self, snapshot: &Snapshot, frame: &[u8], outer: &Headers) -> Result<Inner, DropReason> {
         if self.known_source.get() != Some(outer.src()) {
-            if !snapshot.tunnel_sources.contains(&Ipv4Addr::from_bits(outer.src())) {
+            if !snapshot.tunnel_sources.contains(&IpAddr::V4(Ipv4Addr::from_bits(outer.src()))) {
                 return Err(DropReason::UnknownTunnelSource);
             }
             self.known_source.set(Some(outer.src()));

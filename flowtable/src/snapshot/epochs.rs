@@ -40,10 +40,10 @@ impl Epochs {
     }
 
     /// Whether no change touched flows between the two addresses after `generation` (a serial number, RFC 1982).
-    pub fn current4(&self, src: u32, dst: u32, generation: u32) -> bool {
+    pub fn is_current(&self, src: IpAddr, dst: IpAddr, generation: u32) -> bool {
         let not_after = |hash| self.is_not_after(hash, generation);
-        let (src, dst) = (u64::from(src), u64::from(dst));
-        not_after(mix(src)) && not_after(mix(dst)) && not_after(pair(mix(src), mix(dst)))
+        let (src, dst) = (hash_of(src), hash_of(dst));
+        not_after(src) && not_after(dst) && not_after(pair(src, dst))
     }
 
     /// Whether no change touched flows through the interface after `generation`.
@@ -118,6 +118,13 @@ mod tests {
     const A: u32 = 0x0a00_0001;
     const B: u32 = 0x0a00_0002;
     const C: u32 = 0x0a00_0003;
+
+    impl Epochs {
+        fn current4(&self, src: u32, dst: u32, generation: u32) -> bool {
+            let [src, dst] = [src, dst].map(|address| IpAddr::V4(address.into()));
+            self.is_current(src, dst, generation)
+        }
+    }
 
     #[test]
     fn touch_is_of_an_address_or_of_a_pair_either_way() {

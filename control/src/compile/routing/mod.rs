@@ -13,7 +13,7 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -44,7 +44,7 @@ pub struct Routing {
     table: RouteTable,
     underlay: Underlay,
     local: Local,
-    tunnel_sources: HashSet<Ipv4Addr>,
+    tunnel_sources: HashSet<IpAddr>,
     ports: Vec<Option<PortState>>,
     numbered: NumberedHops,
     /// How many of those there were when they were numbered from nothing.
@@ -81,7 +81,7 @@ impl Routing {
     pub fn apply(&mut self, cluster: &Cluster, owners: &Owners, changes: &[Change], moved: &[OwnerChange]) {
         let is_ours = self.here.apply(changes, moved);
         if is_ours {
-            self.local.pods = self.here.addresses().filter_map(local::v4).collect();
+            self.local.pods = self.here.addresses().collect();
         }
         if changes.iter().any(RouteTable::is_upset_by) {
             self.rebuild(cluster, owners);
@@ -218,14 +218,14 @@ impl Routing {
     /// How packets to an address of this node are steered.
     fn own(&self, dst: IpNet) -> Option<Destination> {
         let address = Some(dst.addr()).filter(|_| dst.prefix_len() == dst.max_prefix_len())?;
-        if local::v4(address).is_some_and(|address| self.local.tunnel_ends.contains(&address)) {
+        if self.local.tunnel_ends.contains(&address) {
             return Some(Destination::TunnelEnd);
         }
         self.local.addresses.contains(&address).then_some(Destination::Local)
     }
 
     fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let ends = self.local.tunnel_ends.iter().copied().map(IpAddr::V4);
+        let ends = self.local.tunnel_ends.iter().copied();
         self.local.addresses.iter().copied().chain(ends)
     }
 
@@ -286,7 +286,7 @@ impl Routing {
     }
 
     /// Underlay addresses of the nodes that may send us tunnel packets.
-    pub fn tunnel_sources(&self) -> &HashSet<Ipv4Addr> {
+    pub fn tunnel_sources(&self) -> &HashSet<IpAddr> {
         &self.tunnel_sources
     }
 
@@ -346,7 +346,9 @@ struct OuterNotIpv4;
 
 fn tunnel(route: &ClusterRoute, cluster: &Cluster, local: &Local) -> Result<Option<Tunnel>, OuterNotIpv4> {
     let Some(dst) = route.tunnel_dst else { return Ok(None) };
-    let (IpAddr::V4(dst), Some(&src)) = (dst, local.tunnel_ends.first()) else { return Err(OuterNotIpv4) };
+    let (IpAddr::V4(dst), Some(&IpAddr::V4(src))) = (dst, local.tunnel_ends.first()) else {
+        return Err(OuterNotIpv4);
+    };
     if route.kind == RouteKind::Ipip {
         return Ok(Some(Tunnel::Ipip { src, dst }));
     }

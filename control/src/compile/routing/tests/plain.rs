@@ -1,7 +1,7 @@
 //! Routing as a plain function of the state.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -23,7 +23,7 @@ pub(super) struct Plain {
     pub(super) neighbours: BTreeSet<NeighbourKey>,
     pub(super) pods: BTreeMap<String, Vec<IpAddr>>,
     pub(super) ports: Vec<(usize, PortState)>,
-    pub(super) tunnel_sources: HashSet<Ipv4Addr>,
+    pub(super) tunnel_sources: HashSet<IpAddr>,
     fates: BTreeMap<IpNet, NextHop>,
 }
 
@@ -33,7 +33,7 @@ impl Plain {
         let underlay = Underlay::new(Arc::new(kernel.clone()), ports.as_slice().into());
         let at = local_pods(cluster, &identity.node);
         let mut local = local::local(cluster, kernel, identity);
-        local.pods = at.keys().filter_map(|address| local::v4(*address)).collect();
+        local.pods = at.keys().copied().collect();
         let routes = routes(cluster, &identity.node).unwrap_or_default();
         let of_pod = |name: &Name| -> Vec<IpAddr> {
             at.iter().filter(|(_, owner)| ***owner == *name).map(|(address, _)| *address).collect()
@@ -67,7 +67,7 @@ fn steering(routes: &[ClusterRoute], local: &Local) -> Routes {
     let key = |net: IpNet| (net.network(), net.prefix_len());
     let owned = routes.iter().map(|route| (key(route.dst), Destination::Owned));
     let own = local.addresses.iter().map(|address| (key((*address).into()), Destination::Local));
-    let ends = local.tunnel_ends.iter().map(|end| (key(IpAddr::V4(*end).into()), Destination::TunnelEnd));
+    let ends = local.tunnel_ends.iter().map(|end| (key((*end).into()), Destination::TunnelEnd));
     owned.chain(own).chain(ends).collect()
 }
 
@@ -150,7 +150,7 @@ fn fates(
         };
         fates.insert(route.dst, fate);
     }
-    let ends = local.tunnel_ends.iter().copied().map(IpAddr::V4);
+    let ends = local.tunnel_ends.iter().copied();
     fates.extend(local.addresses.iter().copied().chain(ends).map(|a| (a.into(), NextHop::Host)));
     fates
 }
