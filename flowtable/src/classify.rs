@@ -12,9 +12,7 @@ pub use self::host::{
 use self::rule::Packet;
 use crate::address_set::End;
 use crate::policy::{Check, Step};
-use crate::{
-    Action, Holder, Obeys, Policies, PolicyType, Program, ProgramId, Rule, RuleId, Segment, TierEnd,
-};
+use crate::{Action, Holder, Obeys, Policies, PolicyType, ProgramId, Rule, RuleId, Segment, TierEnd};
 
 /// What policy sees of a first packet, in the direction that it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,25 +76,24 @@ pub struct Staged {
 pub fn classify(
     policies: &Policies,
     tuple: &Tuple,
-    log: &mut impl FnMut(PolicyType, RuleId),
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> Classification {
-    enforced(policies, &Ends::of(policies, tuple), log)
+    enforced(&Ends::of(policies, tuple), log)
 }
 
 /// As [`classify`], of a packet to an address of the sender's own node, be it one that the cluster knows or not.
 pub fn classify_to_node(
     policies: &Policies,
     tuple: &Tuple,
-    log: &mut impl FnMut(PolicyType, RuleId),
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> Classification {
-    let mut ends = Ends::of(policies, tuple);
-    ends.egress = ends.egress.map(|(obeys, _)| (obeys, Way::ToNode));
-    enforced(policies, &ends, log)
+    let ends = Ends { is_to_node: true, ..Ends::of(policies, tuple) };
+    enforced(&ends, log)
 }
 
 /// As [`classify`], if staged policies were enforced.
 pub fn classify_staged(policies: &Policies, tuple: &Tuple) -> Staged {
-    staged(policies, &Ends::of(policies, tuple), &mut |_, _| {})
+    staged(&Ends::of(policies, tuple), &mut |_, _| {})
 }
 
 /// Both, for the price of one where nothing is staged. `log` is given what matches in what is enforced, then what would
@@ -104,42 +101,29 @@ pub fn classify_staged(policies: &Policies, tuple: &Tuple) -> Staged {
 pub fn classify_with_staged(
     policies: &Policies,
     tuple: &Tuple,
-    log: &mut impl FnMut(PolicyType, RuleId),
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> (Classification, Staged) {
     let ends = Ends::of(policies, tuple);
-    (enforced(policies, &ends, log), staged(policies, &ends, log))
+    (enforced(&ends, log), staged(&ends, log))
 }
 
-fn enforced(
-    policies: &Policies,
-    ends: &Ends<'_>,
-    log: &mut impl FnMut(PolicyType, RuleId),
-) -> Classification {
-    let program = |side: Option<(Obeys, Way)>| match side {
-        None => ProgramId::NONE,
-        Some((obeys, Way::ToNode)) => obeys.to_node,
-        Some((obeys, Way::Egress)) => obeys.egress,
-        Some((obeys, Way::Ingress)) => obeys.ingress,
-    };
-    let mut decide = |side, way| evaluate(policies, program(side), &ends.packet, &mut |rule| log(way, rule));
+fn enforced(ends: &Ends<'_>, log: &mut dyn FnMut(PolicyType, RuleId)) -> Classification {
+    let sends = |obeys: &Obeys| if ends.is_to_node { obeys.to_node } else { obeys.egress };
+    let egress = ends.sender.map_or(ProgramId::NONE, sends);
+    let ingress = ends.receiver.map_or(ProgramId::NONE, |obeys| obeys.ingress);
     Classification {
-        egress: decide(ends.egress, PolicyType::Egress),
-        ingress: decide(ends.ingress, PolicyType::Ingress),
+        egress: evaluate(&ends.packet, egress, PolicyType::Egress, log),
+        ingress: evaluate(&ends.packet, ingress, PolicyType::Ingress, log),
     }
 }
 
-fn staged(policies: &Policies, ends: &Ends<'_>, log: &mut impl FnMut(PolicyType, RuleId)) -> Staged {
-    let program = |side: Option<(Obeys, Way)>| match side? {
-        (_, Way::ToNode) => None,
-        (obeys, Way::Egress) => obeys.staged_egress,
-        (obeys, Way::Ingress) => obeys.staged_ingress,
-    };
-    let mut decide = |side, way| {
-        program(side).map(|program| evaluate(policies, program, &ends.packet, &mut |rule| log(way, rule)))
-    };
+fn staged(ends: &Ends<'_>, log: &mut dyn FnMut(PolicyType, RuleId)) -> Staged {
+    let sender = ends.sender.filter(|_| !ends.is_to_node);
+    let egress = sender.and_then(|obeys| obeys.staged_egress);
+    let ingress = ends.receiver.and_then(|obeys| obeys.staged_ingress);
     Staged {
-        egress: decide(ends.egress, PolicyType::Egress),
-        ingress: decide(ends.ingress, PolicyType::Ingress),
+        egress: egress.map(|program| evaluate(&ends.packet, program, PolicyType::Egress, log)),
+        ingress: ingress.map(|program| evaluate(&ends.packet, program, PolicyType::Ingress, log)),
     }
 }
 
@@ -148,76 +132,72 @@ pub fn matches(policies: &Policies, tuple: &Tuple, rule: &Rule) -> bool {
     Ends::of(policies, tuple).packet.matches(rule)
 }
 
-/// Who sends, who receives, and which of their programs are asked.
+/// Who sends, who receives, and what those obey who are served here.
 struct Ends<'a> {
     packet: Packet<'a>,
-    egress: Option<(Obeys, Way)>,
-    ingress: Option<(Obeys, Way)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Egress,
-    ToNode,
-    Ingress,
+    sender: Option<&'a Obeys>,
+    /// The packet is for the sender's own node.
+    is_to_node: bool,
+    receiver: Option<&'a Obeys>,
 }
 
 impl<'a> Ends<'a> {
     fn of(policies: &'a Policies, tuple: &'a Tuple) -> Self {
-        let [sender, receiver] = [tuple.src, tuple.dst].map(|address| policies.addresses.get(address));
+        let (sender, receiver) = (policies.addresses.get(tuple.src), policies.addresses.get(tuple.dst));
         let end = |address, holder: Option<Holder>| End { address, identity: holder.map(|h| h.identity) };
         let packet =
             Packet { policies, tuple, source: end(tuple.src, sender), destination: end(tuple.dst, receiver) };
-        let mut ends = Self { packet, egress: None, ingress: None };
         if tuple.src == tuple.dst {
-            return ends;
+            return Self { packet, sender: None, is_to_node: false, receiver: None };
         }
-        let served = |holder: Option<Holder>, peer: IpAddr| {
+        let served = |holder: Option<Holder>, peer: &IpAddr| {
             let holder = holder?;
             let endpoint = holder.endpoint?;
-            let obeys = policies.obeys.get(holder.identity.0).copied().unwrap_or_default();
+            let obeys = policies.obeys.get(holder.identity.0)?;
             // Who has an endpoint is found without reading it: there are many, and they lie far apart.
-            let is_own_node = policies.nodes.contains(&peer)
-                && policies.endpoints.get(endpoint.0).is_some_and(|e| e.node_addresses.contains(&peer));
+            let is_own_node = policies.nodes.contains(peer)
+                && policies.endpoints.get(endpoint.0).is_some_and(|e| e.node_addresses.contains(peer));
             Some((obeys, is_own_node))
         };
-        ends.egress = served(sender, tuple.dst)
-            .map(|(obeys, is_own_node)| (obeys, if is_own_node { Way::ToNode } else { Way::Egress }));
-        ends.ingress = served(receiver, tuple.src)
-            .and_then(|(obeys, is_own_node)| (!is_own_node).then_some((obeys, Way::Ingress)));
-        ends
+        let (sender, receiver) = (served(sender, &tuple.dst), served(receiver, &tuple.src));
+        Self {
+            packet,
+            sender: sender.map(|(obeys, _)| obeys),
+            is_to_node: sender.is_some_and(|(_, is_own_node)| is_own_node),
+            receiver: receiver.filter(|(_, is_own_node)| !is_own_node).map(|(obeys, _)| obeys),
+        }
     }
 }
 
+/// What a program of this direction says of the packet.
+#[inline]
 fn evaluate(
-    policies: &Policies,
-    program: ProgramId,
     packet: &Packet<'_>,
-    log: &mut impl FnMut(RuleId),
+    program: ProgramId,
+    way: PolicyType,
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> Decision {
-    if program == ProgramId::NONE {
-        return Decision::ALLOW;
-    }
-    match policies.programs.get(program.0) {
-        Some(program) => run(policies, program, packet, log),
-        None => Decision::BROKEN,
-    }
+    if program == ProgramId::NONE { Decision::ALLOW } else { run(packet, program, way, log) }
 }
 
 /// Asks the tiers in turn.
+// One copy for all who ask, whatever they log: few packets meet such a rule.
 fn run(
-    policies: &Policies,
-    program: &Program,
     packet: &Packet<'_>,
-    log: &mut impl FnMut(RuleId),
+    program: ProgramId,
+    way: PolicyType,
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> Decision {
+    let policies = packet.policies;
+    let Some(program) = policies.programs.get(program.0) else { return Decision::BROKEN };
+    let mut log = |rule| log(way, rule);
     let mut steps = program.steps().iter();
     while let Some(step) = steps.next() {
         let (end, rule, is_asked) = match *step {
             Step::End(end, rule) => (end, rule, false),
             Step::Ask(id) => {
                 let Some(segment) = policies.segments.get(id.0) else { return Decision::BROKEN };
-                let Some((end, rule)) = first_match(segment, packet, log) else { continue };
+                let Some((end, rule)) = first_match(segment, packet, &mut log) else { continue };
                 (end, rule, true)
             }
         };

@@ -318,7 +318,8 @@ impl Flows {
 /// Whose share of the table a connection counts in: that of the pod that opens it, else of the one that it leads to.
 /// (A flood from outside comes from sources without number: what it spends is the share of the pod that it is for.)
 fn owner(snapshot: &Snapshot, key: &AnyKey) -> u32 {
-    let is_served = snapshot.policies.endpoint(key.src()).is_some();
+    let sender = snapshot.policies.addresses.get(key.src());
+    let is_served = sender.is_some_and(|sender| sender.endpoint.is_some());
     match if is_served { key.src() } else { key.dst() } {
         IpAddr::V4(address) => address.to_bits(),
         // The low bits alone would be the same of the first pod of every node.

@@ -74,9 +74,9 @@ fn ask_all(
     snapshot: &Snapshot,
     entry: Option<Interface>,
     tuple: &Tuple,
-    mut log: &mut dyn FnMut(PolicyType, RuleId),
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> HostClassification {
-    classify_host(&snapshot.policies, passage(snapshot, entry, tuple), tuple, &mut log)
+    classify_host(&snapshot.policies, passage(snapshot, entry, tuple), tuple, log)
 }
 
 /// What would be said if staged policies were enforced.
@@ -99,9 +99,9 @@ fn ask_all_staged(
     snapshot: &Snapshot,
     entry: Option<Interface>,
     tuple: &Tuple,
-    mut log: &mut dyn FnMut(PolicyType, RuleId),
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> Staged {
-    classify_host_staged(&snapshot.policies, passage(snapshot, entry, tuple), tuple, &mut log)
+    classify_host_staged(&snapshot.policies, passage(snapshot, entry, tuple), tuple, log)
 }
 
 fn passage(snapshot: &Snapshot, entry: Option<Interface>, tuple: &Tuple) -> Passage {

@@ -11,7 +11,7 @@ use margay_flowtable::{
 
 use super::flows::{is_host, route_word};
 use super::host;
-use super::passed::{End, Passed, admitting, differing};
+use super::passed::{End, Passed, admitting, pass_differing};
 use crate::counters::{Counters, PolicyDrop};
 use crate::drop::DropReason;
 
@@ -229,7 +229,7 @@ fn ask(
     entry: Option<Interface>,
     tuple: &Tuple,
     next_hop: u32,
-    pass: &mut impl FnMut(End, Decision),
+    pass: &mut dyn FnMut(End, Decision),
 ) -> Result<[RuleId; 2], Denial> {
     let allowed = |rule| Decision { verdict: Verdict::Allow, rule };
     let host = host::ask(snapshot, entry, tuple, &mut |way, rule| pass(End::of_host(way), allowed(rule)));
@@ -241,11 +241,11 @@ fn ask(
         classify_with_staged(&snapshot.policies, tuple, &mut log)
     };
     let pods = [decided.egress, decided.ingress];
-    differing(staged, pods).for_each(|(way, decision)| pass(End::of_pod(way), decision));
+    pass_differing(staged, pods, |way, decision| pass(End::of_pod(way), decision));
     let mut log = |way, rule| pass(End::of_host(way), allowed(rule));
     let staged = host::ask_staged(snapshot, entry, tuple, &mut log);
     let HostClassification { egress, ingress } = host.unwrap_or(HostClassification::ALLOW);
-    differing(staged, [egress, ingress]).for_each(|(way, decision)| pass(End::of_host(way), decision));
+    pass_differing(staged, [egress, ingress], |way, decision| pass(End::of_host(way), decision));
     if let Some(denial) = denial(host.as_ref(), &decided) {
         return Err(denial);
     }

@@ -99,18 +99,23 @@ impl Passed {
     }
 }
 
-/// What staged policies would decide by another rule than what is enforced, on egress and ingress: a rule of both counts
-/// once.
+/// Gives `pass` what staged policies would decide by another rule than what is enforced, on egress and ingress: a rule of
+/// both counts once.
 #[inline]
-pub(super) fn differing(
+pub(super) fn pass_differing(
     staged: Staged,
     decided: [Decision; 2],
-) -> impl Iterator<Item = (PolicyType, Decision)> {
-    let ways = [(PolicyType::Egress, staged.egress), (PolicyType::Ingress, staged.ingress)];
-    let differs = |((way, staged), decided): ((PolicyType, Option<Decision>), Decision)| {
-        staged.filter(|staged| staged.rule != decided.rule).map(|staged| (way, staged))
-    };
-    ways.into_iter().zip(decided).filter_map(differs)
+    mut pass: impl FnMut(PolicyType, Decision),
+) {
+    let [egress, ingress] = decided;
+    let ways = [(PolicyType::Egress, staged.egress, egress), (PolicyType::Ingress, staged.ingress, ingress)];
+    for (way, staged, decided) in ways {
+        if let Some(staged) = staged
+            && staged.rule != decided.rule
+        {
+            pass(way, staged);
+        }
+    }
 }
 
 /// The rules that let a flow pass: those that decide, and those beside them. Where an end is no pod's the rule of the host

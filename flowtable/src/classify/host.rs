@@ -65,17 +65,15 @@ pub fn classify_host(
     policies: &Policies,
     passage: Passage,
     tuple: &Tuple,
-    log: &mut impl FnMut(PolicyType, RuleId),
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> HostClassification {
     let packet = packet(policies, tuple);
     let is_forwarded = passage.exit.is_some();
     let at = |interface| policies.host.at(interface);
-    let ingress = passage.entry.map_or(Decision::ALLOW, |entry| {
-        ingress(&packet, &at(entry), is_forwarded, &mut |rule| log(PolicyType::Ingress, rule))
-    });
-    let egress = passage.exit.map_or(Decision::ALLOW, |exit| {
-        evaluate(policies, at(exit).egress, &packet, &mut |rule| log(PolicyType::Egress, rule))
-    });
+    let enter = |entry| ingress(&packet, &at(entry), is_forwarded, log);
+    let ingress = passage.entry.map_or(Decision::ALLOW, enter);
+    let leave = |exit| evaluate(&packet, at(exit).egress, PolicyType::Egress, log);
+    let egress = passage.exit.map_or(Decision::ALLOW, leave);
     HostClassification { ingress, egress }
 }
 
@@ -85,18 +83,17 @@ pub fn classify_host_staged(
     policies: &Policies,
     passage: Passage,
     tuple: &Tuple,
-    log: &mut impl FnMut(PolicyType, RuleId),
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> Staged {
     let (host, packet) = (&policies.host, packet(policies, tuple));
     let ingress = passage.entry.and_then(|entry| {
         let obeys = host.staged_at(entry).filter(|obeys| obeys.on_entry() != host.at(entry).on_entry())?;
-        let mut log = |rule| log(PolicyType::Ingress, rule);
-        let first = untracked(&packet, &obeys, &mut log);
-        Some(first.unwrap_or_else(|| ingress(&packet, &obeys, passage.exit.is_some(), &mut log)))
+        let first = untracked(&packet, &obeys, log);
+        Some(first.unwrap_or_else(|| ingress(&packet, &obeys, passage.exit.is_some(), log)))
     });
     let egress = passage.exit.and_then(|exit| {
         let obeys = host.staged_at(exit).filter(|obeys| obeys.egress != host.at(exit).egress)?;
-        Some(evaluate(policies, obeys.egress, &packet, &mut |rule| log(PolicyType::Egress, rule)))
+        Some(evaluate(&packet, obeys.egress, PolicyType::Egress, log))
     });
     Staged { egress, ingress }
 }
@@ -106,16 +103,15 @@ fn ingress(
     packet: &Packet<'_>,
     obeys: &HostObeys,
     is_forwarded: bool,
-    log: &mut impl FnMut(RuleId),
+    log: &mut dyn FnMut(PolicyType, RuleId),
 ) -> Decision {
-    let policies = packet.policies;
     if !is_failsafe_in(packet.tuple) {
-        let first = evaluate(policies, obeys.pre_dnat, packet, log);
+        let first = evaluate(packet, obeys.pre_dnat, PolicyType::Ingress, log);
         if is_decided(first) {
             return first;
         }
     }
-    if is_forwarded { evaluate(policies, obeys.ingress, packet, log) } else { Decision::ALLOW }
+    if is_forwarded { evaluate(packet, obeys.ingress, PolicyType::Ingress, log) } else { Decision::ALLOW }
 }
 
 /// Asks the host endpoint of an interface about a packet that came in there, before connection tracking; any packet, not
@@ -126,14 +122,19 @@ pub fn classify_untracked(
     tuple: &Tuple,
     log: &mut impl FnMut(RuleId),
 ) -> Option<Decision> {
-    untracked(&packet(policies, tuple), &policies.host.at(entry), log)
+    untracked(&packet(policies, tuple), &policies.host.at(entry), &mut |_, rule| log(rule))
 }
 
-fn untracked(packet: &Packet<'_>, obeys: &HostObeys, log: &mut impl FnMut(RuleId)) -> Option<Decision> {
+fn untracked(
+    packet: &Packet<'_>,
+    obeys: &HostObeys,
+    log: &mut dyn FnMut(PolicyType, RuleId),
+) -> Option<Decision> {
     if is_failsafe_untracked(packet.tuple) {
         return None;
     }
-    Some(evaluate(packet.policies, obeys.untracked, packet, log)).filter(|decision| is_decided(*decision))
+    let first = evaluate(packet, obeys.untracked, PolicyType::Ingress, log);
+    Some(first).filter(|decision| is_decided(*decision))
 }
 
 /// Whether no policy before destination NAT is asked about the packet where it comes in.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    AddressSet, Endpoint, EndpointId, IdentityId, Policy, PolicyType, Rule, SegmentId, SetId, Side, Tier,
+    AddressSet, Endpoint, EndpointId, IdentityId, Policy, PolicyType, Program, Rule, SegmentId, SetId, Side,
+    Tier,
 };
 
 fn v4(bits: u32) -> IpAddr {
