@@ -102,12 +102,13 @@ pub(super) fn resolve(page: &[Word], address: u32, leaf: Word) -> Option<NextHop
 /// Follows the nodes for prefixes longer than /24.
 fn descend(page: &[Word], address: u32, mut leaf: Word) -> Word {
     let region = &page[page[entry_at(address) + 2] as usize..];
-    let mut depth = ENTRY_BITS + STRIDE;
-    while leaf & NODE != 0 {
-        let at = (leaf & !NODE) as usize;
-        let vector = vector(region[at], region[at + 1]);
-        leaf = region[region[at + 2] as usize + rank(vector, slot(address, depth))];
-        depth += STRIDE;
+    // Two levels are all that there are, and with their depths known the shifts are too.
+    for depth in [ENTRY_BITS + STRIDE, ENTRY_BITS + 2 * STRIDE] {
+        if leaf & NODE == 0 {
+            break;
+        }
+        let node = &region[(leaf & !NODE) as usize..][..HEADER];
+        leaf = region[node[2] as usize + rank(vector(node[0], node[1]), slot(address, depth))];
     }
     leaf
 }
