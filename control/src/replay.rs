@@ -127,7 +127,7 @@ impl Replay {
     fn new(world: &World, out: &Path) -> Result<Self, ReplayError> {
         let (umem, frames) = Umem::heap(Layout { chunk_size: CHUNK_SIZE, chunks: CHUNKS });
         let counters = Arc::new(Counters::default());
-        let table = Arc::new(FlowTable::new(CONNECTIONS, [0; 4], Timeouts::default()));
+        let table = Arc::new(FlowTable::new(CONNECTIONS, [0; 4], Timeouts::default()).with_ipv6());
         let mut pool = FramePool::with_capacity(frames.len());
         pool.extend(frames);
         let (snapshot, steering) = world.compile();

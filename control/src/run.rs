@@ -177,7 +177,8 @@ impl Dataplane {
         let exchange = Arc::new(Exchange::new(Arc::clone(xdp.umem()), frames, cores.len()));
         let connections = config.flow_table.connections;
         let table = FlowTable::new(connections, seed()?, config.conntrack.timeouts())
-            .with_share(config.conntrack.endpoint_share.of(connections));
+            .with_share(config.conntrack.endpoint_share.of(connections))
+            .with_ipv6();
         let table = Arc::new(table);
         let mut publisher = Publisher::new(Snapshot::default());
         tracing::info!(

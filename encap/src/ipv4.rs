@@ -1,7 +1,7 @@
 //! IPv4 header (RFC 791 3.1), and a header written once and stamped many times.
 
 use crate::bytes::{be16, be32, put16};
-use crate::checksum::Sum;
+use crate::checksum::{self, Sum};
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;
@@ -119,6 +119,14 @@ pub(crate) fn template(src: u32, dst: u32, protocol: u8, ttl: u8) -> ([u8; HEADE
     header[12..16].copy_from_slice(&src.to_be_bytes());
     header[16..].copy_from_slice(&dst.to_be_bytes());
     (header, Sum::of(&header).fold())
+}
+
+/// Changes the protocol of a header, and its checksum with it.
+pub(crate) fn set_protocol(header: &mut [u8; HEADER_LEN], protocol: u8) {
+    let (old, checksum) = (be16(header, 8), be16(header, 10));
+    header[9] = protocol;
+    let checksum = checksum::update_u16(checksum, old, be16(header, 8));
+    put16(header, 10, checksum);
 }
 
 /// Completes a copy of a template for a packet of `total_len` bytes, header included. `sum` is the template's.

@@ -11,6 +11,8 @@ mod bytes;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
+pub mod icmp6;
+pub mod icmp6_error;
 pub mod icmp_error;
 pub mod ipv4;
 pub mod ipv6;
@@ -24,4 +26,7 @@ pub mod tcp;
 pub mod udp;
 pub mod vxlan;
 
-pub use parse::{Headers, ParseError, Quoted, parse, parse_ip, parse_outer, parse_plain, parse_quoted};
+pub use parse::{
+    Headers, ParseError, Quoted, Quoted6, addresses6, parse, parse_ip, parse_ip6, parse_outer, parse_plain,
+    parse_quoted, parse_quoted6,
+};

@@ -3,183 +3,28 @@
 //! What is judged here is form alone. Whether an address may stand where it stands (martians, spoofing) is for those
 //! who know routes and ports.
 
+mod headers;
 mod plain;
+mod v6;
 
 use thiserror::Error;
 
-use crate::bytes::{ne32, ne64};
 use crate::checksum::{self, Sum};
 use crate::ethernet::{self, Ethernet, ethertype};
 use crate::icmp::{self, Icmp};
+use crate::icmp6;
 use crate::ipv4::{self, Ipv4};
-use crate::protocol;
+use crate::protocol::{self, has_ports};
 use crate::sctp;
 use crate::tcp::{self, Tcp};
 use crate::udp::{self, Udp};
 
+pub use headers::Headers;
 pub use plain::{parse_outer, parse_plain};
+pub use v6::{Quoted6, addresses6, parse_ip6, parse_quoted6};
 
 /// Bytes of a DCCP header with a short sequence number (RFC 4340 5.1), the least of its forms.
 const DCCP_HEADER_LEN: usize = 12;
-
-/// What an IPv4 packet is and where its parts lie in the frame.
-///
-/// Kept as they were loaded, several fields a word and in network order: most packets are asked for few of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Headers {
-    /// Source and destination address.
-    addresses: u64,
-    /// Source and destination port. ICMP queries and replies: the identifier, in both, so that a reply mirrors its
-    /// request; 0 where the protocol has no ports.
-    ports: u32,
-    /// Version, IHL, TOS, total length.
-    first: u32,
-    /// TTL, protocol, header checksum.
-    third: u32,
-    /// Identification, flags and fragment offset.
-    second: u32,
-    /// Offset of the IP header in the frame. (Of 32 bits, so that there is no padding to carry along.)
-    l3: u32,
-    tcp_flags: u8,
-    icmp_type: u8,
-    icmp_code: u8,
-    /// 1 or 0, and no `bool`: an `Option` of headers that hides its tag in one costs a hot loop dear.
-    checksum_partial: u8,
-}
-
-impl Headers {
-    #[inline]
-    pub const fn src(&self) -> u32 {
-        let [a, b, c, d, ..] = self.addresses.to_ne_bytes();
-        u32::from_be_bytes([a, b, c, d])
-    }
-
-    #[inline]
-    pub const fn dst(&self) -> u32 {
-        let [_, _, _, _, a, b, c, d] = self.addresses.to_ne_bytes();
-        u32::from_be_bytes([a, b, c, d])
-    }
-
-    /// Source and destination address as they stand in the header, in native words.
-    #[inline]
-    pub const fn addresses_ne(&self) -> u64 {
-        self.addresses
-    }
-
-    /// Source and destination port as they stand in the header, in native words.
-    #[inline]
-    pub const fn ports_ne(&self) -> u32 {
-        self.ports
-    }
-
-    /// Source port; ICMP queries and replies: the identifier, in both ports, so that a reply mirrors its request; 0
-    /// where the protocol has no ports.
-    #[inline]
-    pub const fn sport(&self) -> u16 {
-        let [a, b, ..] = self.ports.to_ne_bytes();
-        u16::from_be_bytes([a, b])
-    }
-
-    /// Destination port, as [`sport`](Self::sport).
-    #[inline]
-    pub const fn dport(&self) -> u16 {
-        let [_, _, a, b] = self.ports.to_ne_bytes();
-        u16::from_be_bytes([a, b])
-    }
-
-    /// Bytes of the IP packet, header included.
-    #[inline]
-    pub const fn total_len(&self) -> u16 {
-        let [_, _, a, b] = self.first.to_ne_bytes();
-        u16::from_be_bytes([a, b])
-    }
-
-    /// Offset of the IP header.
-    #[inline]
-    pub const fn l3(&self) -> u16 {
-        self.l3 as u16
-    }
-
-    /// Offset of the transport header.
-    #[inline]
-    pub const fn l4(&self) -> u16 {
-        self.l3 as u16 + ipv4::HEADER_LEN as u16
-    }
-
-    /// Offset one past the IP packet. What lies behind it in the frame is Ethernet padding or trailer.
-    #[inline]
-    pub const fn end(&self) -> u32 {
-        self.l3 + self.total_len() as u32
-    }
-
-    #[inline]
-    pub const fn tos(&self) -> u8 {
-        self.first.to_ne_bytes()[1]
-    }
-
-    /// After the TOS, and with it the header's checksum, was changed in the packet.
-    pub(crate) const fn set_tos(&mut self, tos: u8, checksum: u16) {
-        let ([version, _, a, b], [ttl, protocol, _, _]) =
-            (self.first.to_ne_bytes(), self.third.to_ne_bytes());
-        let [high, low] = checksum.to_be_bytes();
-        self.first = u32::from_ne_bytes([version, tos, a, b]);
-        self.third = u32::from_ne_bytes([ttl, protocol, high, low]);
-    }
-
-    #[inline]
-    pub const fn ttl(&self) -> u8 {
-        self.third.to_ne_bytes()[0]
-    }
-
-    #[inline]
-    pub const fn protocol(&self) -> u8 {
-        self.third.to_ne_bytes()[1]
-    }
-
-    /// The header's checksum.
-    #[inline]
-    pub const fn checksum(&self) -> u16 {
-        let [_, _, a, b] = self.third.to_ne_bytes();
-        u16::from_be_bytes([a, b])
-    }
-
-    #[inline]
-    pub const fn dont_fragment(&self) -> bool {
-        u32::from_be(self.second) & ipv4::DONT_FRAGMENT as u32 != 0
-    }
-
-    /// Control bits of TCP, else 0.
-    #[inline]
-    pub const fn tcp_flags(&self) -> u8 {
-        self.tcp_flags
-    }
-
-    /// Type of ICMP, else 0.
-    #[inline]
-    pub const fn icmp_type(&self) -> u8 {
-        self.icmp_type
-    }
-
-    /// Code of ICMP, else 0.
-    #[inline]
-    pub const fn icmp_code(&self) -> u8 {
-        self.icmp_code
-    }
-
-    /// Whether the transport's checksum is left to the device that sends: [`rewrite::complete_checksum`] has work to do.
-    ///
-    /// [`rewrite::complete_checksum`]: crate::rewrite::complete_checksum
-    #[inline]
-    pub const fn checksum_partial(&self) -> bool {
-        self.checksum_partial != 0
-    }
-
-    /// Whether this is an ICMP error, which belongs to the flow of the packet that it quotes: see [`parse_quoted`].
-    #[inline]
-    pub const fn is_icmp_error(&self) -> bool {
-        self.protocol() == protocol::ICMP && icmp::is_error(self.icmp_type)
-    }
-}
 
 /// Why a frame is no IPv4 packet that this version forwards. The first that applies, in the order of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -231,28 +76,6 @@ pub fn parse_ip(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
     parse_any(frame, l3)
 }
 
-impl Headers {
-    /// What the fixed part of the IP header at `l3` says.
-    #[inline]
-    fn load<const N: usize>(bytes: &[u8; N], l3: usize) -> Self {
-        Self {
-            addresses: ne64(bytes, l3 + 12),
-            first: ne32(bytes, l3),
-            third: ne32(bytes, l3 + 8),
-            second: ne32(bytes, l3 + 4),
-            l3: l3 as u32,
-            ..Self::default()
-        }
-    }
-
-    /// With these ports, in host order.
-    fn with_ports(mut self, sport: u16, dport: u16) -> Self {
-        let ([a, b], [c, d]) = (sport.to_be_bytes(), dport.to_be_bytes());
-        self.ports = u32::from_ne_bytes([a, b, c, d]);
-        self
-    }
-}
-
 #[cold]
 fn parse_link(frame: &[u8]) -> Result<Headers, ParseError> {
     let ethernet = Ethernet::new(frame).ok_or(ParseError::Runt)?;
@@ -288,7 +111,9 @@ fn parse_any(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
     l3.checked_add(header_len as u16).ok_or(ParseError::BadHeaderLength)?;
     let header: &[u8; ipv4::HEADER_LEN] = packet.first_chunk().ok_or(ParseError::BadHeaderLength)?;
     let mut headers = Headers { l3: l3.into(), ..Headers::load(header, 0) };
-    parse_transport(segment, &mut headers).ok_or(ParseError::TruncatedL4)?;
+    let (src, dst, protocol) = (headers.src(), headers.dst(), headers.protocol());
+    let pseudo_header = |len| checksum::pseudo_header_v4(src, dst, protocol, len);
+    parse_transport(segment, &mut headers, pseudo_header).ok_or(ParseError::TruncatedL4)?;
     Ok(headers)
 }
 
@@ -310,8 +135,9 @@ fn unusual_header(packet: &[u8], header_len: usize) -> ParseError {
     }
 }
 
-/// Fills in what the transport header says. `segment`: the packet behind its IP header. `None`: cut short.
-fn parse_transport(segment: &[u8], headers: &mut Headers) -> Option<()> {
+/// Fills in what the transport header says. `segment`: the packet behind its IP header; `pseudo_header` is for so many bytes.
+/// `None`: cut short.
+fn parse_transport(segment: &[u8], headers: &mut Headers, pseudo_header: impl Fn(u16) -> Sum) -> Option<()> {
     match headers.protocol() {
         protocol::TCP => {
             let tcp = Tcp::new(segment)?;
@@ -320,7 +146,8 @@ fn parse_transport(segment: &[u8], headers: &mut Headers) -> Option<()> {
             }
             headers.tcp_flags = tcp.flags();
             *headers = headers.with_ports(tcp.src_port(), tcp.dst_port());
-            headers.checksum_partial = is_partial(tcp.checksum(), headers, segment.len() as u16).into();
+            let pseudo_header = pseudo_header(segment.len() as u16);
+            headers.checksum_partial = checksum::is_partial(tcp.checksum(), pseudo_header).into();
         }
         protocol::UDP => {
             let udp = Udp::new(segment)?;
@@ -328,12 +155,14 @@ fn parse_transport(segment: &[u8], headers: &mut Headers) -> Option<()> {
                 return None;
             }
             *headers = headers.with_ports(udp.src_port(), udp.dst_port());
-            headers.checksum_partial = is_partial(udp.checksum(), headers, udp.datagram_len()).into();
+            let pseudo_header = pseudo_header(udp.datagram_len());
+            headers.checksum_partial = checksum::is_partial(udp.checksum(), pseudo_header).into();
         }
-        protocol::ICMP => {
+        protocol::ICMP | protocol::ICMPV6 if headers.has_own_icmp() => {
             let icmp = Icmp::new(segment)?;
             (headers.icmp_type, headers.icmp_code) = (icmp.kind(), icmp.code());
-            if icmp::has_identifier(icmp.kind()) {
+            let has_identifier = if headers.is_ipv6() { icmp6::has_identifier } else { icmp::has_identifier };
+            if has_identifier(icmp.kind()) {
                 *headers = headers.with_ports(icmp.identifier(), icmp.identifier());
             }
         }
@@ -350,12 +179,6 @@ fn parse_transport(segment: &[u8], headers: &mut Headers) -> Option<()> {
         _ => {}
     }
     Some(())
-}
-
-/// `len`: bytes of the transport header and its data.
-fn is_partial(checksum: u16, headers: &Headers, len: u16) -> bool {
-    let pseudo_header = checksum::pseudo_header_v4(headers.src(), headers.dst(), headers.protocol(), len);
-    checksum::is_partial(checksum, pseudo_header)
 }
 
 /// The two ports that a transport header opens with, if at least `header_len` bytes of it are there.
@@ -392,7 +215,7 @@ pub fn parse_quoted(icmp_payload: &[u8]) -> Option<Quoted> {
             let icmp = Icmp::new(segment).filter(|icmp| icmp::has_identifier(icmp.kind()))?;
             (icmp.identifier(), icmp.identifier())
         }
-        with_ports if protocol::has_ports(with_ports) => ports_of(segment, 8)?,
+        with_ports if has_ports(with_ports) => ports_of(segment, 8)?,
         _ => (0, 0),
     };
     Some(Quoted { src: ip.src(), dst: ip.dst(), sport, dport, protocol: ip.protocol() })

@@ -123,6 +123,35 @@ impl Template {
         }
     }
 
+    /// The same before a packet of IPv6.
+    pub fn write6<'f>(
+        &self,
+        frame: &'f mut [u8],
+        inner: &Headers,
+        source_port: u16,
+        ident: u16,
+    ) -> &'f mut [u8; ipv4::HEADER_LEN] {
+        self.write(frame, inner, source_port, ident);
+        let ethertype = ethertype::IPV6.to_be_bytes();
+        let packet = match self.kind {
+            Kind::Plain => {
+                frame[IP - 2..IP].copy_from_slice(&ethertype);
+                IP
+            }
+            Kind::Ipip => {
+                let header: &mut [u8; ipv4::HEADER_LEN] =
+                    frame[IP..].first_chunk_mut().expect("a tunnel's room has an IP header");
+                ipv4::set_protocol(header, protocol::IPV6);
+                UDP
+            }
+            Kind::Vxlan => {
+                frame[LEN - 2..LEN].copy_from_slice(&ethertype);
+                LEN
+            }
+        };
+        frame[packet..].first_chunk_mut().expect("a packet behind the headers")
+    }
+
     #[inline(always)]
     fn copy<'f, const N: usize>(
         &self,

@@ -3,7 +3,7 @@
 use crate::bytes::put16;
 use crate::checksum::{self, Sum};
 use crate::ipv4;
-use crate::parse::Headers;
+use crate::parse::{Headers, addresses6};
 use crate::protocol;
 use crate::sctp;
 use crate::tcp;
@@ -22,6 +22,14 @@ pub fn decrement_ttl(header: &mut [u8; ipv4::HEADER_LEN], headers: &Headers) {
     put16(header, 10, (checksum + u32::from(checksum >= 0xffff)) as u16);
 }
 
+/// Takes one from the hop limit of an IPv6 header (RFC 8200 3).
+///
+/// `headers` are those parsed from it. The caller has seen that it is above 1.
+pub fn decrement_hop_limit(header: &mut [u8; ipv4::HEADER_LEN], headers: &Headers) {
+    debug_assert!(headers.ttl() > 1);
+    header[7] = headers.ttl().wrapping_sub(1);
+}
+
 /// Computes the transport checksum that a local sender left to its device. `headers` are those parsed from `frame`,
 /// whose `checksum_partial()` says that this is called for.
 ///
@@ -31,13 +39,14 @@ pub fn decrement_ttl(header: &mut [u8; ipv4::HEADER_LEN], headers: &Headers) {
 #[cold]
 pub fn complete_checksum(frame: &mut [u8], headers: &Headers) {
     debug_assert!(headers.checksum_partial());
-    let segment = &mut frame[usize::from(headers.l4())..headers.end() as usize];
+    let pseudo_header = pseudo_header(frame, headers);
+    let segment = &mut frame[usize::from(headers.transport())..headers.end() as usize];
     match headers.protocol() {
-        protocol::TCP => complete_internet_checksum(segment, headers, tcp::CHECKSUM_OFFSET),
+        protocol::TCP => complete_internet_checksum(segment, pseudo_header, headers, tcp::CHECKSUM_OFFSET),
         protocol::UDP => {
             // The datagram ends where its own length says, which may be before the packet does.
             let len = usize::from(u16::from_be_bytes([segment[4], segment[5]]));
-            complete_internet_checksum(&mut segment[..len], headers, udp::CHECKSUM_OFFSET);
+            complete_internet_checksum(&mut segment[..len], pseudo_header, headers, udp::CHECKSUM_OFFSET);
         }
         protocol::SCTP => {
             let checksum = sctp::checksum(segment);
@@ -47,10 +56,19 @@ pub fn complete_checksum(frame: &mut [u8], headers: &Headers) {
     }
 }
 
-fn complete_internet_checksum(segment: &mut [u8], headers: &Headers, at: usize) {
-    let pseudo_header =
-        checksum::pseudo_header_v4(headers.src(), headers.dst(), headers.protocol(), segment.len() as u16);
+/// The sum of the pseudo header, but for the length.
+fn pseudo_header(frame: &[u8], headers: &Headers) -> Sum {
+    if headers.is_ipv6() {
+        let [src, dst] = addresses6(frame, headers);
+        checksum::pseudo_header_v6(src.to_bits(), dst.to_bits(), headers.protocol(), 0)
+    } else {
+        checksum::pseudo_header_v4(headers.src(), headers.dst(), headers.protocol(), 0)
+    }
+}
+
+fn complete_internet_checksum(segment: &mut [u8], pseudo_header: Sum, headers: &Headers, at: usize) {
     segment[at..at + 2].fill(0);
+    let pseudo_header = pseudo_header.add_u16(segment.len() as u16);
     let checksum = match pseudo_header.add(Sum::of(segment)).finish() {
         0 if headers.protocol() == protocol::UDP => 0xffff,
         checksum => checksum,

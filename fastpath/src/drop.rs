@@ -34,13 +34,11 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// Shorter than its Ethernet header.
     Runt = "runt",
-    /// No IPv4 packet behind the Ethernet header.
+    /// No IP packet behind the Ethernet header.
     NotIp = "not-ip",
     /// 802.1Q tag on a port that carries none.
     Vlan = "vlan",
-    /// IPv6, which the packet path does not forward yet.
-    Ipv6 = "ipv6-unsupported",
-    /// IP version other than 4 behind an IPv4 EtherType.
+    /// IP version other than the EtherType says.
     BadVersion = "bad-version",
     /// IHL below 5, or a header longer than the packet.
     BadHeaderLength = "bad-header-length",

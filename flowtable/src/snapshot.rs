@@ -3,7 +3,7 @@
 mod epochs;
 mod way_out;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -43,6 +43,8 @@ pub struct Local {
     pub pods: HashSet<IpAddr>,
     /// Source of ICMP errors that we send.
     pub icmp_source: Option<Ipv4Addr>,
+    /// The same of `ICMPv6` errors.
+    pub icmp6_source: Option<Ipv6Addr>,
     pub vni: u32,
     pub vxlan_port: u16,
     pub vtep_mac: [u8; 6],
@@ -55,6 +57,7 @@ impl Default for Local {
             addresses: HashSet::new(),
             pods: HashSet::new(),
             icmp_source: None,
+            icmp6_source: None,
             vni: 4096,
             vxlan_port: 4789,
             vtep_mac: [0; 6],

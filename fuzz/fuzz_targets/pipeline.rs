@@ -51,7 +51,7 @@ impl Gateway {
     fn run(&mut self, input: &[u8]) {
         let Self { snapshot, umem, pool, egress } = self;
         let counters = Arc::new(Counters::default());
-        let table = Arc::new(FlowTable::new(16, [1, 2, 3, 4], Timeouts::default()));
+        let table = Arc::new(FlowTable::new(16, [1, 2, 3, 4], Timeouts::default()).with_ipv6());
         let mut pipeline = Pipeline::new(table, Arc::clone(&counters));
         let mut rest = input;
         let mut now = 0;

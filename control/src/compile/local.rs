@@ -1,6 +1,6 @@
 //! What is this node itself: its addresses, the tunnels that end at it, and who may send into them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use margay_flowtable::snapshot::Local;
 
@@ -26,6 +26,7 @@ pub(super) fn local(cluster: &Cluster, kernel: &Kernel, identity: &Identity) -> 
         tunnel_ends: underlay.into_iter().map(IpAddr::V4).collect(),
         addresses: by_object.chain(by_kernel).filter(|a| Some(*a) != underlay.map(IpAddr::V4)).collect(),
         icmp_source: underlay,
+        icmp6_source: node.and_then(underlay6),
         vni: identity.vni(cluster),
         vxlan_port: identity.vxlan_port(cluster),
         vtep_mac: vtep_mac(&identity.node, node, Family::V4),
@@ -41,6 +42,13 @@ pub(super) fn tunnel_sources(cluster: &Cluster, identity: &Identity) -> impl Ite
 
 fn underlay4(node: &Node) -> Option<Ipv4Addr> {
     v4(node.ipv4?.addr())
+}
+
+fn underlay6(node: &Node) -> Option<Ipv6Addr> {
+    match node.ipv6?.addr() {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    }
 }
 
 pub(super) fn v4(address: IpAddr) -> Option<Ipv4Addr> {

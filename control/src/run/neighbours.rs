@@ -24,7 +24,7 @@ impl Neighbours {
     /// Takes in what packets have waited for since. True where that is somebody new.
     pub(super) fn take(&mut self, exchange: &Exchange) -> bool {
         let before = self.asked.len();
-        while let Some(address) = exchange.asked().map(IpAddr::V4) {
+        while let Some(address) = exchange.asked() {
             if !self.asked.contains(&address) {
                 self.asked.push_back(address);
             }

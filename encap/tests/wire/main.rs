@@ -2,6 +2,7 @@
 
 mod checksum;
 mod icmp_error;
+mod ipv6;
 mod packets;
 mod parse;
 mod rewrite;

@@ -1,7 +1,10 @@
 //! ICMP errors of our own: which drops are answered, and how often.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use margay_encap::icmp_error::{self, IcmpError};
-use margay_encap::{Headers, ethernet, parse_ip};
+use margay_encap::icmp6_error::{self, Icmp6Error};
+use margay_encap::{Headers, addresses6, ethernet, parse_ip, parse_ip6};
 use margay_flowtable::{NextHopId, PortId};
 
 use super::{Pipeline, Turn, rewrite};
@@ -57,6 +60,9 @@ impl Answers {
         NextHopId(id): NextHopId,
         pool: &mut FramePool,
     ) -> Option<Frame> {
+        if headers.is_ipv6() {
+            return self.to6(turn, frame, headers, reason, NextHopId(id), pool);
+        }
         let error = match (reason, turn.snapshot.next_hops.rewrite(id)) {
             (DropReason::TtlExceeded, _) => IcmpError::TimeExceeded,
             (DropReason::FragmentationNeeded, Some(rewrite)) => {
@@ -72,6 +78,34 @@ impl Answers {
         let mut packet = [0; icmp_error::MAX_LEN + ethernet::HEADER_LEN];
         let len =
             error.write(&mut packet[ethernet::HEADER_LEN..], src, self.next_ident(), offending, headers);
+        let mut answer = pool.get()?;
+        // A chunk holds at least 2048 - 256 bytes.
+        let fits = turn.umem.fill(&mut answer, &packet[..ethernet::HEADER_LEN + len]);
+        debug_assert!(fits);
+        Some(answer)
+    }
+
+    /// The same of IPv6.
+    fn to6(
+        &mut self,
+        turn: &Turn<'_>,
+        frame: &Frame,
+        headers: &Headers,
+        reason: DropReason,
+        NextHopId(id): NextHopId,
+        pool: &mut FramePool,
+    ) -> Option<Frame> {
+        let error = match (reason, turn.snapshot.next_hops.rewrite(id)) {
+            (DropReason::TtlExceeded, _) => Icmp6Error::TimeExceeded,
+            (DropReason::FragmentationNeeded, Some(rewrite)) => Icmp6Error::PacketTooBig { mtu: rewrite.mtu },
+            _ => return None,
+        };
+        let (src, offending) = (turn.snapshot.local.icmp6_source?, turn.umem.bytes(frame));
+        if !error.may_answer(headers, offending) || !self.take_token(turn.now) {
+            return None;
+        }
+        let mut packet = [0; icmp6_error::MAX_LEN + ethernet::HEADER_LEN];
+        let len = error.write(&mut packet[ethernet::HEADER_LEN..], src, offending, headers);
         let mut answer = pool.get()?;
         // A chunk holds at least 2048 - 256 bytes.
         let fits = turn.umem.fill(&mut answer, &packet[..ethernet::HEADER_LEN + len]);
@@ -116,8 +150,15 @@ impl Pipeline {
 
 /// Gives the answer its outer and Ethernet headers; `None` where nothing leads back to the sender.
 fn address(turn: &Turn<'_>, answer: &mut Frame, ident: u16) -> Option<PortId> {
-    let headers = parse_ip(turn.umem.bytes(answer), ethernet::HEADER_LEN as u16).ok()?;
-    let NextHopId(id) = turn.snapshot.fib.lookup4(headers.dst())?;
+    let bytes = turn.umem.bytes(answer);
+    let l3 = ethernet::HEADER_LEN as u16;
+    let (headers, dst) = if let Ok(headers) = parse_ip(bytes, l3) {
+        (headers, IpAddr::V4(Ipv4Addr::from_bits(headers.dst())))
+    } else {
+        let headers = parse_ip6(bytes, l3).ok()?;
+        (headers, IpAddr::V6(addresses6(bytes, &headers)[1]))
+    };
+    let NextHopId(id) = turn.snapshot.fib.lookup(dst)?;
     let rewrite = turn.snapshot.next_hops.rewrite(id)?;
     rewrite::push(turn.umem, answer, &headers, rewrite, 0, ident).ok()?;
     Some(rewrite.port)

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_encap::Headers;
-use margay_encap::icmp::{self, kind};
 use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
+use margay_encap::{icmp, icmp6};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Judged};
 use margay_flowtable::{AnyKey, Interface, Key, NextHop, NextHopId, Snapshot, TrailId, Verdict};
@@ -347,13 +347,15 @@ fn own_icmp(headers: &Headers) -> (u8, u8) {
 /// Type and code of the packet that opened the connection of this one, if it is ICMP. An entry does not hold them: they
 /// are this packet's, or those of the request that it answers or, being an error, most likely quotes.
 fn first_icmp(lane: &Lane, direction: Direction) -> (u8, u8) {
+    let is_ipv6 = lane.headers.is_ipv6();
     if lane.is_related() {
-        return (kind::ECHO_REQUEST, 0);
+        return (if is_ipv6 { icmp6::kind::ECHO_REQUEST } else { icmp::kind::ECHO_REQUEST }, 0);
     }
     let (own, code) = own_icmp(&lane.headers);
+    let request_of = if is_ipv6 { icmp6::request_of } else { icmp::request_of };
     match direction {
         Direction::Original => (own, code),
-        Direction::Reply => (icmp::request_of(own).unwrap_or(own), 0),
+        Direction::Reply => (request_of(own).unwrap_or(own), 0),
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Input<'a> {
     pub(super) port: PortId,
     /// Seconds of the turn's clock.
     pub(super) now: u32,
-    kind: Option<&'a PortKind>,
+    pub(super) kind: Option<&'a PortKind>,
     pub(super) is_uplink: bool,
     /// The first IPv4 address of the port's pod, which nearly always is its only one. In network order.
     first: Option<u32>,
@@ -88,6 +88,9 @@ impl<'a> Input<'a> {
     /// The same for every other frame: ICMP, and what is wrong in some way.
     #[inline(never)]
     pub(super) fn receive_any(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
+        if has_ethertype(turn.umem.bytes(frame), ethertype::IPV6) {
+            return self.receive6(turn, table, frame, lane);
+        }
         match self.admit(turn, frame) {
             Ok(headers) if is_tunnel_packet(turn.snapshot, &headers) => {
                 self.open(turn, table, frame, lane, &headers);
@@ -161,6 +164,12 @@ pub(super) fn is_for_one_and_ipv4(frame: &[u8]) -> bool {
         .is_some_and(|ethernet| ethernet[0] & 1 == 0 && ethernet[12..] == ethertype::IPV4.to_be_bytes())
 }
 
+fn has_ethertype(frame: &[u8], ethertype: u16) -> bool {
+    frame
+        .first_chunk::<{ ethernet::HEADER_LEN }>()
+        .is_some_and(|bytes| bytes[12..] == ethertype.to_be_bytes())
+}
+
 /// The key of the packet that an ICMP error quotes, if that was sent by whom the error goes to.
 #[cold]
 fn quoted_key(umem: &Umem, frame: &Frame, headers: &Headers) -> FlowKey {
@@ -191,9 +200,9 @@ impl From<ParseError> for DropReason {
     fn from(error: ParseError) -> Self {
         match error {
             ParseError::Runt => Self::Runt,
-            ParseError::NotIp(_) => Self::NotIp,
+            // Packets of IPv6 are parsed by themselves.
+            ParseError::NotIp(_) | ParseError::Ipv6 => Self::NotIp,
             ParseError::Vlan => Self::Vlan,
-            ParseError::Ipv6 => Self::Ipv6,
             ParseError::BadVersion => Self::BadVersion,
             ParseError::BadHeaderLength => Self::BadHeaderLength,
             ParseError::BadTotalLength => Self::BadTotalLength,

@@ -9,6 +9,7 @@ mod expiry;
 mod flows;
 mod host;
 mod ingress;
+mod ipv6;
 mod judge;
 mod lane;
 mod martian;
@@ -20,7 +21,7 @@ mod tunnel;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_flowtable::table::FlowTable;
@@ -39,7 +40,8 @@ use crate::umem::{FramePool, Umem};
 use answer::Answers;
 use flows::{Flows, keys4};
 use ingress::Input;
-use lane::{Lane, Way};
+use ipv6::keys6;
+use lane::{Keys, Lane, Way};
 
 /// What holds for a whole burst.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +86,7 @@ pub struct Pipeline {
     answers: Answers,
     counters: Arc<Counters>,
     lanes: Box<[Lane; BURST]>,
-    unresolved: Option<Ipv4Addr>,
+    unresolved: Option<IpAddr>,
 }
 
 impl Pipeline {
@@ -147,12 +149,14 @@ impl Pipeline {
         self.flows.table().search(&mut self.lanes[..count]);
         probe.mark(Stage::Search);
         if host::asks_untracked(turn.snapshot, &input) {
-            self.pass_untracked(turn, &input, count);
+            self.pass_untracked(turn, &input, burst);
         }
-        for lane in &mut self.lanes[..count] {
+        for (lane, frame) in self.lanes[..count].iter_mut().zip(burst.as_slice()) {
             let decided = match lane.next_hop {
                 way if way.is_undecided() => self.flows.decide(turn, &input, lane),
-                way if way.is_open() => self.flows.decide_any(turn, &input, lane, &keys4(lane)),
+                way if way.is_open() => {
+                    self.flows.decide_any(turn, &input, lane, &keys(turn.umem, frame, lane))
+                }
                 _ => continue,
             };
             lane.decide(decided);
@@ -180,10 +184,12 @@ impl Pipeline {
 
     /// Decides about the packets that a host endpoint takes out of connection tracking, or denies before it.
     #[cold]
-    fn pass_untracked(&mut self, turn: &Turn<'_>, input: &Input<'_>, count: usize) {
-        let open = |lane: &&mut Lane| lane.next_hop.is_open();
-        for lane in self.lanes[..count].iter_mut().filter(open) {
-            match self.flows.untracked(turn.snapshot, input, lane, &keys4(lane).own) {
+    fn pass_untracked(&mut self, turn: &Turn<'_>, input: &Input<'_>, burst: &Burst) {
+        let frames = burst.as_slice();
+        let lanes = self.lanes.iter_mut().zip(frames).filter(|(lane, _)| lane.next_hop.is_open());
+        for (lane, frame) in lanes {
+            let own = keys(turn.umem, frame, lane).own;
+            match self.flows.untracked(turn.snapshot, input, lane, &own) {
                 Ok(None) => {}
                 Ok(Some(next_hop)) => lane.decide(Ok(next_hop)),
                 Err(reason) => lane.end(reason),
@@ -252,7 +258,7 @@ impl Pipeline {
 
     /// A destination of late whose neighbour the kernel has not resolved, for control to ask for. One at a time: who
     /// sends there will send again.
-    pub fn take_unresolved(&mut self) -> Option<Ipv4Addr> {
+    pub fn take_unresolved(&mut self) -> Option<IpAddr> {
         self.unresolved.take()
     }
 
@@ -282,10 +288,15 @@ impl Pipeline {
             self.send_answer(turn, error, frame.port, pool, egress);
         }
         if reason == DropReason::NeighbourUnresolved {
-            self.unresolved = Some(Ipv4Addr::from_bits(lane.headers.dst()));
+            self.unresolved = Some(keys(turn.umem, &frame, &lane).own.dst());
         }
         self.end(frame, reason, pool);
     }
+}
+
+/// The keys of a packet of either family.
+fn keys(umem: &Umem, frame: &Frame, lane: &Lane) -> Keys {
+    if lane.headers.is_ipv6() { keys6(umem, frame, &lane.headers) } else { keys4(lane) }
 }
 
 /// Frames sent that no counter has yet: those that go the same way one after another are counted together.

@@ -4,6 +4,7 @@ use margay_encap::{Headers, ipv4, rewrite, vxlan};
 use margay_flowtable::{Entrance, NextHop, NextHopId, PortId, Rewrite, Snapshot};
 
 use super::Turn;
+use super::ipv6::rewrite6;
 use super::lane::Lane;
 use crate::drop::DropReason;
 use crate::frame::Frame;
@@ -23,6 +24,9 @@ pub(super) fn rewrite(
     let Some(rewrite) = turn.snapshot.next_hops.rewrite(next_hop.0) else {
         return enter_host(turn, frame, lane, next_hop, ident);
     };
+    if headers.is_ipv6() {
+        return rewrite6(turn, frame, lane, rewrite, ident);
+    }
     if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
         return Err(undeliverable(headers));
     }
@@ -46,12 +50,17 @@ pub(super) fn push<'f>(
 ) -> Result<&'f mut [u8; ipv4::HEADER_LEN], DropReason> {
     let template = &rewrite.template;
     let bytes = umem.push(frame, u32::from(template.overhead())).ok_or(DropReason::NoHeadroom)?;
-    Ok(template.write(bytes, headers, vxlan::source_port(hash), ident))
+    let source_port = vxlan::source_port(hash);
+    Ok(if headers.is_ipv6() {
+        template.write6(bytes, headers, source_port, ident)
+    } else {
+        template.write(bytes, headers, source_port, ident)
+    })
 }
 
 /// Takes the sum that a local sender left to its device, if the packet will leave.
 #[cold]
-fn complete_checksum(
+pub(super) fn complete_checksum(
     umem: &Umem,
     frame: &mut Frame,
     headers: &Headers,
@@ -66,7 +75,7 @@ fn complete_checksum(
 
 /// A packet that its next hop cannot take, while this one could take another.
 #[cold]
-fn undeliverable(headers: &Headers) -> DropReason {
+pub(super) fn undeliverable(headers: &Headers) -> DropReason {
     if headers.ttl() <= 1 {
         DropReason::TtlExceeded
     } else if headers.dont_fragment() {

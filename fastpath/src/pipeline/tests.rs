@@ -4,6 +4,7 @@ mod conservation;
 mod drops;
 mod forwarding;
 mod host;
+mod ipv6;
 mod passed;
 mod policy;
 mod rules;
@@ -94,7 +95,8 @@ impl Gateway {
         for port in [UPLINK, WEB, OPEN] {
             egress.open(port);
         }
-        let table = Arc::new(FlowTable::new(1024, [1, 2, 3, 4], Timeouts::default()).with_isa(isa));
+        let table = FlowTable::new(1024, [1, 2, 3, 4], Timeouts::default()).with_isa(isa).with_ipv6();
+        let table = Arc::new(table);
         let pipeline = Pipeline::new(table, Arc::clone(&counters));
         Self {
             snapshot: snapshot(),

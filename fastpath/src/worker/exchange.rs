@@ -1,6 +1,6 @@
 //! What workers share: the UMEM's spare frames, and rings that hand frames to the worker who owns the output port.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
@@ -26,7 +26,7 @@ pub struct Exchange {
     /// From worker `a` to worker `b` at `a * workers + b`: one producer, one consumer each.
     handover: Box<[ArrayQueue<(PortId, Frame)>]>,
     /// Destinations whose neighbours the kernel should resolve.
-    asked: ArrayQueue<Ipv4Addr>,
+    asked: ArrayQueue<IpAddr>,
 }
 
 impl Exchange {
@@ -51,11 +51,11 @@ impl Exchange {
     }
 
     /// The next destination that a packet could not go to for lack of a resolved neighbour.
-    pub fn asked(&self) -> Option<Ipv4Addr> {
+    pub fn asked(&self) -> Option<IpAddr> {
         self.asked.pop()
     }
 
-    pub(super) fn ask(&self, address: Ipv4Addr) {
+    pub(super) fn ask(&self, address: IpAddr) {
         // Full: the next packet asks again.
         let _ = self.asked.push(address);
     }

@@ -1,0 +1,104 @@
+//! What the passes do otherwise for IPv6: the first, which reads the packet, and the last, which rewrites it. Between them
+//! packets of both families go the same way.
+
+use std::net::IpAddr;
+
+use margay_encap::{Headers, addresses6, ethernet, icmp, parse_ip6, parse_quoted6, rewrite};
+use margay_flowtable::table::FlowTable;
+use margay_flowtable::{FlowKey6, PortId, PortKind, Rewrite};
+
+use super::Turn;
+use super::ingress::Input;
+use super::lane::{Keys, Lane};
+use super::rewrite::{complete_checksum, push, undeliverable};
+use crate::drop::DropReason;
+use crate::frame::Frame;
+use crate::umem::Umem;
+
+impl Input<'_> {
+    /// As `receive`, of a frame whose `EtherType` is that of IPv6.
+    pub(super) fn receive6(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
+        match self.admit6(turn, frame) {
+            Ok(headers) => note6(turn, table, frame, lane, headers),
+            Err(reason) => lane.end(reason),
+        }
+    }
+
+    fn admit6(&self, turn: &Turn<'_>, frame: &Frame) -> Result<Headers, DropReason> {
+        let bytes = turn.umem.bytes(frame);
+        let headers = parse_ip6(bytes, ethernet::HEADER_LEN as u16)?;
+        let [src, _] = addresses6(bytes, &headers);
+        if bytes[0] & 1 != 0 {
+            return Err(DropReason::Multicast);
+        }
+        match self.kind {
+            Some(PortKind::Uplink) => Ok(headers),
+            Some(PortKind::Pod { addresses }) if addresses.contains(&IpAddr::V6(src)) => Ok(headers),
+            Some(PortKind::Pod { .. }) => Err(DropReason::SourceSpoofed),
+            None => Err(DropReason::PortGone),
+        }
+    }
+}
+
+/// Writes down a packet, which may be an ICMPv6 error and then belongs to the flow whose packet it quotes.
+pub(super) fn note6(
+    turn: &Turn<'_>,
+    table: &FlowTable,
+    frame: &mut Frame,
+    lane: &mut Lane,
+    headers: Headers,
+) {
+    turn.umem.truncate(frame, headers.end());
+    let flow = flow_key6(turn.umem, frame, &headers);
+    lane.query = table.query_key(&flow);
+    lane.headers = headers;
+    lane.open(true, headers.is_icmp_error());
+}
+
+/// The keys of a packet that `note6` has written down.
+pub(super) fn keys6(umem: &Umem, frame: &Frame, headers: &Headers) -> Keys {
+    Keys { own: own_key6(umem, frame, headers).into(), flow: flow_key6(umem, frame, headers).into() }
+}
+
+fn own_key6(umem: &Umem, frame: &Frame, headers: &Headers) -> FlowKey6 {
+    let [src, dst] = addresses6(umem.bytes(frame), headers);
+    FlowKey6 { src, dst, sport: headers.sport(), dport: headers.dport(), protocol: headers.protocol() }
+}
+
+/// The key of the flow that the packet belongs to. Of an error without a usable quote it is the error's own.
+fn flow_key6(umem: &Umem, frame: &Frame, headers: &Headers) -> FlowKey6 {
+    let own = own_key6(umem, frame, headers);
+    if !headers.is_icmp_error() {
+        return own;
+    }
+    let payload = usize::from(headers.transport()) + icmp::HEADER_LEN;
+    let quoted = umem.bytes(frame).get(payload..headers.end() as usize).and_then(parse_quoted6);
+    quoted.filter(|quoted| quoted.src == own.dst).map_or(own, |quoted| FlowKey6 {
+        src: quoted.src,
+        dst: quoted.dst,
+        sport: quoted.sport,
+        dport: quoted.dport,
+        protocol: quoted.protocol,
+    })
+}
+
+/// Makes the frame ready for the port that it returns. On a drop the packet is unchanged.
+#[inline(never)]
+pub(super) fn rewrite6(
+    turn: &Turn<'_>,
+    frame: &mut Frame,
+    lane: &Lane,
+    rewrite: &Rewrite,
+    ident: u16,
+) -> Result<PortId, DropReason> {
+    let headers = &lane.headers;
+    if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
+        return Err(undeliverable(headers));
+    }
+    if headers.checksum_partial() {
+        complete_checksum(turn.umem, frame, headers, rewrite)?;
+    }
+    let header = push(turn.umem, frame, headers, rewrite, lane.query.hash(), ident)?;
+    rewrite::decrement_hop_limit(header, headers);
+    Ok(rewrite.port)
+}
