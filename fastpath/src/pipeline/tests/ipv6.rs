@@ -188,7 +188,7 @@ fn an_icmpv6_error_passes_with_the_flow_that_it_quotes() {
     let mut gateway = gateway();
     let there = tcp6(DIRECT6, WEB6, (4000, 80), SYN);
     let too_big = Icmpv6Type::PacketTooBig { mtu: 1400 };
-    let about = |packet: &[u8]| icmp6(STRANGER6, WEB6, too_big.clone(), &packet[14..]);
+    let about = |packet: &[u8]| icmp6(STRANGER6, WEB6, too_big, &packet[14..]);
     let back = tcp6(WEB6, DIRECT6, (80, 4000), SYN | ACK);
     assert_eq!(gateway.run(UPLINK, &about(&back)).dropped, Some(DropReason::PolicyDeny));
     gateway.run(UPLINK, &there).only();
