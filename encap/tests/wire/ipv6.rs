@@ -68,31 +68,31 @@ fn any_sample() -> impl Strategy<Value = Sample> {
     let bytes = || vec(any::<u8>(), 0..200);
     (ends, extensions, 0..4_u8, any::<(u16, u16)>(), bytes(), bytes()).prop_map(
         |(ends, extensions, kind, ports, payload, trailer)| {
-            let (protocol, ports, segment) = transport(kind, ports, payload);
+            let (protocol, ports, segment) = transport(kind, ports, &payload);
             Sample { ends, extensions, protocol, segment, ports, trailer }
         },
     )
 }
 
-fn transport(kind: u8, ports: (u16, u16), payload: Vec<u8>) -> (u8, (u16, u16), Vec<u8>) {
+fn transport(kind: u8, ports: (u16, u16), payload: &[u8]) -> (u8, (u16, u16), Vec<u8>) {
     match kind {
         0 => {
             let header = TcpHeader::new(ports.0, ports.1, 7, 9).to_bytes();
-            (protocol::TCP, ports, [&header[..], &payload].concat())
+            (protocol::TCP, ports, [&header[..], payload].concat())
         }
         1 => {
             let length = (8 + payload.len()).try_into().unwrap();
             let header =
                 UdpHeader { source_port: ports.0, destination_port: ports.1, length, checksum: 0x1234 };
-            (protocol::UDP, ports, [&header.to_bytes()[..], &payload].concat())
+            (protocol::UDP, ports, [&header.to_bytes()[..], payload].concat())
         }
         2 => {
             let [high, low] = ports.0.to_be_bytes();
             let header = [128, 0, 0, 0, high, low, 0, 1];
-            (protocol::ICMPV6, (ports.0, ports.0), [&header[..], &payload].concat())
+            (protocol::ICMPV6, (ports.0, ports.0), [&header[..], payload].concat())
         }
         // What is ICMP in IPv4 is nothing of the kind here.
-        _ => (protocol::ICMP, (0, 0), [&[0; 8][..], &payload].concat()),
+        _ => (protocol::ICMP, (0, 0), [&[0; 8][..], payload].concat()),
     }
 }
 
@@ -189,15 +189,13 @@ proptest! {
         prop_assert!(headers.checksum_partial());
         rewrite::complete_checksum(&mut frame, &headers);
         let segment = &frame[usize::from(headers.transport())..headers.end() as usize];
-        let (ours, theirs) = match sample.protocol {
-            protocol::TCP => {
-                let (tcp, payload) = TcpHeader::from_slice(segment).unwrap();
-                (tcp.checksum, tcp.calc_checksum_ipv6_raw(src.octets(), dst.octets(), payload).unwrap())
-            }
-            _ => {
-                let (udp, payload) = UdpHeader::from_slice(segment).unwrap();
-                (udp.checksum, udp.calc_checksum_ipv6_raw(src.octets(), dst.octets(), payload).unwrap())
-            }
+        let (src, dst) = (src.octets(), dst.octets());
+        let (ours, theirs) = if sample.protocol == protocol::TCP {
+            let (tcp, payload) = TcpHeader::from_slice(segment).unwrap();
+            (tcp.checksum, tcp.calc_checksum_ipv6_raw(src, dst, payload).unwrap())
+        } else {
+            let (udp, payload) = UdpHeader::from_slice(segment).unwrap();
+            (udp.checksum, udp.calc_checksum_ipv6_raw(src, dst, payload).unwrap())
         };
         prop_assert_eq!(ours, theirs);
     }
