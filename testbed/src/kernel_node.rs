@@ -10,13 +10,11 @@ use ipnet::{IpNet, Ipv4Net};
 use margay_control::compile::routes::{ClusterRoute, RouteKind};
 
 use crate::ip::Batch;
-use crate::topology::{Dataplane, LabNode, POD_MTU, Topology, Vtep};
+use crate::topology::{Dataplane, LabNode, POD_MTU, Topology, Vtep, VxlanNumbers};
 use crate::wiring::UPLINK;
 
-/// Calico's VXLAN device, VNI and UDP port.
+/// Calico's VXLAN device.
 pub const VXLAN: &str = "vxlan.calico";
-const VNI: u32 = 4096;
-const VXLAN_PORT: u16 = 4789;
 
 /// Routing table for what a Margay node's own processes send to pods. Not the main one: Margay forwards by that.
 const OWN_TABLE: u32 = 4096;
@@ -39,9 +37,10 @@ pub fn program(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> 
 
 fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> Program {
     let mut program = Program::default();
+    let VxlanNumbers { vni, port } = topology.vxlan;
     if let Some(Vtep { address, mac }) = node.vtep {
         program.ip.line(format!(
-            "link add {VXLAN} address {} mtu {POD_MTU} type vxlan id {VNI} dstport {VXLAN_PORT} local {} nolearning",
+            "link add {VXLAN} address {} mtu {POD_MTU} type vxlan id {vni} dstport {port} local {} nolearning",
             lladdr(mac),
             node.address.addr(),
         ));

@@ -123,6 +123,21 @@ impl Lab {
         Ok(())
     }
 
+    /// Makes the tunnels of the Linux nodes anew, by what the manifests say when the lab is opened.
+    pub fn remake_tunnels(&self) -> Result<()> {
+        let linux = self.topology.nodes.values().filter(|node| node.dataplane == Dataplane::Kernel);
+        for node in linux.filter(|node| node.vtep.is_some()) {
+            let routes = routes::routes(&self.cluster, &node.name)?;
+            let program = kernel_node::program(&self.topology, node, &routes);
+            let mut batch = Batch::new();
+            batch.line(format!("link del {}", kernel_node::VXLAN));
+            batch.append(&program.ip);
+            batch.run(Some(&node.netns))?;
+            program.bridge.run_bridge(Some(&node.netns))?;
+        }
+        Ok(())
+    }
+
     fn set_sysctls(&self) -> Result<()> {
         let forwarding = |node: &LabNode| node.dataplane == Dataplane::Kernel;
         let mut all = vec![(self.topology.router(), true)];

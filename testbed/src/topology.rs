@@ -34,8 +34,16 @@ pub struct Topology {
     pub segments: Vec<Segment>,
     pub nodes: BTreeMap<String, LabNode>,
     pub pods: BTreeMap<Name, LabPod>,
+    pub vxlan: VxlanNumbers,
     /// What of the manifests has no place in the lab, and why; one line each.
     pub left_out: Vec<String>,
+}
+
+/// What tells Calico's VXLAN packets from others, by `FelixConfiguration` or as Calico has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VxlanNumbers {
+    pub vni: u32,
+    pub port: u16,
 }
 
 /// A subnet of nodes: one bridge of the router.
@@ -85,6 +93,16 @@ pub struct LabPod {
     pub device: String,
 }
 
+impl VxlanNumbers {
+    fn of(cluster: &Cluster) -> Self {
+        let felix = cluster.felix_configurations.get("default");
+        Self {
+            vni: felix.and_then(|felix| felix.vni).unwrap_or(4096),
+            port: felix.and_then(|felix| felix.vxlan_port).unwrap_or(4789),
+        }
+    }
+}
+
 impl Topology {
     /// Nodes in `dataplanes` take that dataplane, whatever their annotation.
     pub fn new(lab: &str, cluster: &Cluster, dataplanes: &BTreeMap<String, Dataplane>) -> Self {
@@ -105,7 +123,8 @@ impl Topology {
             .iter()
             .filter_map(|(name, pod)| Some((name.clone(), lab_pod(lab, name, pod, &nodes, &mut left_out)?)))
             .collect();
-        Self { lab: lab.to_owned(), segments, nodes, pods, left_out }
+        let vxlan = VxlanNumbers::of(cluster);
+        Self { lab: lab.to_owned(), segments, nodes, pods, vxlan, left_out }
     }
 
     /// Namespace of the router, where all bridges stand.
