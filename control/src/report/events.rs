@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -15,6 +14,7 @@ use sha1::{Digest, Sha1};
 use tokio::time::Instant;
 
 use super::pace::{Pace, jittered};
+use crate::clock;
 use crate::manifest::{Kind, Problem, Reference};
 use crate::source::kubernetes::{GroupVersion, Watched};
 use crate::state::policy::PolicyKind;
@@ -140,7 +140,7 @@ impl Events {
                 namespace: Some(namespace.clone().unwrap_or_else(|| NO_NAMESPACE.to_owned())),
                 ..ObjectMeta::default()
             },
-            event_time: Some(MicroTime(Timestamp::now())),
+            event_time: Some(MicroTime(clock::wall())),
             regarding: Some(ObjectReference {
                 api_version: api_version(*kind),
                 kind: Some(kind_name(*kind)),

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Report;
 use super::pace::{Pace, jittered};
+use crate::clock;
 
 /// The annotation's key. Its value is a [`Status`] in JSON.
 pub(super) const STATUS: &str = "margay.dev/status";
@@ -58,13 +59,13 @@ struct Written {
 
 impl NodeNotes {
     pub(super) fn new(says_status: bool, pace: Pace) -> Self {
-        Self { pace, says_status, ready: (false, Timestamp::now()), written: None }
+        Self { pace, says_status, ready: (false, clock::wall()), written: None }
     }
 
     /// Takes how things are, and says when that is to be written: what matters soon, all else with the next refresh.
     pub(super) fn due(&mut self, report: &Report, now: Instant) -> Option<Instant> {
         if self.ready.0 != report.ready {
-            self.ready = (report.ready, Timestamp::now());
+            self.ready = (report.ready, clock::wall());
         }
         if !self.says_status && report.calico.values.is_empty() {
             return None;
@@ -92,7 +93,7 @@ impl NodeNotes {
             version: env!("CARGO_PKG_VERSION"),
             snapshot,
             problems: report.problems.len(),
-            reported_at: whole_second(Timestamp::now()),
+            reported_at: whole_second(clock::wall()),
         };
         self.says_status.then(|| serde_json::to_string(&status).expect("a struct with string keys is JSON"))
     }

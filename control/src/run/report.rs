@@ -7,6 +7,7 @@ use jiff::{Timestamp, Unit};
 
 use super::{Dataplane, Error, troubles};
 use crate::admin;
+use crate::clock;
 use crate::config::Config;
 use crate::report::{Annotations, Pace, Report, Reporter};
 
@@ -38,6 +39,6 @@ impl Dataplane {
 }
 
 fn ago(time: Duration) -> Timestamp {
-    let then = Timestamp::now() - time;
+    let then = clock::wall() - time;
     then.round(Unit::Second).unwrap_or(then)
 }

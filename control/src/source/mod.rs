@@ -15,6 +15,7 @@ use jiff::Timestamp;
 pub use directory::DirectorySource;
 pub use kubernetes::KubernetesSource;
 
+use crate::clock;
 use crate::manifest::Problem;
 use crate::state::Change;
 
@@ -43,7 +44,7 @@ pub struct Trouble {
 impl Trouble {
     /// From now on.
     pub fn new(what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { what: what.into(), why: why.into(), since: Timestamp::now(), began: Instant::now() }
+        Self { what: what.into(), why: why.into(), since: clock::wall(), began: Instant::now() }
     }
 }
 
