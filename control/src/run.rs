@@ -10,6 +10,7 @@ mod host;
 mod neighbours;
 mod policies;
 mod ports;
+mod problems;
 mod report;
 mod status;
 mod steered;
@@ -17,7 +18,6 @@ mod troubles;
 mod wanted;
 mod workers;
 
-use std::collections::BTreeSet;
 use std::mem;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -39,7 +39,6 @@ use crate::compile::Compiler;
 use crate::config::Config;
 use crate::identity::{Identity, VXLAN_PORT};
 use crate::kernel::{Kept, Mirror};
-use crate::manifest::Problem;
 use crate::report::Reporter;
 use crate::source::{Source, SourceEvent};
 
@@ -47,6 +46,7 @@ use self::host::HostWay;
 use self::neighbours::Neighbours;
 use self::policies::PolicyCounts;
 use self::ports::Ports;
+use self::problems::Problems;
 use self::steered::Steered;
 use self::troubles::Troubles;
 use self::wanted::WantedPorts;
@@ -159,7 +159,7 @@ struct Dataplane {
     /// Whether the cluster is another than the snapshot in force was made of.
     is_stale: bool,
     source: admin::Source,
-    problems: Arc<Vec<Problem>>,
+    problems: Problems,
     troubles: Troubles,
     /// Where the source is an API server.
     reporter: Option<Reporter>,
@@ -216,7 +216,7 @@ impl Dataplane {
             has_cluster: false,
             is_stale: false,
             source: admin::Source { name: source, ..admin::Source::default() },
-            problems: Arc::default(),
+            problems: Problems::default(),
             troubles: Troubles::default(),
             reporter,
             steered: Steered::default(),
@@ -239,18 +239,13 @@ impl Dataplane {
         }
     }
 
-    /// Takes what the source says. Problems are logged when they are new.
+    /// Takes what the source says.
     fn take(&mut self, event: SourceEvent) {
         match event {
-            SourceEvent::Changes { changes, problems } => {
+            SourceEvent::Changes { changes, problems, references } => {
                 self.compiler.apply(changes);
-                let known: BTreeSet<String> = mem::take(&mut self.source.problems).into_iter().collect();
-                let said = problems.iter().map(ToString::to_string);
-                self.source.problems = said.chain(self.compiler.not_in_force()).collect();
-                for problem in self.source.problems.iter().filter(|problem| !known.contains(*problem)) {
-                    tracing::warn!("{problem}");
-                }
-                self.problems = Arc::new(problems);
+                let not_in_force = self.compiler.not_in_force();
+                self.problems.take(problems, references, not_in_force, &mut self.source.problems);
                 (self.has_cluster, self.is_stale) = (true, true);
                 self.note_node();
             }

@@ -40,7 +40,7 @@ impl Watched {
     /// Waits for a state of which `is_it` holds. Every change that comes on the way is one.
     fn until(&mut self, is_it: impl Fn(&Cluster, &[Problem]) -> bool) -> (Cluster, Vec<Problem>) {
         loop {
-            let SourceEvent::Changes { changes, problems } = self.next() else { continue };
+            let SourceEvent::Changes { changes, problems, .. } = self.next() else { continue };
             for mut change in changes {
                 assert!(self.cluster.apply(&mut change), "{change:?}");
             }

@@ -23,7 +23,7 @@ use margay_flowtable::{RuleId, Snapshot};
 pub use self::next_hops::NeighbourKey;
 use self::owners::Owners;
 pub use self::policed::is_policed;
-use self::policy::{PolicyCompiler, RuleIds, Serves};
+use self::policy::{NotInForce, PolicyCompiler, RuleIds, Serves};
 pub use self::routes::routes;
 pub use self::routing::Routing;
 use crate::identity::Identity;
@@ -103,7 +103,7 @@ impl Compiler {
     }
 
     /// Policies that are valid and count for nobody, with the reason.
-    pub fn not_in_force(&self) -> impl Iterator<Item = String> + '_ {
+    pub fn not_in_force(&self) -> impl Iterator<Item = NotInForce<'_>> + '_ {
         self.policy.not_in_force(&self.cluster)
     }
 

@@ -1,6 +1,5 @@
 //! What the control thread tells the thread that reports to the API server.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
@@ -27,7 +26,7 @@ impl Dataplane {
         reporter.tell(Report {
             ready: self.is_ready(),
             snapshot: self.published.map(|at| (self.publisher.current().generation, ago(at.elapsed()))),
-            problems: Arc::clone(&self.problems),
+            problems: self.problems.all(),
             calico: Annotations::of(&self.config.calico, &self.identity.node, node, &kernel),
         });
     }

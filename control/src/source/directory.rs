@@ -53,7 +53,7 @@ impl Source for DirectorySource {
                     state = State::Read;
                     let changes = is_due.then(|| {
                         let (changes, problems) = self.directory.changes();
-                        SourceEvent::Changes { changes, problems }
+                        SourceEvent::Changes { changes, problems, references: Vec::new() }
                     });
                     [found, changes]
                 }

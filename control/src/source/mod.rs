@@ -8,6 +8,7 @@ mod directory;
 pub mod kubernetes;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -16,19 +17,24 @@ pub use directory::DirectorySource;
 pub use kubernetes::KubernetesSource;
 
 use crate::clock;
-use crate::manifest::Problem;
+use crate::manifest::{Problem, Reference};
 use crate::state::Change;
+use crate::state::policy::PolicyId;
 
 /// What a source has to say.
 #[derive(Clone, Debug)]
 pub enum SourceEvent {
     /// What became of its objects since it last said so, to be taken as one, and all that is not in force as written.
     /// The first is the whole of its objects.
-    Changes { changes: Vec<Change>, problems: Vec<Problem> },
+    Changes { changes: Vec<Change>, problems: Vec<Problem>, references: References },
     /// All that it cannot learn any more, or not yet; what it said last stands. It goes on trying, and says so again when
     /// the list is another, or empty.
     Trouble(Vec<Trouble>),
 }
+
+/// What the API server calls policies that came, went (`None`) or were made anew with the changes; of kinds alone that may
+/// be valid and count for nobody.
+pub type References = Vec<(PolicyId, Option<Arc<Reference>>)>;
 
 /// Something that a source cannot learn.
 #[derive(Clone, Debug, PartialEq, Eq)]

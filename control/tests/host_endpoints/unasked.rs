@@ -66,7 +66,7 @@ fn policies_for_host_endpoints_that_are_asked_nowhere_are_told() {
         ),
     ] {
         let world = World::new(&[objects, vec![pod("10.65.10.5")]].concat());
-        let told: Vec<String> = world.compiler.not_in_force().collect();
+        let told: Vec<String> = world.compiler.not_in_force().map(|policy| policy.to_string()).collect();
         let Some((field, why)) = expected else {
             assert_eq!(told, Vec::<String>::new(), "{what}");
             continue;
@@ -83,7 +83,9 @@ fn policies_for_host_endpoints_that_are_asked_nowhere_are_told() {
 fn a_policy_that_is_gone_or_has_no_tier_is_not_told_twice() {
     let spec = "selector: all()\npreDNAT: true\napplyOnForward: true\ningress: [{action: Deny}]";
     let early = policy("early.p", &format!("tier: early\n{spec}"));
-    let told = |objects: &[String]| World::new(objects).compiler.not_in_force().collect::<Vec<_>>();
+    let told = |objects: &[String]| -> Vec<String> {
+        World::new(objects).compiler.not_in_force().map(|policy| policy.to_string()).collect()
+    };
     let tierless = told(std::slice::from_ref(&early));
     assert!(tierless.len() == 1 && tierless[0].contains("spec.tier"), "{tierless:?}");
     let with_tier = told(&[early.clone(), tier("early", "{order: 10}")]);

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use margay_control::source::kubernetes::Access;
 use margay_control::source::{KubernetesSource, Source, SourceEvent, Trouble};
 use margay_control::state::{Cluster, Name, Node, Pod};
+use margay_testbed::netns;
 
 /// What a change may take until the source says it; only a failing test waits so long. The source asks for kinds that
 /// are not served every quarter of a minute or so, and backs off from a server that fails.
@@ -54,11 +55,24 @@ impl Watching {
         Self::run(KubernetesSource::with_silence(access, silence))
     }
 
+    /// One whose sockets are in that namespace.
+    pub fn inside(netns: &str, kubeconfig: &Path) -> Self {
+        let source = Box::new(KubernetesSource::new(Access::Kubeconfig(kubeconfig.to_owned())));
+        let netns = netns.to_owned();
+        Self::spawn(move |listener| {
+            netns::within(&netns, || source.run(&mut |event| listener.take(event))).unwrap();
+        })
+    }
+
     fn run(source: KubernetesSource) -> Self {
-        let seen = Arc::new(Seen::default());
         let source = Box::new(source);
+        Self::spawn(move |listener| source.run(&mut |event| listener.take(event)))
+    }
+
+    fn spawn(work: impl FnOnce(&Seen) + Send + 'static) -> Self {
+        let seen = Arc::new(Seen::default());
         let listener = Arc::clone(&seen);
-        thread::spawn(move || source.run(&mut |event| listener.take(event)));
+        thread::spawn(move || work(&listener));
         Self(seen)
     }
 
@@ -140,7 +154,7 @@ impl Seen {
         }
         match event {
             SourceEvent::Trouble(troubles) => told.troubles = troubles,
-            SourceEvent::Changes { changes, problems } => {
+            SourceEvent::Changes { changes, problems, .. } => {
                 for mut change in changes {
                     let before = count(&told.cluster);
                     told.cluster.apply(&mut change);

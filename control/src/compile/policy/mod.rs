@@ -11,6 +11,7 @@ mod holders;
 mod host_endpoints;
 mod interned;
 mod labels;
+mod not_in_force;
 mod objects;
 mod policies;
 mod ranges;
@@ -27,13 +28,14 @@ use std::sync::Arc;
 
 use margay_flowtable::{EndpointId, IdentityId, Policies, RuleId, SetId};
 
+pub use self::not_in_force::NotInForce;
 pub use self::rule_ids::{RuleIds, RuleName};
 pub use self::touched::Touched;
 
 use self::groups::Groups;
 use self::host_endpoints::Host;
 use self::interned::Interned;
-use self::policies::{Entry, PolicyNo, PolicyTable};
+use self::policies::{PolicyNo, PolicyTable};
 use self::selections::Selections;
 use self::sets::Sets;
 use super::owners::{Owner, OwnerChange, Owners};
@@ -195,18 +197,6 @@ impl PolicyCompiler {
         self.reselect_host(cluster);
         self.release();
         (self.out.clone(), std::mem::take(&mut self.touched))
-    }
-
-    /// Policies that count for nobody here, with the reason.
-    pub fn not_in_force<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = String> + 'a {
-        let tierless = self.table.without_tier().map(|entry| {
-            let Entry { id, ir, .. } = entry;
-            format!(
-                "{id}: spec.tier: there is no Tier {:?}: the policy is not in force until there is",
-                ir.tier
-            )
-        });
-        tierless.chain(self.unasked(cluster))
     }
 
     pub fn has_stale_indexes(&self) -> bool {

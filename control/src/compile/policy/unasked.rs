@@ -3,16 +3,16 @@
 use margay_flowtable::PolicyType;
 
 use super::policies::Entry;
-use super::{Item, PolicyCompiler};
+use super::{Item, NotInForce, PolicyCompiler};
 use crate::compile::interfaces::ALL;
 use crate::state::Cluster;
 
 impl PolicyCompiler {
     /// Those that select no host endpoint, or none of this node that has them asked, with the field and the reason.
-    pub(super) fn unasked<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = String> + 'a {
-        let why = |entry: &Entry| {
+    pub(super) fn unasked<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = NotInForce<'a>> + 'a {
+        let why = |entry: &'a Entry| {
             let (field, why) = self.why_unasked(entry, cluster)?;
-            Some(format!("{}: spec.{field}: {why}", entry.id))
+            Some(NotInForce { policy: &entry.id, field, why: why.into() })
         };
         self.table.early().filter_map(why)
     }

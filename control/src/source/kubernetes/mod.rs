@@ -251,7 +251,10 @@ impl Known {
     fn tell(&mut self) -> impl Iterator<Item = SourceEvent> + use<> {
         let troubles = std::mem::take(&mut self.has_news);
         let troubles = troubles.then(|| SourceEvent::Trouble(self.troubles.values().cloned().collect()));
-        let changes = self.store.tell().map(|(changes, problems)| SourceEvent::Changes { changes, problems });
+        let changes = self.store.tell().map(|(changes, problems)| {
+            let references = self.store.take_references();
+            SourceEvent::Changes { changes, problems, references }
+        });
         troubles.into_iter().chain(changes)
     }
 }

@@ -12,6 +12,8 @@ use crate::manifest::{
     FieldPath, Id, Invalid, Kind, Object, Place, Problem, Reason, Reference, SharedLabels, identify,
     is_tiered, read,
 };
+use crate::source::References;
+use crate::state::policy::PolicyId;
 use crate::state::{Change, Name};
 
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(super) struct Objects {
     crowded: BTreeSet<Name>,
     /// What is wrong with each of the known.
     problems: BTreeMap<Name, Vec<Problem>>,
+    /// Names that another object may stand for than when this was last asked, of a kind whose names have several forms.
+    moved: BTreeSet<Name>,
     has_news: bool,
     /// Number of the list that is read now, or was read last.
     round: u32,
@@ -64,6 +68,7 @@ impl Objects {
             forms: BTreeMap::new(),
             crowded: BTreeSet::new(),
             problems: BTreeMap::new(),
+            moved: BTreeSet::new(),
             has_news: false,
             round: 0,
             is_listing: false,
@@ -97,6 +102,17 @@ impl Objects {
         if self.is_listing { Vec::new() } else { mem::take(&mut self.changes) }
     }
 
+    /// What the API server calls the policies that stand for names, where that may be new.
+    pub(super) fn take_references(&mut self) -> References {
+        let Kind::Policy(kind) = self.kind else { return References::new() };
+        let moved = mem::take(&mut self.moved);
+        let reference = |name: Name| {
+            let place = self.standing(&name).map(|(own, _)| self.reference(own));
+            (PolicyId { kind, name }, place)
+        };
+        moved.into_iter().map(reference).collect()
+    }
+
     /// Whether the problems are others than when this was last asked.
     pub(super) fn take_news(&mut self) -> bool {
         mem::take(&mut self.has_news)
@@ -118,6 +134,10 @@ impl Objects {
         let problems = match read {
             Ok((id, mut object, in_part)) => {
                 object.share_labels(labels);
+                if is_other && is_tiered(self.kind) {
+                    self.has_news = true;
+                    self.moved.insert(id.name.clone());
+                }
                 let stands_for = (id.name != name).then(|| Box::new(id.name.clone()));
                 self.replace(&name, Some(Version { object, name: stands_for }));
                 let reasons = in_part.into_iter().map(Reason::InPart);
@@ -135,9 +155,13 @@ impl Objects {
     }
 
     /// The object of that name in the API server.
-    fn place(&self, name: &Name) -> Place {
+    fn reference(&self, name: &Name) -> Arc<Reference> {
         let uid = self.known.get(name).map(|known| known.uid.to_string()).unwrap_or_default();
-        Place::Api(Arc::new(Reference { kind: self.kind, name: name.clone(), uid }))
+        Arc::new(Reference { kind: self.kind, name: name.clone(), uid })
+    }
+
+    fn place(&self, name: &Name) -> Place {
+        Place::Api(self.reference(name))
     }
 
     /// Notes that there is an object of that name and UID. False where the one known by that name is another.
@@ -205,6 +229,7 @@ impl Objects {
         if !is_tiered(self.kind) {
             return;
         }
+        self.moved.insert(stands_for.clone());
         let forms = self.forms.entry(stands_for.clone()).or_default();
         if is_there {
             forms.insert(name.clone())

@@ -10,6 +10,7 @@ use super::kinds::WATCHED;
 use super::object::ApiObject;
 use super::objects::Objects;
 use crate::manifest::{Kind, Problem, SharedLabels};
+use crate::source::References;
 use crate::state::Change;
 
 /// What a watch says of its kind.
@@ -70,6 +71,11 @@ impl Store {
             }
         }
         self.changes.extend(objects.changes());
+    }
+
+    /// What the API server calls policies that came, went or were made anew since this was last asked.
+    pub fn take_references(&mut self) -> References {
+        self.kinds.values_mut().flat_map(Objects::take_references).collect()
     }
 
     /// Kinds of which nothing is known yet as a whole.
