@@ -322,6 +322,36 @@ fn a_server_that_dies_takes_nothing_along_and_is_caught_up_with() {
 
 #[test]
 #[ignore = "needs the API server: make test-kube"]
+fn a_server_that_is_restored_to_an_older_state_is_listed_anew() {
+    let mut server = start();
+    server.grant(&rules()).unwrap();
+    let objects: Vec<Value> = documents(OBJECTS).unwrap().into_iter().take(7).collect();
+    apply_all(&server.client(ADMIN).unwrap(), &objects);
+    server.back_up().unwrap();
+    let watching = Watching::whole(&server.kubeconfig(DATAPLANE));
+    says(&watching, "what is there", &objects);
+
+    // It comes so far that it does not come as far again while the test runs.
+    let client = server.client(ADMIN).unwrap();
+    let mut changed: Vec<Value> = objects.iter().map(changed).collect();
+    for _ in 0..30 {
+        apply_all(&client, &changed);
+        apply_all(&client, &objects);
+    }
+    apply_all(&client, &changed);
+    client.delete(&changed.remove(3)).unwrap();
+    says(&watching, "what was changed", &changed);
+
+    server.restore().unwrap();
+    says(&watching, "what was restored", &objects);
+    let client = server.client(ADMIN).unwrap();
+    client.delete(&objects[6]).unwrap();
+    says(&watching, "what happens from there on", &objects[..6]);
+    watching.has_no_trouble();
+}
+
+#[test]
+#[ignore = "needs the API server: make test-kube"]
 fn definitions_come_and_go() {
     let server = start();
     server.grant(&rules()).unwrap();

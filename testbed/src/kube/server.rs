@@ -40,7 +40,7 @@ pub struct Server {
     /// Keeps the ports through restarts.
     _reserved: Vec<Reserved>,
     api: Option<Running>,
-    _etcd: Running,
+    etcd: Option<Running>,
 }
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Server {
             ports,
             _reserved: reserved,
             api: None,
-            _etcd: etcd,
+            etcd: Some(etcd),
         };
         server.make_keys()?;
         server.write_users()?;
@@ -87,6 +87,11 @@ impl Server {
         Client::new(&self.kubeconfig(user), self.site.netns())
     }
 
+    /// The certificate of who vouches for the API server.
+    pub fn authority(&self) -> PathBuf {
+        self.directory.path().join("ca.crt")
+    }
+
     /// What the API server keeps its objects in.
     pub fn etcd(&self) -> Result<Etcd> {
         Etcd::new(self.ports.etcd, self.site.netns())
@@ -95,6 +100,27 @@ impl Server {
     /// Kills the API server. What it held is in etcd.
     pub fn kill_api(&mut self) {
         self.api = None;
+    }
+
+    /// Copies what etcd holds, by way of a restart of both.
+    pub fn back_up(&mut self) -> Result<()> {
+        self.restart_after(copy)
+    }
+
+    /// Puts back what [`Self::back_up`] copied, by way of another restart.
+    pub fn restore(&mut self) -> Result<()> {
+        self.restart_after(|etcd, backup| {
+            fs::remove_dir_all(etcd).context("cannot remove what etcd held")?;
+            copy(backup, etcd)
+        })
+    }
+
+    fn restart_after(&mut self, work: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
+        (self.api, self.etcd) = (None, None);
+        let directory = self.directory.path();
+        work(&directory.join("etcd"), &directory.join("backup"))?;
+        self.etcd = Some(start_etcd(&self.binaries, &self.site, directory, &self.ports)?);
+        self.start_api()
     }
 
     /// Starts the API server where it was, and waits until it is ready.
@@ -305,6 +331,14 @@ fn start(mut command: Command, log: &Path) -> Result<Running> {
     let file = file.with_context(|| format!("cannot open {}", log.display()))?;
     let output = file.try_clone().context("cannot share the log's descriptor")?;
     Running::start(command.stdin(Stdio::null()).stdout(output).stderr(file))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg("-r").arg(from).arg(to).status().context("cannot run `cp`")?;
+    if !copied.success() {
+        bail!("cannot copy {} to {}", from.display(), to.display());
+    }
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -11,9 +11,15 @@
 //! the admin policies, each on a connection of its own (HTTP/1.1), asked for again after 4 to 6 minutes, and woken by a
 //! bookmark a minute. Every quarter of a minute, two to five small questions of what is served. A list of each kind at the
 //! start, and after a watch that the server has forgotten: as the beginning of a watch where the server can, which it
-//! answers from its cache, else in pages of 500. Lists are consistent reads: one from a cache that lags could miss what is
-//! known already. Pods that have ended are left out by a field selector; what other pods do concerns every gateway, for
-//! policies and routes speak of them.
+//! answers from its cache, else in pages of 500. Before a watch is asked for again, a list of one object. Lists are
+//! consistent reads: one from a cache that lags could miss what is known already. Pods that have ended are left out by a
+//! field selector; what other pods do concerns every gateway, for policies and routes speak of them.
+//!
+//! # An older state
+//!
+//! The list of one object tells how far the server has come. If that is not as far as it was, its etcd was restored from a
+//! backup, and the kind is listed anew: what was made since then is gone. Where the server has come further meanwhile than
+//! it was before, that cannot be seen: `etcdutl snapshot restore --bump-revision` is for that, and for all other clients.
 //!
 //! # Silence and clocks
 //!

@@ -3,10 +3,10 @@
 //! kube's `watcher` is not used. It does not say when a watch that broke is well again, passes over an event that it
 //! cannot read, asks again without a pause where a watch ends at once, and reads each page of a list three times over.
 //!
-//! A watch that ends, as each does after some minutes, goes on from where it was. A list is read again only where that
-//! cannot be: the server has forgotten that far back (410), or has said what could not be read. Each try after a failure
-//! waits longer than the one before, and as long as chance says: gateways that lost one server do not come back to it in
-//! step.
+//! A watch that ends, as each does after some minutes, goes on from where it was, once the server has said that it has been
+//! there. A list is read again only where that cannot be: the server has forgotten that far back (410), or is not as far
+//! any more, or has said what could not be read. Each try after a failure waits longer than the one before, and as long as
+//! chance says: gateways that lost one server do not come back to it in step.
 
 use std::mem;
 use std::pin::pin;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{ListParams, WatchParams};
-use kube::core::Request;
 use kube::core::watch::Bookmark;
+use kube::core::{Request, Status};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -58,8 +58,7 @@ pub(super) struct Watch {
     out: mpsc::Sender<Message>,
     lists: Lists,
     page: u32,
-    /// Where to go on from; `None`: a list is needed.
-    version: Option<String>,
+    start: Start,
     waits: Waits,
     is_in_trouble: bool,
     /// The server has forgotten where to go on from, since the last good watch.
@@ -67,6 +66,17 @@ pub(super) struct Watch {
     /// The last watch was no good one.
     ended_at_once: bool,
     bookmarks: Bookmarks,
+}
+
+/// Where to go on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Start {
+    /// From a list.
+    List,
+    /// From a version that the server has just been at, or been past.
+    Fresh(String),
+    /// From a version that the server may not know any more.
+    Old(String),
 }
 
 /// Whether a watch says something from time to time.
@@ -94,7 +104,7 @@ impl Watch {
             out,
             // An API server of an extension may take the request for a watch without a list.
             lists: if at == CALICO { Lists::Paged } else { Lists::Streamed },
-            version: None,
+            start: Start::List,
             page: PAGE,
             waits: Waits::default(),
             is_in_trouble: false,
@@ -107,9 +117,10 @@ impl Watch {
     /// Never comes to an end.
     pub(super) async fn run(mut self) {
         loop {
-            let tried = match self.version.clone() {
-                None => self.list().await,
-                Some(version) => self.watch(&version).await,
+            let tried = match self.start.clone() {
+                Start::List => self.list().await,
+                Start::Fresh(version) => self.watch(&version).await,
+                Start::Old(version) => self.check(version).await,
             };
             let Err(failure) = tried else { continue };
             let wait = self.note(&failure).await;
@@ -127,10 +138,11 @@ impl Watch {
     async fn note(&mut self, failure: &Failure) -> Duration {
         match failure {
             // What the server cannot do now it may do later; to any other no, the answer is to begin anew.
+            Failure::Answer(status) if is_ahead(status) => self.start = Start::List,
             Failure::Answer(status) if matches!(status.code, 401 | 403 | 404 | 429 | 500..) => {}
-            Failure::Answer(_) | Failure::Garbage(_) => self.version = None,
+            Failure::Answer(_) | Failure::Garbage(_) => self.start = Start::List,
             Failure::TooLong => {
-                self.version = None;
+                self.start = Start::List;
                 self.page = (self.page / 2).max(1);
             }
             Failure::Connection(_) | Failure::Silence => {}
@@ -166,9 +178,7 @@ impl Watch {
         let mut parameters = ListParams { limit: Some(self.page), ..ListParams::default() };
         parameters.field_selector = self.watched.fields.map(str::to_owned);
         loop {
-            let request =
-                self.request.list(&parameters).map_err(|error| Failure::Garbage(error.to_string()))?;
-            let body = get_whole(&self.connection, request).await?;
+            let body = self.get_page(&parameters).await?;
             let page: Page<'_> = serde_json::from_slice(&body).map_err(|error| Failure::garbage(&error))?;
             for item in page.items.unwrap_or_default() {
                 let object = self.object(item.get())?;
@@ -182,11 +192,35 @@ impl Watch {
             if page.metadata.resource_version.is_empty() {
                 return Err(Failure::Garbage("the list has no resourceVersion".to_owned()));
             }
-            self.version = Some(page.metadata.resource_version);
+            self.start = Start::Fresh(page.metadata.resource_version);
             self.end_silence();
             self.tell(Event::Listed).await;
             return Ok(());
         }
+    }
+
+    async fn get_page(&self, parameters: &ListParams) -> Result<Vec<u8>, Failure> {
+        let request = self.request.list(parameters).map_err(|error| Failure::Garbage(error.to_string()))?;
+        get_whole(&self.connection, request).await
+    }
+
+    /// Sees that the server has come as far as that version. One whose etcd was restored to an older state has not, and
+    /// a watch from there on would say nothing of what happens until it has.
+    async fn check(&mut self, version: String) -> Result<(), Failure> {
+        let body = self.get_page(&ListParams { limit: Some(1), ..ListParams::default() }).await?;
+        let page: Page<'_> = serde_json::from_slice(&body).map_err(|error| Failure::garbage(&error))?;
+        let reached = page.metadata.resource_version;
+        if !is_before(&reached, &version) {
+            self.start = Start::Fresh(version);
+            return Ok(());
+        }
+        tracing::warn!(
+            "{}: the API server is at version {reached}, and was at {version}: its objects are listed anew",
+            self.watched.kind
+        );
+        self.start = Start::List;
+        sleep(RELIST.mul_f64(fastrand::f64())).await;
+        Ok(())
     }
 
     /// Watches from a version on, or from a list on where it is empty. Returns when the server ends it.
@@ -201,6 +235,9 @@ impl Watch {
         };
         let request =
             self.request.watch(&parameters, version).map_err(|error| Failure::Garbage(error.to_string()))?;
+        if !is_listing {
+            self.start = Start::Old(version.to_owned());
+        }
         let mut body = get(&self.connection, request).await?;
         let opened = Instant::now();
         if is_listing {
@@ -254,7 +291,7 @@ impl Watch {
     /// than a connection that lost its other end.
     fn fall_silent(&mut self) -> Failure {
         if mem::replace(&mut self.bookmarks, Bookmarks::Overdue) == Bookmarks::Overdue {
-            self.version = None;
+            self.start = Start::List;
         }
         Failure::Silence
     }
@@ -295,7 +332,7 @@ impl Watch {
             self.tell(Event::Listed).await;
         }
         if !is_listing || is_listed {
-            self.version = Some(version);
+            self.start = Start::Old(version);
             self.ended_at_once = false;
             self.end_silence();
             self.recover().await;
@@ -314,6 +351,20 @@ impl Watch {
     /// Nobody listens any more only when the source ends, and this with it.
     async fn say(&self, message: Message) {
         self.out.send(message).await.ok();
+    }
+}
+
+/// Whether the server says that it has not come so far yet.
+fn is_ahead(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "ResourceVersionTooLarge")
+}
+
+/// Whether a version comes before another. That cannot be said of versions that are no numbers, as extensions may have.
+fn is_before(version: &str, other: &str) -> bool {
+    match (version.parse::<u128>(), other.parse::<u128>()) {
+        (Ok(version), Ok(other)) => version < other,
+        _ => false,
     }
 }
 

@@ -65,6 +65,8 @@ struct State {
     rules: Vec<Rule>,
     token: Option<String>,
     streaming: bool,
+    /// What answers and bookmarks say of the time; the truth where there is none.
+    date: Option<Date>,
     requests: Vec<Request>,
     watches: Vec<OpenWatch>,
 }
@@ -73,6 +75,16 @@ struct State {
 struct OpenWatch {
     resource: Resource,
     interrupt: oneshot::Sender<Interrupt>,
+}
+
+/// What a stub held at a moment.
+#[derive(Clone, Debug)]
+pub struct Backup(World);
+
+#[derive(Clone, Copy, Debug)]
+struct Date {
+    answers: &'static str,
+    bookmarks: &'static str,
 }
 
 impl Stub {
@@ -87,6 +99,7 @@ impl Stub {
             rules: Vec::new(),
             token: None,
             streaming: true,
+            date: None,
             requests: Vec::new(),
             watches: Vec::new(),
         };
@@ -130,6 +143,11 @@ impl Stub {
     /// Whether lists are streamed where that is asked for; a server that does not answers 422.
     pub fn stream_lists(&self, streaming: bool) {
         self.shared.state.lock().streaming = streaming;
+    }
+
+    /// Says in answers (RFC 9110) and bookmarks (RFC 3339) that it is another time.
+    pub fn set_clock(&self, answers: &'static str, bookmarks: &'static str) {
+        self.shared.state.lock().date = Some(Date { answers, bookmarks });
     }
 
     /// Listens again, at the address that it had.
@@ -198,6 +216,16 @@ impl Stub {
         self.change(World::compact);
     }
 
+    /// All that it holds, as a backup of its etcd would.
+    pub fn back_up(&self) -> Backup {
+        Backup(self.shared.state.lock().world.clone())
+    }
+
+    /// Puts back what it held, versions too, as its etcd restored from a backup would.
+    pub fn restore(&self, backup: Backup) {
+        self.change(|world| *world = backup.0);
+    }
+
     fn change<T>(&self, work: impl FnOnce(&mut World) -> T) -> T {
         let done = work(&mut self.shared.state.lock().world);
         self.shared.news.send_replace(());
@@ -221,20 +249,38 @@ impl Stub {
 
     /// Does this to every open watch of the kind. How many there were.
     pub fn interrupt(&self, plural: &str, how: Interrupt) -> usize {
+        self.interrupt_where(|resource| resource.plural == plural, how)
+    }
+
+    /// Does this to every open watch. How many there were.
+    pub fn interrupt_all(&self, how: Interrupt) -> usize {
+        self.interrupt_where(|_| true, how)
+    }
+
+    fn interrupt_where(&self, is_concerned: impl Fn(Resource) -> bool, how: Interrupt) -> usize {
         let mut state = self.shared.state.lock();
         let watches = std::mem::take(&mut state.watches);
-        let (concerned, others) = watches.into_iter().partition(|watch| watch.resource.plural == plural);
+        let (concerned, others): (Vec<_>, _) =
+            watches.into_iter().partition(|watch| is_concerned(watch.resource));
         state.watches = others;
-        let concerned: Vec<OpenWatch> = concerned;
         // One that has ended by itself does not count.
         concerned.into_iter().filter_map(|watch| watch.interrupt.send(how).ok()).count()
     }
 
     /// How many watches of the kind are open.
     pub fn watches(&self, plural: &str) -> usize {
+        self.watches_where(|resource| resource.plural == plural)
+    }
+
+    /// How many watches are open.
+    pub fn all_watches(&self) -> usize {
+        self.watches_where(|_| true)
+    }
+
+    fn watches_where(&self, is_concerned: impl Fn(Resource) -> bool) -> usize {
         let mut state = self.shared.state.lock();
         state.watches.retain(|watch| !watch.interrupt.is_closed());
-        state.watches.iter().filter(|watch| watch.resource.plural == plural).count()
+        state.watches.iter().filter(|watch| is_concerned(watch.resource)).count()
     }
 
     /// Every request since the start or the last call.

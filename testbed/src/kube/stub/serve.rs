@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Response, server::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -37,11 +37,23 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 /// An error closes the connection without an answer.
 async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::Result<Response<Body>> {
+    let mut response = respond_in_time(&shared, request).await?;
+    let date = shared.state.lock().date;
+    if let Some(date) = date {
+        response.headers_mut().insert(DATE, HeaderValue::from_static(date.answers));
+    }
+    Ok(response)
+}
+
+async fn respond_in_time(
+    shared: &Arc<Shared>,
+    request: hyper::Request<Incoming>,
+) -> io::Result<Response<Body>> {
     let (parts, given) = request.into_parts();
     let given = given.collect().await.map_err(io::Error::other)?.to_bytes();
     let request = Request::new(parts.method.as_str(), &parts.uri);
     let credentials = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (fault, answer) = decide(&shared, &request, credentials, &given);
+    let (fault, answer) = decide(shared, &request, credentials, &given);
     match fault {
         Some(Fault::Close) => return Err(io::ErrorKind::ConnectionReset.into()),
         Some(Fault::Hang) => pending().await,
@@ -54,7 +66,7 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::
         _ => None,
     };
     match answer {
-        Answer::Watch(watch) => open(&shared, watch, pace),
+        Answer::Watch(watch) => open(shared, watch, pace),
         Answer::Whole(code, document) if pace.is_none() && fault != Some(Fault::Half) => {
             whole(code, document.to_string())
         }

@@ -52,10 +52,15 @@ async fn stream(
     loop {
         news.mark_unchanged();
         let Some(reached) = pass_on(shared, watch, seen, out).await? else { return Ok(()) };
-        seen = reached;
+        // One that asked for what is still to come hears nothing before that.
+        seen = seen.max(reached);
         tokio::select! {
             _ = news.changed() => {}
-            _ = bookmarks.tick(), if watch.bookmarks => out.line(&bookmark(watch, seen, false)).await?,
+            _ = bookmarks.tick(), if watch.bookmarks => {
+                if seen == reached {
+                    out.line(&bookmark(shared, watch, seen, false)).await?;
+                }
+            }
             how = &mut interrupt => return end_by(how.unwrap_or(Interrupt::Break), out).await,
             () = out.closed() => return Err(Gone),
             () = time::sleep_until(end) => return Ok(()),
@@ -73,7 +78,7 @@ async fn begin(shared: &Shared, watch: &Watch, out: &mut Writer) -> Result<u64, 
         out.line(&event(&("ADDED", item))).await?;
     }
     if watch.marks_end {
-        out.line(&bookmark(watch, listed.revision, true)).await?;
+        out.line(&bookmark(shared, watch, listed.revision, true)).await?;
     }
     Ok(listed.revision)
 }
@@ -122,9 +127,10 @@ fn error(code: u16, message: &str) -> Value {
     json!({"type": "ERROR", "object": failure(code, message)})
 }
 
-fn bookmark(watch: &Watch, revision: u64, is_end_of_list: bool) -> Value {
+fn bookmark(shared: &Shared, watch: &Watch, revision: u64, is_end_of_list: bool) -> Value {
     let resource = watch.scope.resource;
-    let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+    let date = shared.state.lock().date.map(|date| date.bookmarks);
+    let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": date});
     if is_end_of_list {
         metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
     }

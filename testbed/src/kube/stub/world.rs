@@ -12,7 +12,7 @@ use crate::kube::resource::{CORE, Resource};
 pub(super) type Key = (String, String);
 
 /// Objects, and how they came to be so.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct World {
     revision: u64,
     /// Changes up to this version are forgotten.
@@ -25,7 +25,7 @@ pub(super) struct World {
     made: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Change {
     revision: u64,
     resource: Resource,
