@@ -15,6 +15,7 @@ use common::traffic::{Connection, Place, steady_echoes};
 use common::{Options, TestLab, assert_agree, eventually, two_zones};
 use margay_testbed::kube::stub::{Interrupt, Stub};
 use margay_testbed::kube::{ADMIN, CALICO, Client, Server, Site, documents};
+use margay_testbed::topology::Dataplane;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -24,6 +25,9 @@ const BEYOND_MARGAY: [(&str, &str); 1] = [("far/client", "far/batch")];
 const BEYOND_SERVER: u16 = 9005;
 /// Pods that may exchange anything, by VXLAN and by IP-in-IP between the zones.
 const PAIRS: [(&str, &str); 2] = [("far/client", "shop/bench"), ("shop/cache", "far/audit")];
+
+/// What every cluster has, and is watched.
+const CORE_KINDS: usize = 7;
 
 /// Longer than an echo takes, shorter than a patient user.
 const ECHO: Duration = Duration::from_secs(1);
@@ -151,7 +155,9 @@ fn a_hundred_resyncs_lose_no_packet() {
     let directory = TempDir::new().unwrap();
     let started = OnceCell::new();
     let kubeconfig = Some(directory.path().join("kubeconfig"));
-    let lab = TestLab::two_zones_after(Options { kubeconfig, ..Options::default() }, |lab| {
+    // One gateway more than the demonstration has.
+    let dataplanes = vec![("a1", Dataplane::Margay)];
+    let lab = TestLab::two_zones_after(Options { dataplanes, kubeconfig, ..Options::default() }, |lab| {
         let stub = Stub::start_at(&Site::in_lab(lab)?)?;
         stub.serve(CALICO);
         for object in objects() {
@@ -165,11 +171,13 @@ fn a_hundred_resyncs_lose_no_packet() {
     let [(from, to), _] = PAIRS.map(|(from, to)| (lab.place(from), lab.place(to)));
     let mut living = connections(&lab);
     under_traffic(&lab, || {
-        // Each watch of each gateway that is forced to begin anew counts.
-        let mut resyncs = 0;
-        let kinds = ["nodes", "pods", "networkpolicies", "ippools", "blockaffinities"];
+        let (gateways, mut resyncs) = (lab.lab.margay_nodes().count(), 0);
         while resyncs < 100 {
-            resyncs += kinds.map(|plural| stub.interrupt(plural, Interrupt::Gone)).iter().sum::<usize>();
+            // Every watch of every gateway begins anew with a list, all at once.
+            let all = gateways * (CORE_KINDS + CALICO.len());
+            assert!(eventually(|| stub.all_watches() == all), "{} of {all} watches", stub.all_watches());
+            assert_eq!(stub.interrupt_all(Interrupt::Gone), all);
+            resyncs += gateways;
             for connection in &mut living {
                 connection.exchange(ECHO).unwrap();
             }
