@@ -4,6 +4,8 @@ mod watching;
 
 use std::time::Duration;
 
+use margay_control::compile::owners::Owners;
+use margay_control::compile::routes;
 use margay_control::state::Name;
 use margay_testbed::kube::Resource;
 use margay_testbed::kube::stub::{Fault, Interrupt, On};
@@ -139,4 +141,80 @@ fn pods_end_and_share_addresses_as_in_any_cluster() {
     let told = watching.told();
     assert!(told.cluster.pods[&Name::new("x", "waiting")].addresses.is_empty());
     assert_eq!(told.problems, [""; 0]);
+}
+
+#[test]
+fn of_pods_on_one_address_one_holds_it() {
+    let world = World::new();
+    let watching = world.watched();
+    let holder = || {
+        let owners = Owners::of(&watching.told().cluster);
+        owners.get("10.0.0.77".parse().unwrap()).map(|owner| owner.name.name.clone())
+    };
+    let claim = |name: &str, day: u32, is_going: bool| {
+        let mut pod = pod(name, "10.0.0.77");
+        pod["metadata"]["creationTimestamp"] = json!(format!("2026-01-0{day}T00:00:00Z"));
+        if is_going {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-02-01T00:00:00Z");
+        }
+        world.stub.put(&pod);
+        watching.wait("the claim", |told| {
+            told.cluster.pods.get(&Name::new("x", name)).is_some_and(|pod| pod.terminating == is_going)
+        });
+    };
+    // Each with who holds the address then.
+    for (name, day, is_going, then) in [
+        ("old", 1, false, "old"),
+        ("new", 3, false, "new"),
+        ("twin", 3, false, "new"),
+        ("middle", 2, false, "new"),
+        ("new", 3, true, "twin"),
+        ("twin", 3, true, "middle"),
+    ] {
+        claim(name, day, is_going);
+        assert_eq!(holder().as_deref(), Some(then), "after {name}");
+    }
+    for (name, then) in [("middle", Some("old")), ("old", Some("new")), ("new", Some("twin")), ("twin", None)]
+    {
+        world.stub.delete(&pod(name, ""));
+        watching.has_no_pod(name);
+        assert_eq!(holder().as_deref(), then, "without {name}");
+    }
+}
+
+#[test]
+fn nodes_that_share_an_address_have_the_routes_of_their_own_blocks() {
+    let world = World::new();
+    let watching = world.watched();
+    let node = |name: &str, address: &str, pods: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": name, "annotations": {"projectcalico.org/IPv4Address": format!("{address}/24")}},
+            "spec": {"podCIDR": pods, "podCIDRs": [pods]},
+        })
+    };
+    for (name, address, pods) in [
+        ("gw", "172.20.1.9", "10.9.0.0/24"),
+        ("one", "172.20.1.7", "10.9.1.0/24"),
+        ("other", "172.20.1.7", "10.9.2.0/24"),
+    ] {
+        world.stub.put(&node(name, address, pods));
+        watching.wait("the node", |told| told.cluster.nodes.contains_key(name));
+    }
+    let ways = || -> Vec<(String, Option<String>, Option<String>)> {
+        let routes = routes(&watching.told().cluster, "gw").unwrap();
+        let others = routes.iter().filter(|route| route.next_node.is_some());
+        others
+            .map(|route| {
+                (route.dst.to_string(), route.next_node.clone(), route.via.map(|via| via.to_string()))
+            })
+            .collect()
+    };
+    let way =
+        |pods: &str, node: &str| (pods.to_owned(), Some(node.to_owned()), Some("172.20.1.7".to_owned()));
+    assert_eq!(ways(), [way("10.9.1.0/24", "one"), way("10.9.2.0/24", "other")]);
+    // One that goes, or goes elsewhere, takes its own alone along.
+    world.stub.delete(&node("one", "", ""));
+    watching.wait("the end of the node", |told| !told.cluster.nodes.contains_key("one"));
+    assert_eq!(ways(), [way("10.9.2.0/24", "other")]);
 }
