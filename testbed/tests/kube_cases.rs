@@ -1,16 +1,24 @@
 //! The policy cases through an API server: each world is made in it, the source says what it holds, and every probe has
-//! the verdict that `margay check` gives of the same manifests in a directory.
+//! the verdict that `margay check` gives of the same manifests in a directory. One gateway runs all the while, and of each
+//! case some probes are asked of it by `margay explain`.
 
+mod common;
+mod gateway;
 mod watching;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use common::eventually;
+use gateway::{Gateway, Namespace};
+use margay_control::probe::{Expect, Family, Probe};
+use margay_control::state::Protocol;
 use margay_control::{check, manifest, probe};
 use margay_testbed::kube::stub::Stub;
 use margay_testbed::kube::{ADMIN, CALICO, POLICY, Resource, Server, Site, documents};
-use serde_json::Value;
+use serde_json::{Value, json};
 use watching::{Watching, differences};
 
 /// Cases that say what the API server 1.20 does not keep: it drops `endPort` without a word. They go through the stub.
@@ -25,6 +33,9 @@ struct Case {
     directory: PathBuf,
     world: World,
 }
+
+/// Probes of a case that the gateway is asked, at most: each is a process.
+const ASKED: usize = 6;
 
 fn cases() -> Vec<Case> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/policy");
@@ -42,16 +53,20 @@ impl Case {
         for file in fs::read_dir(directory.join("manifests")).unwrap() {
             let text = fs::read_to_string(file.unwrap().path()).unwrap();
             for object in documents(&text).unwrap() {
-                let resource = Resource::of_object(&object).unwrap_or_else(|| panic!("{name}: {object}"));
-                world.insert(resource.path(&object), object);
+                insert(&mut world, behind_the_gateway(object));
             }
         }
+        insert(&mut world, gateway_node());
         Self { name, directory, world }
     }
 
     /// Waits until the source says what the manifests say, and asks every probe.
     fn hold(&self, watching: &Watching) {
-        let (expected, problems) = manifest::load_dir(self.directory.join("manifests")).unwrap();
+        let manifests = tempfile::tempdir().unwrap();
+        for (index, object) in self.world.values().enumerate() {
+            fs::write(manifests.path().join(format!("{index}.json")), object.to_string()).unwrap();
+        }
+        let (expected, problems) = manifest::load_dir(manifests.path()).unwrap();
         let mut left = Vec::new();
         let comes = watching.comes(|told| {
             left = differences(&told.cluster, &expected);
@@ -66,6 +81,55 @@ impl Case {
         assert!(wrong.is_empty(), "{}: {wrong:#?}", self.name);
         assert_eq!(verdicts, check::check(&expected, &probes).unwrap(), "{}", self.name);
     }
+
+    /// Asks the gateway some of the probes. What it serves follows the API server as the source here does.
+    fn ask(&self, gateway: &Gateway) {
+        let mut probes = probe::load(&self.directory.join("probes.yaml")).unwrap();
+        probes.retain(|probe| probe.expect.is_some());
+        let step = probes.len().div_ceil(ASKED).max(1);
+        for probe in probes.iter().step_by(step) {
+            let code = i32::from(probe.expect != Some(Expect::Allow));
+            let arguments = arguments(probe);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let ask = || gateway.ask("explain", &arguments);
+            let agrees = eventually(|| ask().status.code() == Some(code));
+            assert!(agrees, "{}: {arguments:?}, not {code}: {:?}", self.name, ask());
+        }
+    }
+}
+
+fn insert(world: &mut World, object: Value) {
+    let resource = Resource::of_object(&object).unwrap_or_else(|| panic!("{object}"));
+    world.insert(resource.path(&object), object);
+}
+
+/// A node of the case with its pods behind the gateway, which serves them then.
+fn behind_the_gateway(mut object: Value) -> Value {
+    if object["kind"] == "Node" {
+        object["metadata"]["labels"]["margay.dev/gateway"] = json!("gw");
+    }
+    object
+}
+
+fn gateway_node() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "gw"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]},
+    })
+}
+
+/// The probe as `margay explain` is asked it.
+fn arguments(probe: &Probe) -> Vec<String> {
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let Probe { given, port, sport, icmp: (kind, code), family, .. } = probe;
+    let mut arguments = vec![given.from.clone(), given.to.clone(), word(&given.proto)];
+    arguments.extend(port.map(|port| port.to_string()));
+    arguments.extend(sport.map(|port| format!("--sport={port}")));
+    if matches!(probe.protocol, Protocol::ICMP | Protocol::ICMPV6) {
+        arguments.extend([format!("--icmp-type={kind}"), format!("--icmp-code={code}")]);
+    }
+    arguments.extend(family.map(|family| format!("--family={}", if family == Family::V4 { 4 } else { 6 })));
+    arguments
 }
 
 /// Namespaces before what is in them.
@@ -83,6 +147,7 @@ fn go_through<'a>(
     watching: &Watching,
     put: impl Fn(&Value),
     delete: impl Fn(&Value),
+    then: impl Fn(&Case),
 ) -> usize {
     let (mut before, mut done) = (World::new(), 0);
     for case in cases {
@@ -100,6 +165,7 @@ fn go_through<'a>(
             }
         }
         case.hold(watching);
+        then(case);
         before.clone_from(&case.world);
         done += 1;
     }
@@ -116,11 +182,17 @@ fn must_be_made_anew(object: &Value, next: &Value) -> bool {
 #[ignore = "needs the API server: make test-kube"]
 fn every_case_that_a_real_server_keeps_has_its_verdicts() {
     let binaries = env::var_os("MARGAY_KUBE").expect("MARGAY_KUBE names no directory: run make test-kube");
-    let server = Server::start(&PathBuf::from(binaries), Site::Loopback).unwrap();
+    let namespace = Namespace::new();
+    let site = Site::Netns { name: namespace.0.clone(), address: Ipv4Addr::LOCALHOST };
+    let server = Server::start(&PathBuf::from(binaries), site).unwrap();
     server.install(POLICY).unwrap();
     server.install(CALICO).unwrap();
     let client = server.client(ADMIN).unwrap();
-    let watching = Watching::whole(&server.kubeconfig(ADMIN));
+    client.apply(&gateway_node()).unwrap();
+    let kubeconfig = server.kubeconfig(ADMIN);
+    let gateway = Gateway::start(&namespace, &format!("source.kubernetes = '{}'", kubeconfig.display()));
+    gateway.wait_ready();
+    let watching = Watching::inside(&namespace.0, &kubeconfig);
     let cases = cases();
     let kept = cases.iter().filter(|case| !BEYOND.contains(&case.name.as_str()));
     let done = go_through(
@@ -128,6 +200,7 @@ fn every_case_that_a_real_server_keeps_has_its_verdicts() {
         &watching,
         |object| client.apply(object).unwrap_or_else(|error| panic!("{error:#}")),
         |object| client.delete(object).unwrap_or_else(|error| panic!("{error:#}")),
+        |case| case.ask(&gateway),
     );
     assert_eq!(done, cases.len() - BEYOND.len());
     watching.has_no_trouble();
@@ -148,6 +221,7 @@ fn what_the_real_server_does_not_keep_goes_through_the_stub() {
         |object| {
             stub.delete(object);
         },
+        |_| {},
     );
     assert_eq!(done, BEYOND.len());
 }
