@@ -57,6 +57,23 @@ fn a_server_in_another_century_is_followed_as_any_other() {
 }
 
 #[test]
+fn a_server_that_has_not_come_so_far_is_listed_anew() {
+    let world = World::new();
+    world.stub.stream_lists(false);
+    let watching = world.watched();
+    world.stub.fail(On::watch("pods"), Fault::Ahead);
+    world.stub.interrupt("pods", Interrupt::End);
+    watching.has_trouble("Too large resource version");
+    world.stub.put(&news(1));
+    watching.has_pod("new-1");
+    world.stub.heal();
+    world.stub.put(&news(2));
+    watching.has_pod("new-2");
+    watching.has_no_trouble();
+    assert_eq!(watching.told().removed, [""; 0]);
+}
+
+#[test]
 fn a_server_that_was_restored_to_an_older_state_is_listed_anew() {
     for streaming in [true, false] {
         let mut world = World::new();

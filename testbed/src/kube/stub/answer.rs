@@ -42,6 +42,17 @@ pub(super) fn failure(code: u16, message: &str) -> Value {
     })
 }
 
+/// What a server says that is asked for a version that is still to come.
+pub(super) fn ahead() -> Value {
+    let mut status = failure(504, "Too large resource version: 2000, current: 1000");
+    status["reason"] = json!("Timeout");
+    status["details"] = json!({
+        "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+        "retryAfterSeconds": 1,
+    });
+    status
+}
+
 fn failed(code: u16, message: &str) -> Answer {
     Answer::Whole(code, failure(code, message))
 }

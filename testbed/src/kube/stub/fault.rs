@@ -28,6 +28,8 @@ pub struct On {
 pub enum Fault {
     /// A `Status` of this code is the answer.
     Status(u16),
+    /// The server says that it has not come as far as the version that is asked for.
+    Ahead,
     /// 200, and no JSON.
     Garbage,
     /// The connection breaks half-way through the body.

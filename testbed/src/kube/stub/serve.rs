@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, answer, failure};
+use super::answer::{Answer, ahead, answer, failure};
 use super::body::{Body, body};
 use super::fault::{self, Fault};
 use super::request::Request;
@@ -92,6 +92,9 @@ fn decide(
     let fault = fault::take(&mut state.rules, request.asked(&target), target.plural());
     if let Some(Fault::Status(code)) = fault {
         return (fault, Answer::Whole(code, failure(code, "as the test asked")));
+    }
+    if fault == Some(Fault::Ahead) {
+        return (fault, Answer::Whole(504, ahead()));
     }
     let streaming = state.streaming;
     let before = state.world.revision();
