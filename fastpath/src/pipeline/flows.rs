@@ -75,21 +75,49 @@ impl Flows {
         input: &Input<'_>,
         lane: &Lane,
     ) -> Result<NextHopId, DropReason> {
-        if let Some(hit) = self.table.fetch(&lane.query, turn.snapshot.generation)
-            && hit.is_current
+        let hit = self.table.fetch(&lane.query, turn.snapshot.generation);
+        match self.go_on(input, lane, hit) {
+            Some(next_hop) => Ok(next_hop),
+            None => self.decide_any(turn, input, lane, &keys4(lane)),
+        }
+    }
+
+    /// The same for a packet whose query is not its key: of IPv6, or an ICMP error.
+    #[inline(never)]
+    pub(super) fn decide_keyed(
+        &self,
+        turn: &Turn<'_>,
+        input: &Input<'_>,
+        lane: &Lane,
+        keys: &Keys,
+    ) -> Result<NextHopId, DropReason> {
+        let generation = turn.snapshot.generation;
+        let own = (!lane.is_related()).then_some(&keys.flow);
+        let hit = own.and_then(|key| self.table.fetch_key(&lane.query, key, generation));
+        match self.go_on(input, lane, hit) {
+            Some(next_hop) => Ok(next_hop),
+            None => self.decide_any(turn, input, lane, keys),
+        }
+    }
+
+    /// Where the packet goes if its flow stands, this snapshot has judged it, and there is no more to do for it.
+    #[inline(always)]
+    fn go_on(&self, input: &Input<'_>, lane: &Lane, hit: Option<Hit>) -> Option<NextHopId> {
+        let hit = hit?;
+        let goes_on = hit.is_current
             && hit.action.next_hop < DENIED
             && hit.action.flags & input.apart == 0
-            && self.table.observe(&hit, lane.headers.tcp_flags(), input.now) == CtStatus::Tracked
-        {
-            self.run.count(&self.judge.counters.rules, hit.trails, lane.headers.total_len());
-            return Ok(NextHopId(hit.action.next_hop));
+            && self.table.observe(&hit, lane.headers.tcp_flags(), input.now) == CtStatus::Tracked;
+        if !goes_on {
+            return None;
         }
-        self.decide_any(turn, input, lane, &keys4(lane))
+        self.run.count(&self.judge.counters.rules, hit.trails, lane.headers.total_len());
+        Some(NextHopId(hit.action.next_hop))
     }
 
     /// The same for every packet.
     #[inline(never)]
-    pub(super) fn decide_any(
+    fn decide_any(
         &self,
         turn: &Turn<'_>,
         input: &Input<'_>,

@@ -155,7 +155,7 @@ impl Pipeline {
             let decided = match lane.next_hop {
                 way if way.is_undecided() => self.flows.decide(turn, &input, lane),
                 way if way.is_open() => {
-                    self.flows.decide_any(turn, &input, lane, &keys(turn.umem, frame, lane))
+                    self.flows.decide_keyed(turn, &input, lane, &keys(turn.umem, frame, lane))
                 }
                 _ => continue,
             };
