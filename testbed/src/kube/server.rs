@@ -145,8 +145,9 @@ impl Server {
             format!("--service-account-signing-key-file={}", file("server.key")),
             // Without it the server drops every address but the first.
             "--feature-gates=IPv6DualStack=true".to_owned(),
-            // No controller makes service accounts and no kubelet makes nodes ready.
-            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".to_owned(),
+            // No controller makes service accounts and no kubelet makes nodes ready; the last two ask etcd at each pod.
+            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition,LimitRanger,ResourceQuota"
+                .to_owned(),
             // It serves the beta of EndpointSlice alone; the version of today is a definition that is installed.
             "--runtime-config=discovery.k8s.io/v1beta1=false".to_owned(),
         ]);
@@ -321,6 +322,8 @@ fn start_etcd(binaries: &Path, site: &Site, directory: &Path, ports: &Ports) -> 
         &format!("default={peers}"),
         // Nothing here is to outlive the machine.
         "--unsafe-no-fsync",
+        // 100,000 pods, written and changed again, are more than the 2 GiB that it takes by itself.
+        "--quota-backend-bytes=8589934592",
     ]);
     start(command, &directory.join("etcd.log"))
 }
