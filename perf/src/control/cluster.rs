@@ -2,6 +2,7 @@
 //! be, and that nobody else uses.
 
 mod guard;
+mod present;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,8 @@ use crate::world::{self, Size};
 const CONCURRENCY: usize = 64;
 /// The same of those that each remove all of a namespace's objects.
 const CLEARING: usize = 4;
+/// Objects that the server looks at, or lists, at a time.
+const PAGE: u32 = 500;
 /// How often to begin anew with removing: a server that has much to delete says that it could not in time.
 const TRIES: u32 = 10;
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -79,10 +82,11 @@ impl Cluster {
     /// Writes all objects, but for those that are there.
     pub(super) fn populate(&self, progress: &mut impl FnMut(&str)) -> anyhow::Result<()> {
         for kind in Kind::ALL {
+            let present = self.handle.block_on(self.writer.present(kind))?;
             let count = kind.count(self.writer.objects.size);
-            progress(&format!("writing {count} {}", kind.plural()));
-            let create = |number| self.writer.create(kind, number);
-            let all = stream::iter((0..count).map(|number| Ok(create(number))));
+            let missing = (0..count).filter(|number| !present.contains(number));
+            progress(&format!("writing {} {}", count as usize - present.len(), kind.plural()));
+            let all = stream::iter(missing.map(|number| Ok(self.writer.create(kind, number))));
             self.handle.block_on(all.try_buffer_unordered(CONCURRENCY).try_collect::<()>())?;
         }
         Ok(())
@@ -148,19 +152,17 @@ impl Writer {
 
     /// As the API server lets it be created, and for a pod then with the status that a kubelet would report.
     async fn create(&self, kind: Kind, number: u32) -> anyhow::Result<()> {
+        if kind == Kind::Pod {
+            return self.create_pod(number, PodState::initial(number)).await;
+        }
         let mut object = Vec::new();
         self.objects.write(kind, number, 0, &mut object);
-        let namespace = match kind {
-            Kind::Namespace | Kind::Node => None,
-            Kind::ServiceAccount => Some(world::namespace(number)),
-            Kind::NetworkPolicy => Some(world::namespace(number % self.objects.size.namespaces)),
-            Kind::Pod => return self.create_pod(number, PodState::initial(number)).await,
-        };
-        self.post(kind, namespace.as_deref(), as_written(kind, &object)?).await.map(drop)
+        let (namespace, _) = self.objects.key(kind, number);
+        self.post(kind, &namespace, as_written(kind, &object)?).await.map(drop)
     }
 
     /// True where it was not there yet.
-    async fn post(&self, kind: Kind, namespace: Option<&str>, object: Value) -> anyhow::Result<bool> {
+    async fn post(&self, kind: Kind, namespace: &str, object: Value) -> anyhow::Result<bool> {
         let path = collection(kind, namespace);
         match self.request(Method::POST, &path, Some(&object)).await {
             Ok(_) => Ok(true),
@@ -174,7 +176,7 @@ impl Writer {
         self.objects.write_pod(number, state, "0", &mut object);
         let mut object = as_written(Kind::Pod, &object)?;
         let status = json!({"status": object["status"].take()});
-        if !self.post(Kind::Pod, Some(&self.namespace_of(number)), object).await? {
+        if !self.post(Kind::Pod, &self.objects.key(Kind::Pod, number).0, object).await? {
             self.label(number, state).await?;
         }
         self.request(Method::PATCH, &(self.path_of(number) + "/status"), Some(&status)).await?;
@@ -199,32 +201,28 @@ impl Writer {
         }
     }
 
-    fn namespace_of(&self, pod: u32) -> String {
-        world::namespace(self.objects.size.namespace_of(pod))
-    }
-
     fn path_of(&self, pod: u32) -> String {
-        let name = self.objects.size.pod_name(pod).name;
-        format!("{}/{name}", collection(Kind::Pod, Some(&self.namespace_of(pod))))
+        let (namespace, name) = self.objects.key(Kind::Pod, pod);
+        format!("{}/{name}", collection(Kind::Pod, &namespace))
     }
 
     async fn clear(&self) -> anyhow::Result<()> {
         let made_here = format!("labelSelector={MADE_HERE}");
-        let namespaces = format!("{}?{made_here}", collection(Kind::Namespace, None));
+        let namespaces = format!("{}?{made_here}", collection(Kind::Namespace, ""));
         let found = self.request(Method::GET, &namespaces, None).await?;
         let found: Vec<String> = guard::names(&found).map(str::to_owned).collect();
         let all = stream::iter(found.iter().map(|name| Ok(self.clear_namespace(name, &made_here))));
         all.try_buffer_unordered(CLEARING).try_collect::<()>().await?;
-        let nodes = format!("{}?{made_here}", collection(Kind::Node, None));
+        let nodes = format!("{}?{made_here}", collection(Kind::Node, ""));
         self.request(Method::DELETE, &nodes, None).await.map(drop)
     }
 
     async fn clear_namespace(&self, name: &str, made_here: &str) -> anyhow::Result<()> {
         for kind in Kind::ALL.into_iter().filter(|kind| kind.is_namespaced()) {
-            let path = format!("{}?gracePeriodSeconds=0&{made_here}", collection(kind, Some(name)));
+            let path = format!("{}?gracePeriodSeconds=0&{made_here}", collection(kind, name));
             self.request(Method::DELETE, &path, None).await?;
         }
-        let path = format!("{}/{name}", collection(Kind::Namespace, None));
+        let path = format!("{}/{name}", collection(Kind::Namespace, ""));
         match self.request(Method::DELETE, &path, None).await {
             // It is going already, or gone.
             Err(error) if !matches!(code(&error), Some(404 | 409)) => return Err(error),
@@ -249,9 +247,10 @@ fn code(error: &anyhow::Error) -> Option<u16> {
     }
 }
 
-fn collection(kind: Kind, namespace: Option<&str>) -> String {
+/// Of a namespace, or where none is named of all.
+fn collection(kind: Kind, namespace: &str) -> String {
     let group = if kind.api_version() == "v1" { "/api" } else { "/apis" };
-    let namespace = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
+    let namespace = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
     format!("{group}/{}{namespace}/{}", kind.api_version(), kind.plural())
 }
 

@@ -6,6 +6,7 @@ mod policy;
 #[cfg(test)]
 mod tests;
 
+use margay_control::state::Name;
 use serde_json::{Value, json};
 
 use super::template::Template;
@@ -104,6 +105,23 @@ impl Objects {
             service_accounts: Template::new(&service_account(), &["namespace", "uid", "version"]),
             policies: Template::new(&policy::policy(), policy::VARIABLES),
             pods: (0..APPS).map(|app| Template::new(&pod::pod(app), pod::VARIABLES)).collect(),
+        }
+    }
+
+    /// Namespace, empty where there is none, and name of the object of this number.
+    pub(super) fn key(&self, kind: Kind, number: u32) -> (String, String) {
+        match kind {
+            Kind::Namespace => (String::new(), world::namespace(number)),
+            Kind::Node if number == self.size.nodes => (String::new(), world::GATEWAY.to_owned()),
+            Kind::Node => (String::new(), world::node_name(number)),
+            Kind::ServiceAccount => (world::namespace(number), "default".to_owned()),
+            Kind::NetworkPolicy => {
+                (world::namespace(number % self.size.namespaces), format!("policy-{number}"))
+            }
+            Kind::Pod => {
+                let Name { namespace, name } = self.size.pod_name(number);
+                (namespace, name)
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use anyhow::bail;
 use hyper::Method;
 use serde_json::Value;
 
-use super::{Writer, code, collection};
+use super::{PAGE, Writer, code, collection};
 use crate::control::objects::{Kind, MADE_HERE};
 
 /// The namespace that marks a cluster which is to be filled and emptied. It is never made here.
@@ -15,7 +15,7 @@ const LABEL: (&str, &str) = ("margay.dev/perf", "disposable");
 impl Writer {
     /// Fails unless the cluster is marked and all its nodes and pods were made here. It writes nothing.
     pub(super) async fn check(&self) -> anyhow::Result<()> {
-        let path = format!("{}/{MARKER}", collection(Kind::Namespace, None));
+        let path = format!("{}/{MARKER}", collection(Kind::Namespace, ""));
         let marker = match self.request(Method::GET, &path, None).await {
             Err(error) if code(&error) == Some(404) => Value::Null,
             found => found?,
@@ -30,7 +30,9 @@ impl Writer {
             );
         }
         for kind in [Kind::Node, Kind::Pod] {
-            let others = format!("{}?limit=1&labelSelector=%21{MADE_HERE}", collection(kind, None));
+            // Asked for one, kube-apiserver looks at one object at a time until it has found it, each with a read of
+            // etcd: of 100,000 of ours for ten minutes.
+            let others = format!("{}?limit={PAGE}&labelSelector=%21{MADE_HERE}", collection(kind, ""));
             let found = self.request(Method::GET, &others, None).await?;
             if let Some(name) = names(&found).next() {
                 bail!(

@@ -8,7 +8,7 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::{CONCURRENCY, Writer};
+use super::{CONCURRENCY, PAGE, Writer};
 use crate::control::objects::{MADE_HERE, Objects};
 use crate::world::Size;
 
@@ -74,7 +74,7 @@ fn only_a_cluster_that_says_so_and_is_nobody_s_is_written_to() {
             }
         }
         assert!(asked.iter().all(|request| request.starts_with("GET ")), "{asked:?}");
-        let others = format!("GET /api/v1/pods?limit=1&labelSelector=%21{MADE_HERE}");
+        let others = format!("GET /api/v1/pods?limit={PAGE}&labelSelector=%21{MADE_HERE}");
         assert_eq!(asked.contains(&others), refused.is_none(), "{asked:?}");
     }
 }
