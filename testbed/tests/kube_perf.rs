@@ -25,9 +25,9 @@ const SMALL: [&str; 15] = [
     "json",
 ];
 
-fn control(kubeconfig: &Path) -> Output {
+fn control(kubeconfig: &Path, more: &[&str]) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_margay-lab")).with_file_name("margay-perf");
-    let output = Command::new(program).args(SMALL).arg("--kubeconfig").arg(kubeconfig).output();
+    let output = Command::new(program).args(SMALL).args(more).arg("--kubeconfig").arg(kubeconfig).output();
     output.expect("make build has built margay-perf")
 }
 
@@ -45,7 +45,7 @@ fn a_disposable_cluster_is_filled_measured_and_emptied() {
     };
 
     let before = namespaces();
-    let refused = control(&kubeconfig);
+    let refused = control(&kubeconfig, &[]);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && said.contains("is not marked"), "{said}");
     assert_eq!(namespaces(), before);
@@ -56,16 +56,32 @@ fn a_disposable_cluster_is_filled_measured_and_emptied() {
     });
     client.apply(&marker).unwrap();
     let before = namespaces();
-    let output = control(&kubeconfig);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let reports: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    let churn = &reports[0]["churn"];
-    let kinds = churn["latency_by_kind"].as_array().unwrap().iter().map(|of| of["kind"].as_str().unwrap());
-    assert_eq!(kinds.collect::<Vec<_>>(), ["relabelled", "removed", "added"], "{churn:#}");
-    assert_eq!(reports[0]["environment"]["server"], "kube-apiserver v1.20.2");
+    let said = measured(&control(&kubeconfig, &["--keep"]));
+    assert!(said.contains("writing 20 networkpolicies\nwriting 80 pods\n"), "{said}");
+    // But for the pods that have changed all is still there.
+    let said = measured(&control(&kubeconfig, &[]));
+    assert!(said.contains("writing 0 nodes\n") && said.contains("writing 0 networkpolicies\n"), "{said}");
+    assert!(!said.contains("writing 80 pods"), "{said}");
     assert_eq!(namespaces(), before);
     for left in ["nodes", "pods", "serviceaccounts"] {
         let list = client.get(&format!("/api/v1/{left}")).unwrap();
         assert_eq!(list["items"].as_array().unwrap().len(), 0, "{left}");
     }
+}
+
+/// Holds that all was measured; what was said of the way there.
+fn measured(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let reports: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let [report] = &reports[..] else { panic!("{reports:#?}") };
+    assert_eq!(report["environment"]["server"], "kube-apiserver v1.20.2");
+    let churn = &report["churn"];
+    let names = |list: &str, name: &str| {
+        let list = churn[list].as_array().unwrap().iter();
+        list.map(|of| of[name].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("latency_by_kind", "kind"), ["relabelled", "removed", "added"], "{churn:#}");
+    assert_eq!(names("phases", "phase"), ["watch", "turn", "snapshot"], "{churn:#}");
+    said
 }

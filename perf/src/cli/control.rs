@@ -95,6 +95,14 @@ fn one(report: &Report) -> String {
         let Latency { p50_ms, p90_ms, p99_ms, max_ms } = latency;
         format!("{name:<12} {changes:>8} {p50_ms:>10.3} {p90_ms:>10.3} {p99_ms:>10.3} {max_ms:>10.3}\n")
     });
+    let phases = churn.phases.iter().map(|of| {
+        let (name, Latency { p50_ms, p90_ms, p99_ms, max_ms }) = (of.phase.name(), of.latency);
+        format!(
+            "{name:<12} {:>8.3} {p50_ms:>10.3} {p90_ms:>10.3} {p99_ms:>10.3} {max_ms:>10.3}\n",
+            of.slowest_ms
+        )
+    });
+    let of_which = format!("{:<12} {:>8}\n", "OF WHICH", "SLOW MS");
     let trouble = churn.trouble.iter().map(|trouble| format!("trouble: {trouble}\n"));
-    lines.chain(trouble).fold(head, |text, line| text + &line)
+    lines.chain([of_which]).chain(phases).chain(trouble).fold(head, |text, line| text + &line)
 }

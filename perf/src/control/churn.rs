@@ -144,7 +144,8 @@ impl Churn {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let Some(index) = self.free(verdicts, start + time) else { return };
             let (change, verdict) = self.turns[index].next();
-            verdicts.expect(change.pod, self.size.pod_address(change.pod), change.kind, verdict);
+            let (name, address) = (self.size.pod_name(change.pod), self.size.pod_address(change.pod));
+            verdicts.expect((change.pod, name), address, change.kind, verdict);
             write(change, Ticket::new(verdicts, change.pod));
         }
     }

@@ -33,8 +33,9 @@ pub use self::memory::Lists;
 use self::memory::MemoryServer;
 use self::plane::Plane;
 pub use self::plot::plot;
-pub use self::report::{Churn, Latency, Moment, OfKind, Report, Start};
+pub use self::report::{Churn, Latency, Moment, OfKind, OfPhase, Report, Start};
 use self::usage::Usage;
+pub use self::verdicts::Phase;
 use self::verdicts::Verdicts;
 use crate::world::{PODS_OF_NODE, Size};
 
@@ -161,9 +162,10 @@ fn run(
         changes: measured.len() as u64,
         rate_asked: selection.rate,
         rate: (measured.len() as f64 / seconds * 10.0).round() / 10.0,
-        latency: Latency::of(measured.iter())?
+        latency: Latency::of_all(measured.iter())?
             .context("no change was made: more seconds, or a higher rate")?,
         latency_by_kind: Latency::by_kind(&measured)?,
+        phases: OfPhase::all(&measured)?,
         core_share: last.share_since(&after),
         resident_bytes: last.resident,
         trouble: plane.trouble(),

@@ -61,7 +61,7 @@ impl Plane {
         };
         let (sender, events) = mpsc::sync_channel(1);
         named("margay-source", move || {
-            source.run(&mut |event| match sender.send(event) {
+            source.run(&mut |event| match sender.send((Instant::now(), event)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             });
@@ -72,6 +72,7 @@ impl Plane {
             publisher,
             published: None,
             reader: reader.thread().clone(),
+            verdicts: Arc::clone(&verdicts),
             notices,
         };
         named("margay-control", move || control.run(&events))?;
@@ -132,13 +133,14 @@ struct Control {
     publisher: Publisher<Snapshot>,
     published: Option<Instant>,
     reader: Thread,
+    verdicts: Arc<Verdicts>,
     notices: Sender<Notice>,
 }
 
 impl Control {
     /// As the loop of `margay run`: what comes is compiled at once, and published when the last publication is long
     /// enough ago.
-    fn run(mut self, events: &Receiver<SourceEvent>) {
+    fn run(mut self, events: &Receiver<(Instant, SourceEvent)>) {
         let mut due: Option<Instant> = None;
         loop {
             let stale = self.compiler.has_stale_indexes().then_some(SETTLE);
@@ -148,12 +150,13 @@ impl Control {
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match event {
-                Ok(SourceEvent::Changes { changes, .. }) => {
+                Ok((delivered, SourceEvent::Changes { changes, .. })) => {
+                    self.verdicts.take(&changes, delivered);
                     self.compiler.apply(changes);
                     let soonest = self.published.map_or_else(Instant::now, |published| published + COALESCE);
                     due.get_or_insert(soonest);
                 }
-                Ok(SourceEvent::Trouble(troubles)) => self.tell(&troubles),
+                Ok((_, SourceEvent::Trouble(troubles))) => self.tell(&troubles),
                 Err(RecvTimeoutError::Timeout) if due.is_none() => self.refresh(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -173,6 +176,7 @@ impl Control {
     }
 
     fn publish(&mut self) {
+        self.verdicts.begin(Instant::now());
         let snapshot = self.compiler.snapshot(self.publisher.current());
         self.publisher.publish(snapshot);
         self.reader.unpark();

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::churn::Kind;
 use super::environment::Environment;
 use super::usage::Usage;
-use super::verdicts::Measured;
+use super::verdicts::{Measured, Phase};
 
 /// Bytes are bytes, `_s` seconds, `_ms` milliseconds; a share is of one core.
 #[derive(Clone, Debug, Serialize)]
@@ -44,6 +44,7 @@ pub struct Churn {
     pub rate: f64,
     pub latency: Latency,
     pub latency_by_kind: Vec<OfKind>,
+    pub phases: Vec<OfPhase>,
     /// The control side's, over the whole churn.
     pub core_share: f64,
     pub resident_bytes: u64,
@@ -68,6 +69,16 @@ pub struct OfKind {
     pub latency: Latency,
 }
 
+/// How much of the latency is of one phase.
+#[derive(Clone, Debug, Serialize)]
+pub struct OfPhase {
+    pub phase: Phase,
+    #[serde(flatten)]
+    pub latency: Latency,
+    /// The mean of the slowest hundredth of all changes.
+    pub slowest_ms: f64,
+}
+
 /// What was between the last moment and this one.
 #[derive(Clone, Debug, Serialize)]
 pub struct Moment {
@@ -81,10 +92,10 @@ pub struct Moment {
 
 impl Latency {
     /// `None` of no samples.
-    pub(super) fn of<'a>(measured: impl Iterator<Item = &'a Measured>) -> anyhow::Result<Option<Self>> {
+    fn of(times: impl Iterator<Item = Duration>) -> anyhow::Result<Option<Self>> {
         let mut samples = Histogram::<u64>::new(3)?;
-        for measured in measured {
-            samples.record(u64::try_from(measured.latency.as_nanos()).unwrap_or(u64::MAX))?;
+        for time in times {
+            samples.record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))?;
         }
         let ms = |nanoseconds: u64| nanoseconds as f64 / 1e6;
         Ok((!samples.is_empty()).then(|| Self {
@@ -95,13 +106,33 @@ impl Latency {
         }))
     }
 
+    /// `None` of no changes.
+    pub(super) fn of_all<'a>(measured: impl Iterator<Item = &'a Measured>) -> anyhow::Result<Option<Self>> {
+        Self::of(measured.map(|measured| measured.latency))
+    }
+
     pub(super) fn by_kind(measured: &[Measured]) -> anyhow::Result<Vec<OfKind>> {
         let of = |kind: Kind| {
             let its = || measured.iter().filter(move |measured| measured.kind == kind);
-            let latency = Self::of(its())?;
+            let latency = Self::of_all(its())?;
             Ok(latency.map(|latency| OfKind { kind, changes: its().count() as u64, latency }))
         };
         Kind::ALL.into_iter().filter_map(|kind| of(kind).transpose()).collect()
+    }
+}
+
+impl OfPhase {
+    pub(super) fn all(measured: &[Measured]) -> anyhow::Result<Vec<Self>> {
+        let mut slowest: Vec<&Measured> = measured.iter().collect();
+        slowest.sort_unstable_by_key(|measured| std::cmp::Reverse(measured.latency));
+        slowest.truncate(measured.len().div_ceil(100));
+        let of = |(index, phase): (usize, Phase)| {
+            let latency = Latency::of(measured.iter().map(|measured| measured.phases[index]))?;
+            let sum: Duration = slowest.iter().map(|measured| measured.phases[index]).sum();
+            let slowest_ms = sum.as_secs_f64() * 1e3 / slowest.len() as f64;
+            Ok(latency.map(|latency| Self { phase, latency, slowest_ms }))
+        };
+        Phase::ALL.into_iter().enumerate().filter_map(|phase| of(phase).transpose()).collect()
     }
 }
 
@@ -118,7 +149,7 @@ pub(super) fn timeline(
             at_s: seconds(now.at.saturating_duration_since(started)),
             core_share: now.share_since(before),
             resident_bytes: now.resident,
-            latency: Latency::of(between)?,
+            latency: Latency::of_all(between)?,
         })
     };
     samples.windows(2).map(moment).collect()

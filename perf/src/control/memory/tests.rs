@@ -33,7 +33,7 @@ async fn events(client: &Client, path: &str, count: usize) -> Vec<Value> {
 fn write(server: &MemoryServer, pod: u32, kind: ChangeKind, becomes: Option<PodState>) -> bool {
     let verdicts = Arc::new(Verdicts::default());
     let address = SIZE.pod_address(pod);
-    verdicts.expect(pod, address, kind, margay_flowtable::Verdict::Allow);
+    verdicts.expect((pod, SIZE.pod_name(pod)), address, kind, margay_flowtable::Verdict::Allow);
     verdicts.look(&Policies::default(), Instant::now());
     server.write(Change { pod, kind, becomes }, Ticket::new(&verdicts, pod));
     verdicts.outstanding() == 0
