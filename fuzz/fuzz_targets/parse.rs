@@ -47,7 +47,10 @@ fn forward(mut frame: Vec<u8>, headers: Headers) {
         let after = parse(&frame).expect("as sound as before");
         assert_eq!(after.ttl(), headers.ttl() - 1);
         assert_eq!((after.addresses_ne(), after.ports_ne()), (headers.addresses_ne(), headers.ports_ne()));
-        assert_eq!((after.tos(), after.protocol(), after.end()), (headers.tos(), headers.protocol(), headers.end()));
+        assert_eq!(
+            (after.tos(), after.protocol(), after.end()),
+            (headers.tos(), headers.protocol(), headers.end())
+        );
     }
 }
 

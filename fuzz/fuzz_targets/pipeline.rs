@@ -5,7 +5,7 @@
 #![no_main]
 
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
@@ -81,6 +81,7 @@ fn packet(template: u8, bytes: &[u8]) -> Vec<u8> {
     let remote = [10, 64 << (template & 1), 0, template >> 6];
     let (out, back) = (ipv4([10, 1, 0, 1], remote, 17, &UDP), ipv4(remote, [10, 1, 0, 1], 17, &UDP));
     let mut packet = match template >> 1 & 7 {
+        _ if template & 16 != 0 => packet6(template),
         0 => return bytes.to_vec(),
         1 => out,
         2 => ipv4([10, 1, 0, 1], remote, 6, &TCP),
@@ -111,6 +112,46 @@ fn ipv4(src: [u8; 4], dst: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
     packet.extend_from_slice(&dst);
     packet.extend_from_slice(payload);
     packet
+}
+
+/// The same of IPv6. Of the templates in tunnels each is a plain one.
+fn packet6(template: u8) -> Vec<u8> {
+    let (pod, remote) = (pod6(1), end6(64 << (template & 1)));
+    let out = ipv6(pod, remote, 17, &UDP);
+    match template >> 1 & 7 {
+        0 | 1 => out,
+        2 => ipv6(pod, remote, 6, &TCP),
+        3 => ipv6(remote, pod, 17, &UDP),
+        4 => ipv6(remote, pod, 0, &[&[60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0], &TCP[..]].concat()),
+        5 => ipv6(remote, pod, 58, &[&[2, 0, 0, 0, 0, 0, 5, 0], &out[14..]].concat()),
+        6 => ipv6(pod, remote, 17, &[0; 400]),
+        _ => ipv6(pod, pod6(2), 58, &[128, 0, 0, 0, 0, 1, 0, 1]),
+    }
+}
+
+fn ipv6(src: [u8; 16], dst: [u8; 16], next_header: u8, payload: &[u8]) -> Vec<u8> {
+    let header = margay_encap::ipv6::header(src.into(), dst.into(), next_header, 64, payload.len() as u16);
+    [&MAC[..], &[2; 6], &[0x86, 0xdd], &header, payload].concat()
+}
+
+const NODE6: [u8; 16] = [0xfd, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
+
+/// A pod's address of IPv6.
+fn pod6(number: u8) -> [u8; 16] {
+    let mut address = end6(number);
+    address[15] = 1;
+    address
+}
+
+/// fd00:NN00::, routed by its third byte.
+fn end6(third: u8) -> [u8; 16] {
+    let mut address = [0; 16];
+    [address[0], address[2]] = [0xfd, third];
+    address
+}
+
+fn pod_addresses(number: u8) -> [IpAddr; 2] {
+    [Ipv4Addr::new(10, number, 0, 1).into(), pod6(number).into()]
 }
 
 /// With right IP header checksums, outside and behind a VXLAN or IP-in-IP header: random ones would all end there.
@@ -159,16 +200,28 @@ fn snapshot() -> Snapshot {
         (Ipv4Addr::new(10, 192, 0, 0), 10, 5),
         (Ipv4Addr::new(10, 0, 0, 0), 16, 6),
     ];
+    let routes6 = [
+        (NODE6, 128, 0),
+        (pod6(1), 128, 1),
+        (pod6(2), 128, 2),
+        (end6(64), 18, 3),
+        (end6(128), 18, 4),
+        (end6(192), 18, 5),
+        (end6(0), 24, 6),
+    ];
+    let routes = routes.map(|(net, length, id)| (IpAddr::V4(net), length, NextHopId(id))).into_iter();
+    let routes6 = routes6.map(|(net, length, id)| (IpAddr::from(net), length, NextHopId(id)));
     let port = |kind| Some(PortState { name: "port".into(), kind, mac: MAC, mtu: 300 });
-    let pod = |third: u8| PortKind::Pod { addresses: vec![Ipv4Addr::new(10, third, 0, 1).into()] };
+    let pod = |number: u8| PortKind::Pod { addresses: pod_addresses(number).into() };
     Snapshot {
-        fib: Fib::build(routes.map(|(net, length, id)| (net.into(), length, NextHopId(id)))),
+        fib: Fib::build(routes.chain(routes6)),
         next_hops: next_hops.into(),
         ports: vec![port(PortKind::Uplink), port(pod(1)), port(pod(2))],
         local: Local {
             tunnel_ends: vec![node.into()],
-            pods: [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 2, 0, 1)].into_iter().collect(),
+            pods: [1, 2].into_iter().flat_map(pod_addresses).collect(),
             icmp_source: Some(node),
+            icmp6_source: Some(Ipv6Addr::from(NODE6)),
             vtep_mac: [6; 6],
             ..Local::default()
         },
