@@ -65,15 +65,15 @@ impl IcmpError {
 }
 
 /// Whether an error about this packet may be sent (RFC 1122 3.2.2, RFC 1812 4.3.2.7): not about an ICMP message that
-/// is an error or of no known query type, nor about what was for many (by its MAC or by its address), nor to a source
-/// that is not one host. Fragments do not come this far; a subnet's broadcast address takes a route to know.
+/// is an error or of no known query type, nor about a fragment other than the first, nor about what was for many (by
+/// its MAC or by its address), nor to a source that is not one host. A subnet's broadcast address takes a route to know.
 ///
 /// `headers` are those parsed from `frame`, whose destination MAC is still the one that it came with. (In front of a
 /// packet pulled from IP-in-IP stands the outer header's flags byte instead, whose low bit is 0: not a fragment.)
 pub fn may_answer(headers: &Headers, frame: &[u8]) -> bool {
     let about_icmp = headers.protocol() == protocol::ICMP && !icmp::has_identifier(headers.icmp_type());
     let for_many = Ethernet::new(frame).is_none_or(Ethernet::is_group) || is_group_or_reserved(headers.dst());
-    !about_icmp && !for_many && is_host(headers.src())
+    !about_icmp && !headers.is_later_fragment() && !for_many && is_host(headers.src())
 }
 
 /// 224.0.0.0/4 and 240.0.0.0/4, the limited broadcast address among them.

@@ -8,8 +8,8 @@ pub const HEADER_LEN: usize = 20;
 
 /// Flags and fragment offset word: don't fragment, more fragments, offset in units of 8 bytes.
 pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
-const MORE_FRAGMENTS: u16 = 0x2000;
-const FRAGMENT_OFFSET: u16 = 0x1fff;
+pub(crate) const MORE_FRAGMENTS: u16 = 0x2000;
+pub(crate) const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// What is 0 in a whole packet.
 pub(crate) const FRAGMENT: u16 = MORE_FRAGMENTS | FRAGMENT_OFFSET;
 

@@ -3,6 +3,7 @@
 //! What is judged here is form alone. Whether an address may stand where it stands (martians, spoofing) is for those
 //! who know routes and ports.
 
+mod fragment;
 mod headers;
 mod plain;
 mod v6;
@@ -19,6 +20,7 @@ use crate::sctp;
 use crate::tcp::{self, Tcp};
 use crate::udp::{self, Udp};
 
+pub use fragment::{Part, Transport, UNIT};
 pub use headers::Headers;
 pub use plain::{parse_outer, parse_plain};
 pub use v6::{Quoted6, addresses6, parse_ip6, parse_quoted6};
@@ -47,13 +49,16 @@ pub enum ParseError {
     BadHeaderChecksum,
     #[error("IPv4 header has options")]
     Options,
-    #[error("IPv4 fragment")]
-    Fragment,
+    #[error("fragment is empty, is cut where none can be, or reaches beyond the longest packet")]
+    BadFragment,
+    #[error("first fragment does not hold the transport header, or another begins inside TCP's")]
+    TinyFragment,
     #[error("transport header is cut short, or its length disagrees with the packet's")]
     TruncatedL4,
 }
 
-/// Parses an Ethernet frame of at most 14 + 65,535 bytes of IPv4; what follows the packet is ignored.
+/// Parses an Ethernet frame of at most 14 + 65,535 bytes of IPv4; what follows the packet is ignored. A fragment is a
+/// packet: see [`Headers::is_fragment`].
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<Headers, ParseError> {
     match parse_plain(frame) {
@@ -105,12 +110,12 @@ fn parse_any(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
     if !ip.checksum_holds() {
         return Err(ParseError::BadHeaderChecksum);
     }
-    if ip.is_fragment() {
-        return Err(ParseError::Fragment);
-    }
     l3.checked_add(header_len as u16).ok_or(ParseError::BadHeaderLength)?;
     let header: &[u8; ipv4::HEADER_LEN] = packet.first_chunk().ok_or(ParseError::BadHeaderLength)?;
     let mut headers = Headers { l3: l3.into(), ..Headers::load(header, 0) };
+    if headers.is_fragment() {
+        return fragment::read(segment, headers);
+    }
     let (src, dst, protocol) = (headers.src(), headers.dst(), headers.protocol());
     let pseudo_header = |len| checksum::pseudo_header_v4(src, dst, protocol, len);
     parse_transport(segment, &mut headers, pseudo_header).ok_or(ParseError::TruncatedL4)?;
@@ -135,7 +140,7 @@ fn unusual_header(packet: &[u8], header_len: usize) -> ParseError {
     }
 }
 
-/// Fills in what the transport header says. `segment`: the packet behind its IP header; `pseudo_header` is for so many bytes.
+/// Fills in what the transport header says. `segment`: the packet behind its IP header, whole or a first fragment; `pseudo_header` is for so many bytes.
 /// `None`: cut short.
 fn parse_transport(segment: &[u8], headers: &mut Headers, pseudo_header: impl Fn(u16) -> Sum) -> Option<()> {
     match headers.protocol() {
@@ -151,7 +156,9 @@ fn parse_transport(segment: &[u8], headers: &mut Headers, pseudo_header: impl Fn
         }
         protocol::UDP => {
             let udp = Udp::new(segment)?;
-            if !(udp::HEADER_LEN..=segment.len()).contains(&usize::from(udp.datagram_len())) {
+            let len = usize::from(udp.datagram_len());
+            // Of a fragment, its datagram goes on in others.
+            if len < udp::HEADER_LEN || len > segment.len() && !headers.is_fragment() {
                 return None;
             }
             *headers = headers.with_ports(udp.src_port(), udp.dst_port());

@@ -12,6 +12,7 @@ pub mod classify;
 pub mod conntrack;
 pub mod endpoint;
 pub mod fib;
+pub mod fragments;
 mod hash;
 pub mod isa;
 pub mod key;
@@ -34,6 +35,7 @@ pub use classify::{
 pub use conntrack::{CtState, CtStatus, Direction, Timeouts};
 pub use endpoint::Endpoint;
 pub use fib::{Fib, FibBytes};
+pub use fragments::{DatagramKey, DatagramRef, Fragments, Placed};
 pub use isa::Isa;
 pub use key::{AnyKey, FlowKey, FlowKey6, Key, KeyWords};
 pub use next_hop::{Adjacency, NextHop, NextHopId, NextHops, PortId, Rewrite, Tunnel};

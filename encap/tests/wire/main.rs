@@ -1,6 +1,7 @@
 //! The crate against independent builders (etherparse, captured bytes) and against the definitions in the RFCs.
 
 mod checksum;
+mod fragment;
 mod icmp_error;
 mod ipv6;
 mod packets;

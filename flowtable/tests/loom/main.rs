@@ -5,6 +5,7 @@
 
 #![cfg(loom)]
 
+mod fragments;
 mod lives;
 mod places;
 mod trails;

@@ -1,0 +1,148 @@
+//! Fragments that etherparse builds: each says where it lies, the first what the transport is, and nothing is made up.
+
+use etherparse::{IpFragOffset, IpNumber, Ipv4Header};
+use margay_encap::icmp_error::may_answer;
+use margay_encap::{Headers, ParseError, Part, Transport, parse};
+use proptest::prelude::*;
+
+use crate::packets::{Sample, any_sample, frame, ipv4};
+
+/// The part of a datagram's payload from `start` to `end`, as a packet of its own.
+fn piece(ip: &Ipv4Header, payload: &[u8], start: usize, end: usize) -> Vec<u8> {
+    let mut ip = ip.clone();
+    ip.set_payload_len(end - start).unwrap();
+    ip.fragment_offset = IpFragOffset::try_new(u16::try_from(start / 8).unwrap()).unwrap();
+    ip.more_fragments = end < payload.len();
+    ip.header_checksum = ip.calc_header_checksum();
+    frame(&ip, &payload[start..end])
+}
+
+fn transport(sample: &Sample) -> Transport {
+    let ((a, b), (c, d)) = (
+        (sample.ports.0.to_be_bytes()[0], sample.ports.0.to_be_bytes()[1]),
+        (sample.ports.1.to_be_bytes()[0], sample.ports.1.to_be_bytes()[1]),
+    );
+    Transport {
+        ports_ne: u32::from_ne_bytes([a, b, c, d]),
+        icmp_type: sample.icmp.0,
+        icmp_code: sample.icmp.1,
+    }
+}
+
+proptest! {
+    /// A datagram in pieces: they lie side by side, the first knows the transport, and with that the later ones have the
+    /// same key as the whole.
+    #[test]
+    fn fragments_lie_side_by_side(sample in any_sample(), cut in 8..20_usize, longer in 0..600_usize) {
+        let mut segment = sample.segment.clone();
+        segment.resize(segment.len() + longer, 0x5a);
+        let mut next = 0;
+        for start in (0..segment.len()).step_by(8 * cut) {
+            let end = segment.len().min(start + 8 * cut);
+            if (start, end) == (0, segment.len()) {
+                return Ok(());
+            }
+            let bytes = piece(&sample.ip, &segment, start, end);
+            let Ok(headers) = parse(&bytes) else {
+                prop_assert!(start == 0, "{:?}", parse(&bytes));
+                prop_assert_eq!(parse(&bytes), Err(ParseError::TinyFragment), "TCP with options longer than the cut");
+                return Ok(());
+            };
+            prop_assert!(headers.is_fragment() && !headers.checksum_partial());
+            prop_assert_eq!(headers.is_later_fragment(), start > 0);
+            prop_assert_eq!(headers.identification(), sample.ip.identification);
+            let part = headers.part();
+            let is_last = end == segment.len();
+            let expected = Part { offset: u32::try_from(start).unwrap(), len: u32::try_from(end - start).unwrap(), is_last };
+            prop_assert_eq!(part, expected);
+            prop_assert_eq!(part.offset, next);
+            next = part.end();
+            if start == 0 {
+                prop_assert_eq!(headers.transport(), transport(&sample));
+                prop_assert_eq!(headers.tcp_flags(), sample.tcp_flags);
+            } else {
+                prop_assert_eq!(headers.transport(), Transport::default());
+                let known = headers.of_transport(transport(&sample));
+                prop_assert_eq!((known.sport(), known.dport()), sample.ports);
+                let flags = if sample.ip.protocol == IpNumber::TCP { 16 } else { 0 };
+                prop_assert_eq!(known.tcp_flags(), flags, "neither opens, ends nor resets");
+                prop_assert!(!may_answer(&known, &bytes));
+            }
+        }
+    }
+}
+
+/// A packet of this protocol with these flags and offset, as in the header, and so many bytes of payload.
+fn fragment(protocol: u8, word: u16, payload: &[u8]) -> Result<Headers, ParseError> {
+    let mut ip = ipv4([10, 0, 0, 1], [10, 0, 0, 2], protocol, payload.len());
+    ip.more_fragments = word & 0x2000 != 0;
+    ip.dont_fragment = word & 0x4000 != 0;
+    ip.fragment_offset = IpFragOffset::try_new(word & 0x1fff).unwrap();
+    ip.header_checksum = ip.calc_header_checksum();
+    parse(&frame(&ip, payload))
+}
+
+#[test]
+fn what_no_fragment_of_a_datagram_can_be_is_refused() {
+    const MORE: u16 = 0x2000;
+    let bad = [
+        ("no payload, more to come", MORE, 0),
+        ("no payload, the last", 1, 0),
+        ("cut within 8 bytes", MORE, 9),
+        ("cut within 8 bytes, later", MORE | 5, 1447),
+        ("one byte beyond 65,535", 8189, 4),
+        ("at the last offset", 0x1fff, 8),
+        ("more to come after the end", MORE | 8188, 16),
+    ];
+    for (what, word, len) in bad {
+        assert_eq!(fragment(50, word, &vec![0; len]), Err(ParseError::BadFragment), "{what}");
+    }
+    let sound = [
+        ("65,535 bytes with the header", 8189, 3),
+        ("the shortest", 1, 1),
+        ("DF and a fragment, as Linux sends after path MTU discovery in tunnels", MORE | 0x4000, 8),
+    ];
+    for (what, word, len) in sound {
+        assert!(fragment(50, word, &vec![0; len]).is_ok(), "{what}");
+    }
+}
+
+#[test]
+fn tiny_fragments_are_refused() {
+    const MORE: u16 = 0x2000;
+    let tcp = [&[0; 12][..], &[0x50, 0x02], &[0; 10]].concat();
+    let with_options = [&[0; 12][..], &[0x60, 0x02], &[0; 18]].concat();
+    let udp = [&[0, 53, 0, 53, 5, 220, 0, 0][..], &[0; 8]].concat();
+    let cases: Vec<(&str, u8, u16, &[u8], bool)> = vec![
+        ("TCP without its control bits", 6, MORE, &tcp[..8], false),
+        ("TCP cut before its end", 6, MORE, &tcp[..16], false),
+        ("TCP whole", 6, MORE, &tcp, true),
+        ("TCP options cut", 6, MORE, &with_options[..16], false),
+        ("TCP options whole", 6, MORE, &with_options, true),
+        ("over TCP's control bits", 6, MORE | 1, &tcp[..16], false),
+        ("over TCP's control bits, the last", 6, 1, &tcp[..1], false),
+        ("behind them", 6, 2, &tcp[..1], true),
+        ("offset 8 of UDP", 17, 1, &udp[..8], true),
+        ("UDP's ports and no more", 17, MORE, &udp[..8], true),
+        ("UDP", 17, MORE, &udp, true),
+        ("SCTP without its tag", 132, MORE, &udp[..8], false),
+        ("of a protocol without ports", 50, MORE, &udp[..8], true),
+    ];
+    for (what, protocol, word, payload, is_sound) in cases {
+        let parsed = fragment(protocol, word, payload);
+        assert_eq!(parsed.is_ok(), is_sound, "{what}: {parsed:?}");
+        assert!(is_sound || parsed == Err(ParseError::TinyFragment), "{what}: {parsed:?}");
+    }
+}
+
+#[test]
+fn checksum_of_a_first_fragment_is_never_ours_to_complete() {
+    // In every one of these the field holds what a whole packet would mean offload by.
+    let sctp = [&[0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0; 12]].concat();
+    assert!(!fragment(132, 0x2000, &sctp).unwrap().checksum_partial());
+    let ip = ipv4([10, 0, 0, 1], [10, 0, 0, 2], 17, 16);
+    let sum = margay_encap::checksum::pseudo_header_v4(0x0a00_0001, 0x0a00_0002, 17, 16).fold();
+    let udp = [&[0, 53, 0, 53, 0, 16][..], &sum.to_be_bytes(), &[0; 8]].concat();
+    assert!(parse(&frame(&ip, &udp)).unwrap().checksum_partial(), "the packet in one piece");
+    assert!(!fragment(17, 0x2000, &udp).unwrap().checksum_partial());
+}
