@@ -36,6 +36,7 @@ pub struct Config {
     pub xdp: Xdp,
     pub flow_table: FlowTable,
     pub conntrack: Conntrack,
+    pub fragments: Fragments,
     pub tunnel: Tunnel,
     pub report: Report,
     pub calico: Calico,
@@ -333,6 +334,25 @@ impl Default for Conntrack {
             mid_flow: MidFlow::PickupFor(Duration::from_secs(600)),
             endpoint_share: Share::Fraction(0.5),
         }
+    }
+}
+
+/// `[fragments]`: datagrams that come in fragments, all of which go the way of the first one. Memory for them is taken at
+/// start.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fragments {
+    /// Datagrams that have not come whole, about 2 kB each; one sender has a quarter of them at most. Default: 2048.
+    #[serde(deserialize_with = "read::datagrams")]
+    pub datagrams: u32,
+    /// How long after a fragment of a datagram came first others may come: the kernel's `ipfrag_time`. Default 30s.
+    #[serde(deserialize_with = "read::timeout")]
+    pub timeout: Duration,
+}
+
+impl Default for Fragments {
+    fn default() -> Self {
+        Self { datagrams: 2048, timeout: Duration::from_secs(pipeline::FRAGMENT_TIMEOUT.into()) }
     }
 }
 

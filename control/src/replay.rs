@@ -31,8 +31,8 @@ pub use world::{GivenNeighbour, World, WorldError};
 
 /// Connections that a replay can track.
 const CONNECTIONS: u32 = 1 << 16;
-/// Chunks of the replay's UMEM: one frame at a time is under way, and its ICMP answer.
-const CHUNKS: u32 = 64;
+/// Chunks of the replay's UMEM: one frame at a time is under way, and its ICMP answer; fragments wait for their first.
+const CHUNKS: u32 = 128;
 /// Bytes of a chunk: frames of captures may be longer than a gateway's.
 const CHUNK_SIZE: u32 = 1 << 17;
 /// A time stamp this far behind the last one starts no sweep; expiry is looked at once a second.
@@ -46,7 +46,8 @@ pub struct Fate {
     pub input: String,
     /// Its position in that port's capture, from 0.
     pub frame: usize,
-    /// `tx PORT`, `pass` or `drop REASON`.
+    /// `tx PORT`, `pass`, `drop REASON`, or `waits`: a fragment that came before its datagram's first. Where that comes, it is
+    /// sent.
     pub fate: String,
 }
 
@@ -158,6 +159,8 @@ impl Replay {
     fn run(&mut self, world: &World, port: PortId, bytes: &[u8], time: Duration) -> Option<String> {
         let now = time.as_millis() as u64;
         self.expire(now);
+        self.release(now);
+        self.flush(time);
         let kind = match self.snapshot.port(port)?.kind {
             PortKind::Uplink => Kind::Uplink,
             PortKind::Pod { .. } => Kind::Pod,
@@ -177,16 +180,25 @@ impl Replay {
         input.rx(&self.umem, &mut self.burst);
         let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now };
         self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
-        let sent = self.flush(time);
         let reason =
             DropReason::ALL.iter().zip(dropped).zip(self.drops(port)).find(|((_, old), new)| old != new);
+        let sent = self.flush(time);
+        // What it has released is not its own fate.
+        self.release(now);
+        self.flush(time);
         Some(match (reason, sent) {
             (Some(((reason, _), _)), _) => format!("drop {}", reason.word()),
             // The kernel has it, as if it had not come by a worker.
             (None, Some(output)) if output == self.host => "pass".into(),
             (None, Some(output)) => format!("tx {}", world.port_name(output)),
-            (None, None) => unreachable!("a frame is sent or dropped"),
+            (None, None) => "waits".into(),
         })
+    }
+
+    /// Has fragments go on whose first ones have come, or drops them after a while.
+    fn release(&mut self, now: u64) {
+        let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now };
+        self.pipeline.release(&turn, &mut self.pool, &mut self.egress);
     }
 
     /// Writes what waits for transmission; returns the first port that had something.

@@ -194,7 +194,7 @@ impl Dataplane {
             "starting"
         );
         let mut shared = Shared { exchange: &exchange, table: &table, publisher: &mut publisher };
-        let workers = Workers::start(cores, &config, &mut shared)?;
+        let workers = Workers::start(cores, &config, seed()?, &mut shared)?;
         let identity = Identity { node, vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port };
         let reporter = report::start(&config, &identity.node)?;
         Ok(Self {
@@ -387,8 +387,8 @@ impl Dataplane {
     }
 }
 
-fn seed() -> Result<[u64; 4], Error> {
-    let mut seed = [0; 4];
+fn seed<const N: usize>() -> Result<[u64; N], Error> {
+    let mut seed = [0; N];
     for word in &mut seed {
         *word = getrandom::u64().map_err(Error::Random)?;
     }

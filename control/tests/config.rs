@@ -45,6 +45,9 @@ tcp_established = "2h"
 udp = "90s"
 mid_flow = "90s"
 endpoint_share = 0.25
+[fragments]
+datagrams = 64
+timeout = "15s"
 [policy]
 established = "keep"
 rules = 5000
@@ -96,6 +99,7 @@ fn every_key_is_read() {
     assert_eq!(config.conntrack.endpoint_share, Share::Fraction(0.25));
     assert_eq!(config.conntrack.endpoint_share.of(config.flow_table.connections), 250);
     assert_eq!(config.conntrack.icmp, Duration::from_secs(5));
+    assert_eq!((config.fragments.datagrams, config.fragments.timeout), (64, Duration::from_secs(15)));
     assert_eq!((config.policy.established, config.policy.rules), (Established::Keep, 5000));
     assert_eq!((config.tunnel.vni, config.tunnel.vxlan_port), (Some(7), Some(8472)));
     assert_eq!(config.admin.socket, Path::new("/run/a.sock"));
@@ -147,6 +151,7 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
         ("[tunnel]\nvxlan_port = 65536", "2:14: 65536 cannot be: it must be a UDP port"),
         ("[tunnel]\nvxlan_port = -1", "2:14: -1 cannot be"),
         ("[[uplink]]\ndevice = \"a\"\nmtu = 200", "3:7: 200 cannot be: it must be from 1280"),
+        ("[fragments]\ndatagrams = 70000", "2:13: 70000 cannot be: it must be from 1 to 65535"),
         ("[conntrack]\nudp = \"1 fortnight\"", "2:7: "),
         (
             "[conntrack]\nmid_flow = \"dorp\"",

@@ -7,6 +7,9 @@ use crate::bytes::be16;
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
 
+/// Bytes of a fragment header.
+pub const FRAGMENT_LEN: usize = 8;
+
 /// Links carry packets of so many bytes whole (RFC 8200 5).
 pub const LEAST_MTU: u16 = 1280;
 

@@ -27,6 +27,6 @@ pub mod udp;
 pub mod vxlan;
 
 pub use parse::{
-    Headers, ParseError, Part, Quoted, Quoted6, Transport, addresses6, parse, parse_ip, parse_ip6, parse_outer,
-    parse_plain, parse_quoted, parse_quoted6,
+    Headers, ParseError, Part, Quoted, Quoted6, Transport, addresses6, parse, parse_ip, parse_ip6,
+    parse_outer, parse_plain, parse_quoted, parse_quoted6,
 };

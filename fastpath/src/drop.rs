@@ -48,8 +48,20 @@ drop_reasons! {
     BadHeaderChecksum = "bad-header-checksum",
     /// IP options, which are not forwarded.
     IpOptions = "ip-options",
-    /// A fragment, which the packet path does not track yet.
-    Fragment = "fragment",
+    /// A fragment that is empty, cut where none can be, or reaches beyond the longest packet.
+    BadFragment = "bad-fragment",
+    /// A first fragment without its whole transport header, or one that begins inside TCP's (RFC 1858).
+    TinyFragment = "tiny-fragment",
+    /// A fragment that overlaps another, contradicts it or repeats it, or of a datagram in which some did (RFC 5722).
+    FragmentOverlap = "fragment-overlap",
+    /// A fragment whose datagram's first one, which has the ports, did not come in time.
+    FragmentUnmatched = "fragment-unmatched",
+    /// A fragment of a datagram for which there is no room (`fragments.datagrams`), or not in its sender's share.
+    FragmentTableFull = "fragment-table-full",
+    /// A fragment that came before the first one of its datagram, where too many others wait for theirs.
+    FragmentQueueFull = "fragment-queue-full",
+    /// A fragment of a tunnel packet, which is not put together: the tunnel's MTU is too large for the way.
+    TunnelFragment = "tunnel-fragment",
     /// The transport header is cut off or contradicts the packet's length.
     TruncatedTransport = "truncated-transport",
     /// Source address that no packet may come with: multicast, broadcast, loopback, 0/8 (RFC 1812 5.3.7), our own.

@@ -83,6 +83,11 @@ impl Burst {
         &mut self.frames
     }
 
+    /// Takes out one frame; those behind it move up.
+    pub fn remove(&mut self, at: usize) -> Frame {
+        self.frames.remove(at)
+    }
+
     /// Takes the first `count` frames out, in order.
     #[inline]
     pub fn drain_front(&mut self, count: usize) -> arrayvec::Drain<'_, Frame, BURST> {

@@ -24,7 +24,7 @@ mod slot;
 
 use std::fmt;
 use std::hash::Hasher;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use margay_encap::{Part, Transport};
 use siphasher::sip::SipHasher13;
@@ -40,18 +40,19 @@ pub struct DatagramKey {
     pub src: u128,
     pub dst: u128,
     pub identification: u32,
-    /// IPv6: 0, for there the first fragment alone says what follows (RFC 8200 4.5).
+    /// Of IPv6, 0.
     pub protocol: u8,
 }
 
 impl DatagramKey {
-    pub fn v4(src: u32, dst: u32, identification: u16, protocol: u8) -> Self {
-        let mapped = |address| Ipv4Addr::from_bits(address).to_ipv6_mapped().to_bits();
-        Self { src: mapped(src), dst: mapped(dst), identification: identification.into(), protocol }
-    }
-
-    pub const fn v6(src: u128, dst: u128, identification: u32) -> Self {
-        Self { src, dst, identification, protocol: 0 }
+    /// `protocol` counts for IPv4 alone: of IPv6 the first fragment says what follows, and no other has to (RFC 8200 4.5).
+    pub fn new(src: IpAddr, dst: IpAddr, identification: u32, protocol: u8) -> Self {
+        let bits = |address| match address {
+            IpAddr::V4(address) => Ipv4Addr::to_ipv6_mapped(&address).to_bits(),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let protocol = if src.is_ipv6() { 0 } else { protocol };
+        Self { src: bits(src), dst: bits(dst), identification, protocol }
     }
 }
 
@@ -98,7 +99,10 @@ pub struct Fragments {
 
 impl fmt::Debug for Fragments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fragments").field("len", &self.len()).field("capacity", &self.slots.len()).finish()
+        f.debug_struct("Fragments")
+            .field("len", &self.len())
+            .field("capacity", &self.slots.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,11 +167,7 @@ impl Fragments {
         let state = self.slots.state(at.slot);
         match state.phase() {
             _ if state.life() != at.life => Placed::Gone,
-            Phase::Open | Phase::Whole => match self.slots.transport(at) {
-                Some(Some(transport)) => Placed::Known(transport),
-                Some(None) => Placed::Early(at),
-                None => Placed::Gone,
-            },
+            Phase::Open | Phase::Whole => self.slots.transport(at),
             Phase::Spoilt => Placed::Overlaps,
             Phase::Free | Phase::Filling => Placed::Gone,
         }
@@ -258,9 +258,7 @@ impl Fragments {
     fn begin(&self, key: &DatagramKey, start: u32, now: Age) -> Option<DatagramRef> {
         let share = self.share_of(key);
         let is_charged = self.charge(share);
-        // Another of the same datagram is after the same slot.
-        let mut tries = (0..ATTEMPTS).map_while(|_| self.take(start, share, is_charged, now));
-        let taken = tries.find_map(|taken| taken);
+        let taken = self.take(start, share, is_charged, now);
         match taken {
             Some((at, state)) => self.slots.fill(at, key, state),
             None if is_charged => self.uncharge(share),
@@ -269,40 +267,40 @@ impl Fragments {
         taken.map(|(at, _)| at)
     }
 
+    /// Takes a slot that can be spared for a datagram of this sender, which has been charged or takes over the charge of
+    /// another of its own. Tries again where another worker takes it first, as one after the same datagram does.
+    fn take(&self, start: u32, share: u32, is_charged: bool, now: Age) -> Option<(DatagramRef, State)> {
+        for _ in 0..ATTEMPTS {
+            let (slot, old) = self.find_spare(start, share, is_charged, now)?;
+            let state = State::filling(old.life().wrapping_add(1), share, now);
+            if self.slots.swap(slot, old, state) {
+                if is_charged && old.is_charged() {
+                    self.uncharge(old.share());
+                }
+                return Some((DatagramRef { slot, life: state.life() }, state));
+            }
+        }
+        None
+    }
+
     /// A slot that is free or whose datagram has come whole or is over; else that of the oldest that is a second old. Of a
-    /// sender that has its share: one of its own. `None`: there is none; within, that another took it meanwhile.
-    fn take(
-        &self,
-        start: u32,
-        share: u32,
-        is_charged: bool,
-        now: Age,
-    ) -> Option<Option<(DatagramRef, State)>> {
+    /// sender that has its share: one of its own.
+    fn find_spare(&self, start: u32, share: u32, is_charged: bool, now: Age) -> Option<(u32, State)> {
         let count = self.slots.len();
         let first = scale(start, count);
-        let mut best: Option<(u32, State)> = None;
+        let mut best: Option<(u32, u32, State)> = None;
         for slot in (0..count.min(LOOKS)).map(|step| (first + step) % count) {
             let state = self.slots.state(slot);
-            if !state.phase().can_end() || !is_charged && !(state.is_charged() && state.share() == share) {
-                continue;
+            let may_go = is_charged || state.is_charged() && state.share() == share;
+            let rank = if may_go { self.rank(state, now) } else { 0 };
+            if rank > best.map_or(0, |(best, ..)| best) {
+                best = Some((rank, slot, state));
             }
-            if best.is_none_or(|(_, best)| self.rank(state, now) > self.rank(best, now)) {
-                best = Some((slot, state));
-            }
-            if state.phase() == Phase::Free {
+            if may_go && state.phase() == Phase::Free {
                 break;
             }
         }
-        let (slot, old) = best.filter(|(_, state)| self.rank(*state, now) > 0)?;
-        let state = State::filling(old.life().wrapping_add(1), share, now);
-        if !self.slots.swap(slot, old, state) {
-            return Some(None);
-        }
-        // Of a sender that has its share, the new one takes the charge of the old one over.
-        if is_charged && old.is_charged() {
-            self.uncharge(old.share());
-        }
-        Some(Some((DatagramRef { slot, life: state.life() }, state)))
+        best.map(|(_, slot, state)| (slot, state))
     }
 
     /// How well a slot can be spared; 0: not at all.
@@ -311,6 +309,7 @@ impl Fragments {
         match state.phase() {
             Phase::Free => 3 << 24,
             Phase::Whole => 2 << 24 | age.0,
+            Phase::Filling => 0,
             _ if age > self.timeout => 2 << 24 | age.0,
             _ if age >= Age::SECOND => 1 << 24 | age.0,
             _ => 0,
@@ -322,14 +321,14 @@ impl Fragments {
         self.leave(own.map(Name::of));
     }
 
-    /// Frees the slot of a datagram that no bucket names any more, if it has not gone to another.
+    /// Frees the slot of a datagram that no bucket names any more, if more of it was to come. (One that came whole stays known
+    /// to fragments that wait.)
     fn leave(&self, name: Option<Name>) {
         let Some(name) = name else { return };
         let state = self.slots.state(name.slot());
         if name.is_of(state.life())
-            && state.phase().can_end()
+            && matches!(state.phase(), Phase::Open | Phase::Spoilt)
             && self.slots.swap(name.slot(), state, state.with_phase(Phase::Free))
-            && state.is_charged()
         {
             self.uncharge(state.share());
         }
@@ -350,7 +349,9 @@ impl Fragments {
     fn hash(&self, key: &DatagramKey) -> u64 {
         let [a, b] = self.secret;
         let mut hasher = SipHasher13::new_with_keys(a, b);
-        slot::words(key).into_iter().for_each(|word| hasher.write_u64(word));
+        for word in slot::words(key) {
+            hasher.write_u64(word);
+        }
         hasher.finish()
     }
 
@@ -364,5 +365,5 @@ impl Fragments {
 
 /// A number below `count`, in proportion to the bits of a hash.
 fn scale(bits: u32, count: u32) -> u32 {
-    (u64::from(bits) * u64::from(count) >> 32) as u32
+    ((u64::from(bits) * u64::from(count)) >> 32) as u32
 }

@@ -1,6 +1,7 @@
 //! The table of datagrams in fragments: against a plain model, at its bounds, and under threads.
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use margay_encap::{Part, Transport};
@@ -10,12 +11,17 @@ use proptest::prelude::*;
 const SECRET: [u64; 2] = [1, 2];
 const TIMEOUT: u32 = 30;
 
-fn key(n: u16) -> DatagramKey {
-    DatagramKey::v4(0x0a00_0001, 0x0a00_0002, n, 17)
+fn from(sender: u32, n: u16) -> DatagramKey {
+    let [src, dst] = [sender, 0x0a00_0002].map(|address| Ipv4Addr::from_bits(address).into());
+    DatagramKey::new(src, dst, n.into(), 17)
 }
 
-fn from(sender: u32, n: u16) -> DatagramKey {
-    DatagramKey::v4(sender, 0x0a00_0002, n, 17)
+fn key(n: u16) -> DatagramKey {
+    from(0x0a00_0001, n)
+}
+
+fn of_ipv6(sender: u128, n: u32, protocol: u8) -> DatagramKey {
+    DatagramKey::new(Ipv6Addr::from_bits(sender).into(), Ipv6Addr::LOCALHOST.into(), n, protocol)
 }
 
 /// The part of `len` units at a unit.
@@ -131,14 +137,15 @@ fn families_senders_and_protocols_are_apart() {
         from(3, 1),
         DatagramKey { dst: 9, ..key(1) },
         DatagramKey { protocol: 1, ..key(1) },
-        DatagramKey::v6(1, 2, 1),
-        DatagramKey::v6(1, 2, 0x0100_0001),
-        DatagramKey::v6(1 << 64, 2, 1),
+        of_ipv6(1, 1, 17),
+        of_ipv6(1, 0x0100_0001, 17),
+        of_ipv6(1 << 64, 1, 17),
     ];
     for key in &keys {
         early(place(&table, key, part(1, 1, false), 0));
     }
     assert_eq!(table.len(), keys.len());
+    assert_eq!(of_ipv6(1, 1, 17), of_ipv6(1, 1, 6));
 }
 
 #[test]
@@ -174,6 +181,20 @@ fn a_datagram_that_came_whole_makes_room_at_once() {
         assert_eq!(place(&table, &sender, part(9, 9, true), 0), known, "{n}");
     }
     assert!(table.is_empty());
+}
+
+#[test]
+fn what_waits_learns_though_the_datagram_begins_again() {
+    let table = Fragments::new(64, SECRET, TIMEOUT);
+    let waits = early(place(&table, &key(1), part(9, 9, true), 0));
+    for n in 0..2 {
+        assert_eq!(
+            place(&table, &key(1), part(0, 9, false), n),
+            Placed::Known(transport(1)),
+            "whole, and again"
+        );
+    }
+    assert_eq!(table.transport(waits), Placed::Known(transport(1)));
 }
 
 #[test]

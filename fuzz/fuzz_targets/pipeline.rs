@@ -18,7 +18,7 @@ use margay_flowtable::snapshot::Local;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{Adjacency, Fib, NextHop, NextHopId, PortId, PortKind, PortState, Snapshot, Tunnel};
 
-const LAYOUT: Layout = Layout { chunk_size: 2048, chunks: 64 };
+const LAYOUT: Layout = Layout { chunk_size: 2048, chunks: 128 };
 const PORTS: u16 = 3;
 const NODE: [u8; 4] = [1, 1, 1, 1];
 const PEER_NODE: [u8; 4] = [2, 2, 2, 2];
@@ -65,9 +65,12 @@ impl Gateway {
             let mut burst = Box::<Burst>::default();
             burst.push(frame);
             pipeline.process(&Turn { snapshot, umem, now }, &mut burst, pool, egress);
+            pipeline.release(&Turn { snapshot, umem, now }, pool, egress);
             egress.flush(|_, burst| pool.extend(burst.drain_front(burst.len())));
-            assert_eq!(pool.len(), LAYOUT.chunks as usize, "a chunk leaked");
+            assert_eq!(pool.len() + pipeline.waiting(), LAYOUT.chunks as usize, "a chunk leaked");
         }
+        pipeline.give_up(None, pool);
+        assert_eq!(pool.len(), LAYOUT.chunks as usize, "a chunk leaked");
         for port in (0..PORTS).map(PortId) {
             let port = counters.port(port);
             let dropped: u64 = port.drops.iter().map(|drop| drop.get()).sum();
@@ -88,7 +91,7 @@ fn packet(template: u8, bytes: &[u8]) -> Vec<u8> {
         3 => ipv4(PEER_NODE, NODE, 4, &back[14..]),
         4 => ipv4(PEER_NODE, NODE, 17, &[&VXLAN[..], &back[12..]].concat()),
         5 => ipv4(remote, [10, 1, 0, 1], 1, &[&[3, 3, 0, 0, 0, 0, 0, 0], &out[14..]].concat()),
-        6 => ipv4([10, 1, 0, 1], remote, 17, &[0; 400]),
+        6 => return fragment(template, bytes),
         _ => ipv4([10, 1, 0, 1], [10, 2, 0, 1], 1, &[8, 0, 0, 0, 0, 1, 0, 1]),
     };
     for change in bytes.chunks_exact(2) {
@@ -96,6 +99,33 @@ fn packet(template: u8, bytes: &[u8]) -> Vec<u8> {
         packet[at] = change[1];
     }
     packet
+}
+
+/// A fragment, from a pod or to it in VXLAN: its datagram, its place and length from a few values each, so that a fuzzer
+/// finds what belongs together.
+fn fragment(template: u8, bytes: &[u8]) -> Vec<u8> {
+    let [ident, place, length] = [0, 1, 2].map(|at| bytes.get(at).copied().unwrap_or_default());
+    let payload = [&UDP[..8], bytes, &[0; 400]].concat();
+    let (pod, remote) = ([10, 1, 0, 1], [10, 64, 0, 0]);
+    let is_inner = template & 1 == 1;
+    let (src, dst) = if is_inner { (remote, pod) } else { (pod, remote) };
+    let mut packet =
+        ipv4(src, dst, if template & 0x20 == 0 { 17 } else { 6 }, &payload[..usize::from(length)]);
+    packet[18] = ident;
+    packet[20] = template & 0x20 | place >> 7 << 5;
+    packet[21] = place & 31;
+    if !is_inner {
+        return packet;
+    }
+    // The inner header's checksum stands where `mended` finds it.
+    ipv4(PEER_NODE, NODE, 17, &[&vxlan(packet.len() - 14)[..], &packet[12..]].concat())
+}
+
+/// As `VXLAN`, for an inner packet of another length.
+fn vxlan(inner: usize) -> [u8; 28] {
+    let mut header = VXLAN;
+    header[4..6].copy_from_slice(&(inner as u16 + 30).to_be_bytes());
+    header
 }
 
 const UDP: [u8; 12] = [0, 1, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4];

@@ -106,6 +106,11 @@ pub(super) fn connections<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::
     number(from, &format!("from 1 to {most}"), |v| v > 0 && v <= most)
 }
 
+pub(super) fn datagrams<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let most = margay_flowtable::Fragments::MAX_DATAGRAMS;
+    number(from, &format!("from 1 to {most}"), |v| v > 0 && v <= most)
+}
+
 pub(super) fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let most = margay_fastpath::counters::MAX_RULES;
     number(from, &format!("from 1 to {most}"), |v| v > 0 && v <= most)

@@ -9,7 +9,7 @@ use margay_fastpath::port::queues::Queues;
 use margay_fastpath::worker::{self, Command, Exchange, Parts, Returned, Worker, WorkerHandle};
 use margay_flowtable::publish::Publisher;
 use margay_flowtable::table::FlowTable;
-use margay_flowtable::{PortId, Snapshot};
+use margay_flowtable::{Fragments, PortId, Snapshot};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
@@ -66,8 +66,15 @@ pub(super) fn cores(configured: &[usize]) -> Result<Vec<usize>, Error> {
 }
 
 impl Workers {
-    /// Starts one worker on each core.
-    pub(super) fn start(cores: Vec<usize>, config: &Config, shared: &mut Shared<'_>) -> Result<Self, Error> {
+    /// Starts one worker on each core. `secret`: for the table of datagrams in fragments, which they share.
+    pub(super) fn start(
+        cores: Vec<usize>,
+        config: &Config,
+        secret: [u64; 2],
+        shared: &mut Shared<'_>,
+    ) -> Result<Self, Error> {
+        let timeout = u32::try_from(config.fragments.timeout.as_secs()).unwrap_or(u32::MAX);
+        let fragments = Arc::new(Fragments::new(config.fragments.datagrams, secret, timeout));
         let idle = match config.workers.idle {
             config::Idle::Spin => worker::Idle::Spin,
             config::Idle::Poll => worker::Idle::Poll,
@@ -78,6 +85,7 @@ impl Workers {
                 index,
                 exchange: Arc::clone(shared.exchange),
                 table: Arc::clone(shared.table),
+                fragments: Arc::clone(&fragments),
                 reader: shared.publisher.reader(),
                 mid_flow: config.conntrack.mid_flow.into(),
                 established: config.policy.established.into(),

@@ -1,7 +1,9 @@
-//! Fragments (RFC 791 3.2): where in its datagram one lies, and what of the transport the first one tells the others.
+//! Fragments (RFC 791 3.2, RFC 8200 4.5): where in its datagram one lies, and what of the transport the first one tells the others.
 
 use super::{Headers, ParseError, parse_transport};
+use crate::checksum::Sum;
 use crate::ipv4;
+use crate::ipv6;
 use crate::protocol;
 use crate::tcp::flags::ACK;
 
@@ -26,10 +28,10 @@ impl Part {
         self.offset + self.len
     }
 
-    /// Whether it can be part of a datagram with a header of so many bytes: it holds something, does not reach beyond the
-    /// longest packet, and the next one can begin where it ends.
-    pub const fn is_sound(&self, header_len: u32) -> bool {
-        self.len > 0 && header_len + self.end() <= LONGEST && (self.is_last || self.len.is_multiple_of(UNIT))
+    /// Whether it can be part of a datagram: it holds something, the next one can begin where it ends, and it does not
+    /// reach beyond the longest packet, in which so many bytes besides count.
+    const fn is_sound(&self, besides: u32) -> bool {
+        self.len > 0 && besides + self.end() <= LONGEST && (self.is_last || self.len.is_multiple_of(UNIT))
     }
 }
 
@@ -45,9 +47,12 @@ pub struct Transport {
 impl Headers {
     /// What all fragments of a datagram share, and no other datagram between its ends with its protocol for a while.
     #[inline]
-    pub const fn identification(&self) -> u16 {
+    pub const fn identification(&self) -> u32 {
+        if self.is_ipv6() {
+            return self.addresses as u32;
+        }
         let [a, b, ..] = self.second.to_ne_bytes();
-        u16::from_be_bytes([a, b])
+        u16::from_be_bytes([a, b]) as u32
     }
 
     /// Whether this is a part of a datagram.
@@ -67,14 +72,25 @@ impl Headers {
         let word = u32::from_be(self.second);
         Part {
             offset: (word & ipv4::FRAGMENT_OFFSET as u32) * UNIT,
-            len: self.total_len() as u32 - ipv4::HEADER_LEN as u32,
+            len: self.total_len() as u32 - (self.transport() - self.l3()) as u32,
             is_last: word & ipv4::MORE_FRAGMENTS as u32 == 0,
         }
     }
 
     /// What the first fragment tells the others.
-    pub const fn transport(&self) -> Transport {
+    pub const fn transport_fields(&self) -> Transport {
         Transport { ports_ne: self.ports, icmp_type: self.icmp_type, icmp_code: self.icmp_code }
+    }
+
+    /// The headers of an IPv6 packet with this fragment header: flags and offset stand where IPv4's do, the identification in
+    /// the place of its addresses.
+    pub(super) const fn with_fragment_header(mut self, header: [u8; ipv6::FRAGMENT_LEN]) -> Self {
+        let [_, _, high, low, a, b, c, d] = header;
+        let word = u16::from_be_bytes([high, low]);
+        let more = if word & 1 != 0 { ipv4::MORE_FRAGMENTS } else { 0 };
+        self.second |= ((word >> 3 | more) as u32).to_be();
+        self.addresses = u32::from_be_bytes([a, b, c, d]) as u64;
+        self
     }
 
     /// The headers of a later fragment, with what the first one said. Of TCP it counts as a packet in the middle of a
@@ -93,7 +109,10 @@ impl Headers {
 /// for us to complete. (A sender completes it before it makes fragments.)
 pub(super) fn read(segment: &[u8], mut headers: Headers) -> Result<Headers, ParseError> {
     let part = headers.part();
-    if !part.is_sound(ipv4::HEADER_LEN as u32) {
+    let header_len = usize::from(headers.transport() - headers.l3());
+    // IPv6 counts neither its fixed header nor, when all is put together, the fragment header.
+    let uncounted = if headers.is_ipv6() { ipv6::HEADER_LEN + ipv6::FRAGMENT_LEN } else { 0 };
+    if !part.is_sound((header_len - uncounted) as u32) {
         return Err(ParseError::BadFragment);
     }
     // RFC 1858 4.2: what begins at 8 would take the place of the control bits.
@@ -101,7 +120,7 @@ pub(super) fn read(segment: &[u8], mut headers: Headers) -> Result<Headers, Pars
         return Err(ParseError::TinyFragment);
     }
     if part.offset == 0 {
-        parse_transport(segment, &mut headers).ok_or(ParseError::TinyFragment)?;
+        parse_transport(segment, &mut headers, |_| Sum::of(&[])).ok_or(ParseError::TinyFragment)?;
         headers.checksum_partial = 0;
     }
     Ok(headers)

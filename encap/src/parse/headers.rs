@@ -12,7 +12,7 @@ use crate::protocol;
 /// Kept as they were loaded, several fields a word and in network order: most packets are asked for few of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
-    /// Source and destination address of IPv4. (Those of IPv6 stay in the frame.)
+    /// Source and destination address of IPv4. (Those of IPv6 stay in the frame; of its fragments, the identification.)
     pub(super) addresses: u64,
     /// Source and destination port. ICMP queries and replies: the identifier, in both, so that a reply mirrors its
     /// request; 0 where the protocol has no ports.

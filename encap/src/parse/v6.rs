@@ -2,7 +2,7 @@
 
 use core::net::Ipv6Addr;
 
-use super::{Headers, ParseError, has_ports, parse_transport, ports_of};
+use super::{Headers, ParseError, fragment, has_ports, parse_transport, ports_of};
 use crate::checksum;
 use crate::icmp6;
 use crate::ipv6::{self, Ipv6, extension};
@@ -15,7 +15,7 @@ const MOST_EXTENSIONS: usize = 8;
 /// Parses the IPv6 packet at offset `l3` of a frame; offsets in the result count from the frame's start.
 ///
 /// Extension headers are passed over (RFC 8200 4.1), the source routes of RFC 5095 refused. A fragment that is the whole packet
-/// is none (RFC 6946).
+/// is none (RFC 6946), and other ones have no extension headers behind theirs.
 pub fn parse_ip6(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
     let packet = frame.get(usize::from(l3)..).ok_or(ParseError::BadHeaderLength)?;
     let ip = Ipv6::new(packet).ok_or(ParseError::BadHeaderLength)?;
@@ -25,17 +25,28 @@ pub fn parse_ip6(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
     let total_len = (ipv6::HEADER_LEN as u16).checked_add(ip.payload_len());
     let total_len = total_len.ok_or(ParseError::BadTotalLength)?;
     let packet = packet.get(..usize::from(total_len)).ok_or(ParseError::BadTotalLength)?;
-    let (protocol, header_len) = upper_layer(packet, ip.next_header())?;
+    let Upper { protocol, at: header_len, fragment } = upper_layer(packet, ip.next_header())?;
     let segment = packet.get(header_len..).ok_or(ParseError::BadHeaderLength)?;
     l3.checked_add(total_len).ok_or(ParseError::BadTotalLength)?;
     let mut headers = Headers::of_ipv6(ip, l3, total_len, header_len as u16, protocol);
+    if let Some(header) = fragment {
+        return fragment::read(segment, headers.with_fragment_header(header));
+    }
     let pseudo_header = |len: u16| checksum::pseudo_header_v6(ip.src(), ip.dst(), protocol, len.into());
     parse_transport(segment, &mut headers, pseudo_header).ok_or(ParseError::TruncatedL4)?;
     Ok(headers)
 }
 
-/// The protocol behind the extension headers, and where it begins.
-fn upper_layer(packet: &[u8], first: u8) -> Result<(u8, usize), ParseError> {
+/// What stands behind the extension headers.
+struct Upper {
+    protocol: u8,
+    at: usize,
+    /// The header of a fragment that is part of a packet.
+    fragment: Option<[u8; ipv6::FRAGMENT_LEN]>,
+}
+
+fn upper_layer(packet: &[u8], first: u8) -> Result<Upper, ParseError> {
+    let mut fragment = None;
     let (mut next, mut at) = (first, ipv6::HEADER_LEN);
     for place in 0..=MOST_EXTENSIONS {
         let header = || packet.get(at..).and_then(|rest| rest.first_chunk::<8>().copied());
@@ -46,12 +57,16 @@ fn upper_layer(packet: &[u8], first: u8) -> Result<(u8, usize), ParseError> {
             | extension::FRAGMENT
             | extension::DESTINATION
             | extension::AUTHENTICATION => header().ok_or(ParseError::BadHeaderLength)?,
-            protocol => return Ok((protocol, at)),
+            protocol => return Ok(Upper { protocol, at, fragment }),
         };
         at += match next {
             extension::ROUTING if is_source_route(header) => return Err(ParseError::Options),
-            extension::FRAGMENT if extension::is_part(header) => return Err(ParseError::Fragment),
-            extension::FRAGMENT => 8,
+            // Whose first header is an extension, later fragments do not know their protocol.
+            _ if fragment.is_some() => return Err(ParseError::Options),
+            extension::FRAGMENT => {
+                fragment = extension::is_part(header).then_some(header);
+                ipv6::FRAGMENT_LEN
+            }
             extension::AUTHENTICATION => (usize::from(header[1]) + 2) * 4,
             _ => (usize::from(header[1]) + 1) * 8,
         };
@@ -79,7 +94,11 @@ pub struct Quoted6 {
 /// had room for (RFC 4443 2.4 c). `None` as [`parse_quoted`](super::parse_quoted).
 pub fn parse_quoted6(icmp_payload: &[u8]) -> Option<Quoted6> {
     let ip = Ipv6::new(icmp_payload).filter(|ip| ip.version() == 6)?;
-    let (protocol, at) = upper_layer(icmp_payload, ip.next_header()).ok()?;
+    let Upper { protocol, at, fragment } = upper_layer(icmp_payload, ip.next_header()).ok()?;
+    // What follows the header of a later fragment has no ports.
+    if fragment.is_some_and(|[_, _, high, low, ..]| high != 0 || low >> 3 != 0) {
+        return None;
+    }
     let segment = icmp_payload.get(at..)?.get(..8)?;
     let (sport, dport) = match protocol {
         protocol::ICMPV6 => {

@@ -287,7 +287,9 @@ impl Flows {
             // A connection that cannot leave is not entered into the table.
             entrance(snapshot, out)?;
         }
-        if !lane.is_related() && admission == Admission::Enter {
+        // A connection begins with a packet's first fragment, or not at all.
+        let enters = admission == Admission::Enter && !lane.is_related() && !lane.headers.is_later_fragment();
+        if enters {
             let actions = [action_by(snapshot, key, word, entry), action(snapshot, &key.reversed(), entry)];
             let judged = Judged { actions, trails: admitted.trails };
             if self.enter(snapshot, key, lane.query.hash(), judged, lane.headers.tcp_flags(), turn.now)? {

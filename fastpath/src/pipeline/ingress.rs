@@ -38,6 +38,8 @@ pub(super) struct Input<'a> {
     pub(super) forged: u16,
     /// These, and flags of a flow that there is more to do for than to look it up.
     pub(super) apart: u16,
+    /// A fragment has come in.
+    pub(super) has_fragments: Cell<bool>,
 }
 
 impl<'a> Input<'a> {
@@ -51,9 +53,14 @@ impl<'a> Input<'a> {
         let is_uplink = matches!(kind, Some(PortKind::Uplink));
         let [high, low] = snapshot.local.vxlan_port.to_be_bytes();
         let vxlan_port = u32::from_ne_bytes([0, 0, high, low]);
-        let known_source = Cell::new(None);
+        let (known_source, has_fragments) = (Cell::new(None), Cell::new(false));
         let (now, apart) = (seconds(turn.now), forged | TO_HOST);
-        Self { port, now, kind, is_uplink, first, vxlan_port, known_source, forged, apart }
+        Self { port, now, kind, is_uplink, first, vxlan_port, known_source, forged, apart, has_fragments }
+    }
+
+    /// Whether the port is there.
+    pub(super) fn is_known(&self) -> bool {
+        self.kind.is_some()
     }
 
     pub(super) fn is_pod(&self) -> bool {
@@ -93,9 +100,12 @@ impl<'a> Input<'a> {
         }
         match self.admit(turn, frame) {
             Ok(headers) if is_tunnel_packet(turn.snapshot, &headers) => {
+                if headers.is_fragment() {
+                    return lane.end(DropReason::TunnelFragment);
+                }
                 self.open(turn, table, frame, lane, &headers);
             }
-            Ok(headers) => note(turn, table, frame, lane, headers),
+            Ok(headers) => note(self, turn, table, frame, lane, headers),
             Err(reason) => lane.end(reason),
         }
     }
@@ -136,9 +146,20 @@ pub(super) fn note_plain(
     lane.next_hop = Way::UNDECIDED;
 }
 
-/// The same for a packet that may be an ICMP error, which belongs to the flow whose packet it quotes.
-pub(super) fn note(turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane, headers: Headers) {
+/// The same for any packet: it may be a fragment, which has no place in its datagram yet, and an ICMP error, which belongs to
+/// the flow whose packet it quotes.
+pub(super) fn note(
+    input: &Input<'_>,
+    turn: &Turn<'_>,
+    table: &FlowTable,
+    frame: &mut Frame,
+    lane: &mut Lane,
+    headers: Headers,
+) {
     note_plain(turn, table, frame, lane, headers);
+    if headers.is_fragment() {
+        input.has_fragments.set(true);
+    }
     if headers.is_icmp_error() {
         lane.query = table.query(quoted_key(turn.umem, frame, &headers).words());
         lane.open(false, true);
@@ -208,7 +229,8 @@ impl From<ParseError> for DropReason {
             ParseError::BadTotalLength => Self::BadTotalLength,
             ParseError::BadHeaderChecksum => Self::BadHeaderChecksum,
             ParseError::Options => Self::IpOptions,
-            ParseError::Fragment => Self::Fragment,
+            ParseError::BadFragment => Self::BadFragment,
+            ParseError::TinyFragment => Self::TinyFragment,
             ParseError::TruncatedL4 => Self::TruncatedTransport,
         }
     }

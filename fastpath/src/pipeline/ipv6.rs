@@ -19,7 +19,7 @@ impl Input<'_> {
     /// As `receive`, of a frame whose `EtherType` is that of IPv6.
     pub(super) fn receive6(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
         match self.admit6(turn, frame) {
-            Ok(headers) => note6(turn, table, frame, lane, headers),
+            Ok(headers) => note6(self, turn, table, frame, lane, headers),
             Err(reason) => lane.end(reason),
         }
     }
@@ -40,8 +40,9 @@ impl Input<'_> {
     }
 }
 
-/// Writes down a packet, which may be an ICMPv6 error and then belongs to the flow whose packet it quotes.
+/// Writes down a packet, which may be an ICMPv6 error and then belongs to the flow whose packet it quotes, and may be a fragment.
 pub(super) fn note6(
+    input: &Input<'_>,
     turn: &Turn<'_>,
     table: &FlowTable,
     frame: &mut Frame,
@@ -53,6 +54,9 @@ pub(super) fn note6(
     lane.query = table.query_key(&flow);
     lane.headers = headers;
     lane.open(true, headers.is_icmp_error());
+    if headers.is_fragment() {
+        input.has_fragments.set(true);
+    }
 }
 
 /// The keys of a packet that `note6` has written down.
@@ -68,7 +72,7 @@ fn own_key6(umem: &Umem, frame: &Frame, headers: &Headers) -> FlowKey6 {
 /// The key of the flow that the packet belongs to. Of an error without a usable quote it is the error's own.
 fn flow_key6(umem: &Umem, frame: &Frame, headers: &Headers) -> FlowKey6 {
     let own = own_key6(umem, frame, headers);
-    if !headers.is_icmp_error() {
+    if !headers.is_icmp_error() || headers.is_later_fragment() {
         return own;
     }
     let payload = usize::from(headers.transport()) + icmp::HEADER_LEN;

@@ -119,6 +119,13 @@ impl Lane {
         self.next_hop = Way(Way::UNDECIDED.0 - below);
     }
 
+    /// Notes of a packet that nothing has stopped that it is of an ICMP error.
+    pub(super) fn relate(&mut self) {
+        if self.next_hop.is_open() && !self.is_related() {
+            self.next_hop.0 -= Way::RELATED;
+        }
+    }
+
     /// Notes of a packet that nothing has stopped that it came in a tunnel: in IP-in-IP, or in VXLAN.
     #[inline(always)]
     pub(super) fn came_in(&mut self, tunnel: u8) {

@@ -2,11 +2,13 @@
 //!
 //! Four passes over the burst, so that the memory that one frame waits for is fetched while the others are worked on:
 //! `ingress` parses, decapsulates and checks the source; the flow table searches its buckets; `flows` has the verdict
-//! of the flow, or makes one; `rewrite` changes the frame and queues it for its output port.
+//! of the flow, or makes one; `rewrite` changes the frame and queues it for its output port. A fragment that comes before
+//! the one with the ports waits between the first two (`fragments`).
 
 mod answer;
 mod expiry;
 mod flows;
+mod fragments;
 mod host;
 mod ingress;
 mod ipv6;
@@ -25,7 +27,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_flowtable::table::FlowTable;
-use margay_flowtable::{NextHopId, PortId, Snapshot};
+use margay_flowtable::{Fragments, NextHopId, PortId, Snapshot};
 
 pub use expiry::Expiry;
 pub use host::MAX_UPLINKS;
@@ -39,6 +41,7 @@ use crate::frame::{BURST, Burst, Frame};
 use crate::umem::{FramePool, Umem};
 use answer::Answers;
 use flows::{Flows, keys4};
+use fragments::Waiting;
 use ingress::Input;
 use ipv6::keys6;
 use lane::{Keys, Lane, Way};
@@ -80,12 +83,19 @@ impl Probe for () {
     fn mark(&mut self, _: Stage) {}
 }
 
+/// Datagrams in fragments that a pipeline knows which shares no table with others.
+const FEW: u32 = 64;
+/// Seconds after which the kernel gives a datagram up (`ipfrag_time`).
+pub const FRAGMENT_TIMEOUT: u32 = 30;
+
 #[derive(Debug)]
 pub struct Pipeline {
     flows: Flows,
     answers: Answers,
     counters: Arc<Counters>,
     lanes: Box<[Lane; BURST]>,
+    fragments: Arc<Fragments>,
+    waiting: Waiting,
     unresolved: Option<IpAddr>,
 }
 
@@ -96,6 +106,8 @@ impl Pipeline {
             answers: Answers::default(),
             counters,
             lanes: Box::new([Lane::default(); BURST]),
+            fragments: Arc::new(Fragments::new(FEW, [0; 2], FRAGMENT_TIMEOUT)),
+            waiting: Waiting::default(),
             unresolved: None,
         }
     }
@@ -107,6 +119,13 @@ impl Pipeline {
         self
     }
 
+    /// The same pipeline, which knows datagrams in fragments from this table.
+    #[must_use]
+    pub fn with_fragments(mut self, fragments: Arc<Fragments>) -> Self {
+        self.fragments = fragments;
+        self
+    }
+
     /// The same pipeline, which does so with flows that policy would no longer allow.
     #[must_use]
     pub fn with_established(mut self, established: Established) -> Self {
@@ -115,7 +134,7 @@ impl Pipeline {
     }
 
     /// Empties `burst`, whose frames came in by one port: each frame goes to `egress`, or is counted with its reason
-    /// and returned to `pool`.
+    /// and returned to `pool`; or it is a fragment, and waits ([`Pipeline::release`]).
     #[inline(never)]
     pub fn process(
         &mut self,
@@ -139,23 +158,43 @@ impl Pipeline {
     ) {
         let Some(first) = burst.as_slice().first() else { return };
         let input = Input::of(turn, first.port);
-        let count = burst.len();
         if input.is_uplink {
             self.receive::<true>(turn, &input, burst);
         } else {
             self.receive::<false>(turn, &input, burst);
         }
+        if input.has_fragments.get() {
+            self.place_fragments(turn, &input, burst);
+            if burst.is_empty() {
+                return;
+            }
+        }
         probe.mark(Stage::Ingress);
+        self.forward(turn, &input, burst, pool, egress, probe);
+    }
+
+    /// The other passes.
+    #[inline(always)]
+    fn forward(
+        &mut self,
+        turn: &Turn<'_>,
+        input: &Input<'_>,
+        burst: &mut Box<Burst>,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+        probe: &mut impl Probe,
+    ) {
+        let count = burst.len();
         self.flows.table().search(&mut self.lanes[..count]);
         probe.mark(Stage::Search);
-        if host::asks_untracked(turn.snapshot, &input) {
-            self.pass_untracked(turn, &input, burst);
+        if host::asks_untracked(turn.snapshot, input) {
+            self.pass_untracked(turn, input, burst);
         }
         for (lane, frame) in self.lanes[..count].iter_mut().zip(burst.as_slice()) {
             let decided = match lane.next_hop {
-                way if way.is_undecided() => self.flows.decide(turn, &input, lane),
+                way if way.is_undecided() => self.flows.decide(turn, input, lane),
                 way if way.is_open() => {
-                    self.flows.decide_keyed(turn, &input, lane, &keys(turn.umem, frame, lane))
+                    self.flows.decide_keyed(turn, input, lane, &keys(turn.umem, frame, lane))
                 }
                 _ => continue,
             };
@@ -163,7 +202,7 @@ impl Pipeline {
         }
         self.flows.settle();
         probe.mark(Stage::Flow);
-        self.rewrite(turn, &input, burst, pool, egress);
+        self.rewrite(turn, input, burst, pool, egress);
         probe.mark(Stage::Rewrite);
     }
 

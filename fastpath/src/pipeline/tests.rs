@@ -3,6 +3,7 @@
 mod conservation;
 mod drops;
 mod forwarding;
+mod fragments;
 mod host;
 mod ipv6;
 mod passed;
@@ -19,9 +20,9 @@ use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{
-    Action, AddressSet, Adjacency, Endpoint, EndpointId, Fib, Holder, IcmpMatch, IdentityId, Isa, NextHop,
-    NextHopId, Obeys, Policy, PolicyType, PortId, PortKind, PortState, Program, ProgramId, Rule, RuleId,
-    Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd, Tunnel,
+    Action, AddressSet, Adjacency, Endpoint, EndpointId, Fib, Fragments, Holder, IcmpMatch, IdentityId, Isa,
+    NextHop, NextHopId, Obeys, Policy, PolicyType, PortId, PortKind, PortState, Program, ProgramId, Rule,
+    RuleId, Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd, Tunnel,
 };
 
 use super::{Expiry, MidFlow, Pipeline, Turn};
@@ -122,6 +123,7 @@ impl Gateway {
         let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now: self.now };
         self.pipeline.process(&turn, &mut burst, &mut self.pool, &mut self.egress);
         assert!(burst.is_empty());
+        self.pipeline.release(&turn, &mut self.pool, &mut self.egress);
         let mut sent = Vec::new();
         let Self { egress, pool, umem, .. } = self;
         egress.flush(|port, burst| {
@@ -130,7 +132,7 @@ impl Gateway {
                 pool.put(frame);
             }
         });
-        assert_eq!(self.pool.len(), CHUNKS as usize, "a chunk leaked");
+        assert_eq!(self.pool.len() + self.pipeline.waiting(), CHUNKS as usize, "a chunk leaked");
         sent
     }
 
@@ -337,4 +339,20 @@ fn set_ip_byte(packet: &mut [u8], at: usize, value: u8) {
     packet[24..26].fill(0);
     let sum = checksum::Sum::of(&packet[14..34]).finish();
     packet[24..26].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The packet in pieces of so many bytes, of a datagram that is numbered.
+pub(crate) fn pieces(packet: &[u8], ident: u16, len: usize) -> Vec<Vec<u8>> {
+    let payload = &packet[34..];
+    let piece = |at: usize| {
+        let part = &payload[at..payload.len().min(at + len)];
+        let more = if at + part.len() < payload.len() { 0x2000 } else { 0 };
+        let mut piece = [&packet[..34], part].concat();
+        piece[16..18].copy_from_slice(&(part.len() as u16 + 20).to_be_bytes());
+        piece[18..20].copy_from_slice(&ident.to_be_bytes());
+        piece[20..22].copy_from_slice(&(more | (at as u16 / 8)).to_be_bytes());
+        set_ip_byte(&mut piece, 8, 64);
+        piece
+    };
+    (0..payload.len()).step_by(len).map(piece).collect()
 }

@@ -85,7 +85,7 @@ impl Input<'_> {
             note_plain(turn, table, frame, lane, headers);
             lane.came_in(outer.protocol());
         } else {
-            note_inner(turn, table, frame, lane, outer.tos());
+            note_inner(self, turn, table, frame, lane, outer.tos());
             lane.came_in(outer.protocol());
         }
     }
@@ -115,7 +115,14 @@ impl Input<'_> {
 
 /// The same for an inner packet that is not plain, has to take over a congestion mark, or must not be there.
 #[inline(never)]
-fn note_inner(turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane, outer_tos: u8) {
+fn note_inner(
+    input: &Input<'_>,
+    turn: &Turn<'_>,
+    table: &FlowTable,
+    frame: &mut Frame,
+    lane: &mut Lane,
+    outer_tos: u8,
+) {
     let bytes = turn.umem.bytes_mut(frame);
     let headers =
         parse_ip(bytes, ethernet::HEADER_LEN as u16).map_err(DropReason::from).and_then(|headers| {
@@ -125,7 +132,7 @@ fn note_inner(turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut 
             pull::decapsulate_ecn(outer_tos, bytes, headers).map_err(|_| DropReason::EcnNotCapable)
         });
     match headers {
-        Ok(headers) => note(turn, table, frame, lane, headers),
+        Ok(headers) => note(input, turn, table, frame, lane, headers),
         Err(reason) => lane.end(reason),
     }
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use margay_flowtable::publish::Reader;
 use margay_flowtable::table::FlowTable;
-use margay_flowtable::{PortId, Snapshot};
+use margay_flowtable::{Fragments, PortId, Snapshot};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 pub use exchange::Exchange;
@@ -69,6 +69,8 @@ pub struct Parts {
     pub index: usize,
     pub exchange: Arc<Exchange>,
     pub table: Arc<FlowTable>,
+    /// Datagrams that come in fragments, to whatever worker.
+    pub fragments: Arc<Fragments>,
     pub reader: Reader<Snapshot>,
     pub mid_flow: MidFlow,
     pub established: Established,
@@ -86,7 +88,8 @@ impl Worker {
             mailbox: Arc::new(Mailbox::default()),
             pipeline: Pipeline::new(parts.table, Arc::clone(&counters))
                 .with_mid_flow(parts.mid_flow)
-                .with_established(parts.established),
+                .with_established(parts.established)
+                .with_fragments(parts.fragments),
             expiry: Expiry::default(),
             counters,
             reader: parts.reader,
@@ -158,7 +161,7 @@ impl Worker {
             sum.tx += census.tx;
             sum.completion += census.completion;
         }
-        (self.pool.len() + self.egress.len(), sum)
+        (self.pool.len() + self.egress.len() + self.pipeline.waiting(), sum)
     }
 
     fn own_ports(&self) -> impl Iterator<Item = &dyn Port> {
@@ -185,6 +188,8 @@ impl Worker {
             }
             self.transmit();
         }
+        let turn = Turn { snapshot: self.reader.current(), umem: &self.exchange.umem, now };
+        self.pipeline.release(&turn, &mut self.pool, &mut self.egress);
         received
     }
 
@@ -253,6 +258,7 @@ impl Worker {
                 for id in std::mem::take(&mut self.own) {
                     self.detach(id);
                 }
+                self.pipeline.give_up(None, &mut self.pool);
                 let all = self.pool.len();
                 self.exchange.return_frames(&mut self.pool, all);
                 self.stopped = true;
@@ -264,6 +270,7 @@ impl Worker {
         if let Some(mut burst) = self.egress.close(id) {
             lose(&mut burst, id, &self.counters, &mut self.pool);
         }
+        self.pipeline.give_up(Some(id), &mut self.pool);
         self.own.retain(|&own| own != id);
         let port = match std::mem::take(&mut self.ways[usize::from(id.0)]) {
             Way::Own(port) => Some(port),

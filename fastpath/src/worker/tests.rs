@@ -6,12 +6,12 @@ use std::time::Duration;
 use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::publish::Publisher;
 use margay_flowtable::table::FlowTable;
-use margay_flowtable::{PortId, Snapshot};
+use margay_flowtable::{Fragments, PortId, Snapshot};
 
 use super::{Command, Exchange, Idle, Parts, Worker, spawn};
 use crate::drop::DropReason;
-use crate::pipeline::tests::{OPEN, OPEN_IP, PEER_IP, UPLINK, snapshot, udp};
-use crate::pipeline::{Established, MidFlow};
+use crate::pipeline::tests::{OPEN, OPEN_IP, PEER_IP, UPLINK, pieces, snapshot, udp};
+use crate::pipeline::{Established, FRAGMENT_TIMEOUT, MidFlow};
 use crate::port::memory::{MemoryPort, Wire};
 use crate::umem::{Layout, Umem};
 
@@ -29,6 +29,7 @@ impl Plane {
         let (umem, frames) = Umem::heap(Layout { chunk_size: 2048, chunks: CHUNKS as u32 });
         let exchange = Arc::new(Exchange::new(umem, frames, workers));
         let table = Arc::new(FlowTable::new(4096, [1, 2, 3, 4], Timeouts::default()));
+        let fragments = Arc::new(Fragments::new(64, [1, 2], FRAGMENT_TIMEOUT));
         let mut publisher = Publisher::new(snapshot());
         let workers = (0..workers)
             .map(|index| {
@@ -37,6 +38,7 @@ impl Plane {
                     index,
                     exchange,
                     table,
+                    fragments: Arc::clone(&fragments),
                     reader: publisher.reader(),
                     mid_flow: MidFlow::Pickup,
                     established: Established::default(),
@@ -75,8 +77,12 @@ impl Plane {
 
     /// Puts a UDP packet of the pod `open` to a peer behind the uplink on the wire.
     fn send(&self, wire: &Wire, sport: u16) {
+        self.inject(wire, &udp(OPEN_IP, PEER_IP, (sport, 53), b"query"));
+    }
+
+    fn inject(&self, wire: &Wire, packet: &[u8]) {
         let mut frame = self.exchange.spare.pop().expect("a spare frame");
-        assert!(self.exchange.umem.fill(&mut frame, &udp(OPEN_IP, PEER_IP, (sport, 53), b"query")));
+        assert!(self.exchange.umem.fill(&mut frame, packet));
         wire.inject(frame).expect("room on the wire");
     }
 
@@ -213,4 +219,45 @@ fn threads_forward_and_stop_with_every_frame_back() {
         }
         assert_eq!(plane.exchange.spare(), CHUNKS, "{idle:?}");
     }
+}
+
+/// Fragments of one datagram come to two workers: one that came before the first waits with its own until the other's has
+/// come, and no chunk is lost meanwhile.
+#[test]
+fn a_fragment_waits_for_a_first_one_that_another_worker_gets() {
+    let mut plane = Plane::new(2);
+    let uplink = plane.attach(UPLINK, 0, 64);
+    // Two queues of the pod's port.
+    let wires = [0, 1].map(|worker: usize| {
+        let port = MemoryPort::new(OPEN, 64);
+        let wire = port.wire();
+        plane.workers[worker].mailbox().send(Command::Attach(Box::new(port))).expect("room in the mailbox");
+        wire
+    });
+    for round in 0..4u16 {
+        let parts = pieces(&udp(OPEN_IP, PEER_IP, (round, 53), &[0x5a; 2000]), round, 1000);
+        let (first, later) = parts.split_at(1);
+        for part in later {
+            plane.inject(&wires[1], part);
+        }
+        plane.turn();
+        assert_eq!(plane.workers[1].pipeline.waiting(), 2);
+        plane.inject(&wires[0], &first[0]);
+        (0..3).for_each(|_| plane.turn());
+        assert_eq!(plane.taken(&uplink).len(), 3);
+    }
+    let never = pieces(&udp(OPEN_IP, PEER_IP, (9, 53), &[0x5a; 2000]), 9, 1000);
+    plane.inject(&wires[1], &never[1]);
+    plane.turn();
+    plane.now += 1000;
+    plane.turn();
+    assert_eq!(plane.drops(1, DropReason::FragmentUnmatched), 1);
+    // What waits when its port goes comes back as well.
+    plane.inject(&wires[1], &never[2]);
+    plane.turn();
+    assert_eq!(plane.workers[1].pipeline.waiting(), 1);
+    plane.workers[1].mailbox().send(Command::Detach(OPEN)).expect("room in the mailbox");
+    plane.workers[1].turn(plane.now);
+    assert_eq!(plane.workers[1].pipeline.waiting(), 0);
+    assert_eq!(plane.drops(1, DropReason::PortGone), 1);
 }

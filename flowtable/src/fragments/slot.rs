@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use margay_encap::{Part, Transport, parse};
 
-use super::{DatagramKey, DatagramRef};
+use super::{DatagramKey, DatagramRef, Placed};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Counters of what senders hold.
@@ -61,13 +61,6 @@ pub(super) enum Phase {
     Spoilt = 3,
     /// All of it has come. It stays known, for fragments that wait for what the first one said, until another needs the slot.
     Whole = 4,
-}
-
-impl Phase {
-    /// Whether the slot may go to another.
-    pub(super) fn can_end(self) -> bool {
-        self != Self::Filling
-    }
 }
 
 /// Life (32 bits), share (9), when it began (20), phase (3).
@@ -301,15 +294,17 @@ impl Slots {
         let _ = place.compare_exchange(unknown, known, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// What the first fragment said, if it has come. `None`: the datagram is gone.
-    pub(super) fn transport(&self, at: DatagramRef) -> Option<Option<Transport>> {
+    /// What the first fragment said, if it has come.
+    pub(super) fn transport(&self, at: DatagramRef) -> Placed {
         let word = self.datagram(at).transport.load(Ordering::Acquire);
         if word >> 49 != transport_word(at.life) >> 49 {
-            return None;
+            Placed::Gone
+        } else if word & TRANSPORT_KNOWN == 0 {
+            Placed::Early(at)
+        } else {
+            let [icmp_type, icmp_code] = ((word >> 32) as u16).to_be_bytes();
+            Placed::Known(Transport { ports_ne: word as u32, icmp_type, icmp_code })
         }
-        let [icmp_type, icmp_code] = ((word >> 32) as u16).to_be_bytes();
-        let transport = Transport { ports_ne: word as u32, icmp_type, icmp_code };
-        Some((word & TRANSPORT_KNOWN != 0).then_some(transport))
     }
 
     /// Notes how far the datagram has come by a fragment whose bits were new. `None`: it is gone.

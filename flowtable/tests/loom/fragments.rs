@@ -3,12 +3,14 @@
 use loom::thread;
 use margay_encap::{Part, Transport};
 use margay_flowtable::{DatagramKey, Fragments, Placed};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::model;
 
 fn key(n: u16) -> DatagramKey {
-    DatagramKey::v4(u32::from(n), 9, n, 17)
+    let [src, dst] = [u32::from(n), 9].map(|address| Ipv4Addr::from_bits(address).into());
+    DatagramKey::new(src, dst, n.into(), 17)
 }
 
 const fn transport(n: u16) -> Transport {
