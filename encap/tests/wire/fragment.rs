@@ -2,7 +2,7 @@
 
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header};
 use margay_encap::icmp_error::may_answer;
-use margay_encap::{Headers, ParseError, Part, Transport, parse};
+use margay_encap::{Headers, ParseError, Part, Transport, parse, parse_ip6};
 use proptest::prelude::*;
 
 use crate::packets::{Sample, any_sample, frame, ipv4};
@@ -145,4 +145,47 @@ fn checksum_of_a_first_fragment_is_never_ours_to_complete() {
     let udp = [&[0, 53, 0, 53, 0, 16][..], &sum.to_be_bytes(), &[0; 8]].concat();
     assert!(parse(&frame(&ip, &udp)).unwrap().checksum_partial(), "the packet in one piece");
     assert!(!fragment(17, 0x2000, &udp).unwrap().checksum_partial());
+}
+
+/// A fragment of IPv6 with these fields, and so many bytes of payload.
+fn fragment6(next: u8, units: u16, more: bool, payload: &[u8]) -> Result<Headers, ParseError> {
+    let header = etherparse::Ipv6FragmentHeader::new(
+        IpNumber(next),
+        IpFragOffset::try_new(units).unwrap(),
+        more,
+        0x1234_5678,
+    );
+    let length = u16::try_from(8 + payload.len()).unwrap().to_be_bytes();
+    let fixed = [&[0; 14][..], &[0x60, 0, 0, 0], &length, &[44, 64], &[1; 32]].concat();
+    parse_ip6(&[&fixed[..], &header.to_bytes(), payload].concat(), 14)
+}
+
+#[test]
+fn fragments_of_ipv6_say_the_same() {
+    let udp = [&[0, 53, 0, 54, 5, 220, 0, 0][..], &[0; 8]].concat();
+    let first = fragment6(17, 0, true, &udp).unwrap();
+    assert!(first.is_fragment() && !first.is_later_fragment() && !first.checksum_partial());
+    assert_eq!((first.sport(), first.dport(), first.identification()), (53, 54, 0x1234_5678));
+    assert_eq!(first.part(), Part { offset: 0, len: 16, is_last: false });
+    assert_eq!(usize::from(first.transport()), 14 + 40 + 8);
+    let later = fragment6(17, 5, false, &[1; 9]).unwrap();
+    assert!(later.is_later_fragment() && later.dont_fragment());
+    assert_eq!(later.part(), Part { offset: 40, len: 9, is_last: true });
+    assert_eq!(later.of_transport(first.transport_fields()).dport(), 54);
+    let longest = fragment6(17, 8191, false, &[0; 7]).unwrap();
+    assert_eq!(longest.part().end(), 65_535);
+    let refused = [
+        (fragment6(17, 8191, false, &[0; 8]), ParseError::BadFragment),
+        (fragment6(17, 1, true, &[0; 9]), ParseError::BadFragment),
+        (fragment6(17, 1, false, &[]), ParseError::BadFragment),
+        (fragment6(6, 0, true, &[0; 16]), ParseError::TinyFragment),
+        (fragment6(6, 1, true, &[0; 16]), ParseError::TinyFragment),
+        (fragment6(60, 0, true, &[0; 16]), ParseError::Options),
+        (fragment6(44, 0, true, &[0; 16]), ParseError::Options),
+    ];
+    for (parsed, error) in refused {
+        assert_eq!(parsed, Err(error));
+    }
+    let whole = fragment6(17, 0, false, &[&udp[..4], &[0, 16], &udp[6..]].concat()).unwrap();
+    assert!(!whole.is_fragment(), "an atomic fragment is a whole packet (RFC 6946)");
 }

@@ -226,14 +226,14 @@ fn each_fault_has_its_own_error() {
         ("a source route with a way to go", with(hop_by_hop, 43), Err(ParseError::Options)),
         ("UDP longer than the packet", with(udp + 5, 13), Err(ParseError::TruncatedL4)),
         (
-            "a fragment with an extension behind its header",
+            "a fragment cut where none can be",
             [with(hop_by_hop, 44)]
                 .map(|mut frame| {
                     frame[options + 3] = 1;
                     frame
                 })
                 .concat(),
-            Err(ParseError::Options),
+            Err(ParseError::BadFragment),
         ),
     ] {
         assert_eq!(parse_ip6(&frame, L3).map(|_| ()), expected, "{what}");

@@ -145,7 +145,7 @@ fn what_does_not_pass_has_its_reason() {
         (R::HostBound, OPEN, udp6(OPEN6, NODE6, (1, 2), b"")),
         (R::BadTotalLength, UPLINK, cut),
         (R::BadTotalLength, UPLINK, long),
-        (R::Fragment, UPLINK, fragment(OPEN6)),
+        (R::TinyFragment, UPLINK, fragment(OPEN6)),
     ] {
         assert_eq!(gateway().run(port, &packet).dropped, Some(reason), "{packet:02x?}");
     }
@@ -243,4 +243,48 @@ fn a_sum_that_the_sender_left_to_its_device_is_taken() {
     let sum = checksum::pseudo_header_v6(OPEN6.to_bits(), DIRECT6.to_bits(), 17, 15).fold();
     partial[60..62].copy_from_slice(&sum.to_be_bytes());
     assert_eq!(gateway.run(OPEN, &partial).only().1[14..], forwarded(&whole));
+}
+
+/// The packet in pieces of so many bytes.
+fn pieces6(packet: &[u8], ident: u32, len: usize) -> Vec<Vec<u8>> {
+    let payload = &packet[54..];
+    let piece = |at: usize| {
+        let part = &payload[at..payload.len().min(at + len)];
+        let more = u16::from(at + part.len() < payload.len());
+        let mut header =
+            [&[packet[20], 0][..], &(at as u16 | more).to_be_bytes(), &ident.to_be_bytes()].concat();
+        header.extend_from_slice(part);
+        let mut piece = [&packet[..54], &header].concat();
+        piece[18..20].copy_from_slice(&(header.len() as u16).to_be_bytes());
+        piece[20] = 44;
+        piece
+    };
+    (0..payload.len()).step_by(len).map(piece).collect()
+}
+
+#[test]
+fn fragments_follow_their_first_in_any_order() {
+    let mut gateway = gateway();
+    for (ident, order) in
+        (0x0001_0000..).zip([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+    {
+        let parts = pieces6(&udp6(OPEN6, DIRECT6, (1000, 53), &[7; 3000]), ident, 1400);
+        let sent: Vec<_> =
+            order.iter().flat_map(|&n| gateway.run_burst(OPEN, std::slice::from_ref(&parts[n]))).collect();
+        let mut came: Vec<_> = sent.iter().map(|(_, packet)| packet[14..].to_vec()).collect();
+        let mut expected: Vec<_> = parts.iter().map(|part| forwarded(part)).collect();
+        came.sort();
+        expected.sort();
+        assert_eq!(came, expected, "{order:?}");
+    }
+    assert_eq!(gateway.counters.flows_inserted.get(), 1);
+    assert_eq!(gateway.pipeline.waiting(), 0);
+    let denied = pieces6(&tcp6(DIRECT6, WEB6, (4000, 81), SYN), 1, 24);
+    for part in denied.iter().rev() {
+        assert!(gateway.run_burst(UPLINK, std::slice::from_ref(part)).is_empty());
+    }
+    assert_eq!(
+        gateway.counters.port(UPLINK).drops[DropReason::PolicyDeny as usize].get(),
+        denied.len() as u64
+    );
 }
