@@ -40,13 +40,13 @@ drop_reasons! {
     Vlan = "vlan",
     /// IP version other than the EtherType says.
     BadVersion = "bad-version",
-    /// IHL below 5, or a header longer than the packet.
+    /// IHL below 5, or a header longer than the packet; of IPv6 an extension header too.
     BadHeaderLength = "bad-header-length",
     /// IP total length shorter than the header or longer than the frame.
     BadTotalLength = "bad-total-length",
     /// IP header checksum wrong (RFC 1812 5.2.2).
     BadHeaderChecksum = "bad-header-checksum",
-    /// IP options, which are not forwarded.
+    /// IP options, or of IPv6 a source route, too many extension headers or hop-by-hop options out of place: not forwarded.
     IpOptions = "ip-options",
     /// A fragment that is empty, cut where none can be, or reaches beyond the longest packet.
     BadFragment = "bad-fragment",

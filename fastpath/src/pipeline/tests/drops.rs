@@ -22,7 +22,7 @@ fn every_refusal_names_its_reason() {
         (R::BadHeaderLength, OPEN, good()[..20].to_vec()),
         (R::NotIp, OPEN, raw(good(), 13, 6)),
         (R::Vlan, OPEN, raw(raw(good(), 12, 0x81), 13, 0)),
-        (R::BadVersion, OPEN, raw(raw(good(), 12, 0x86), 13, 0xdd)),
+        (R::BadHeaderLength, OPEN, raw(raw(good(), 12, 0x86), 13, 0xdd)),
         (R::BadVersion, OPEN, with(good(), 0, 0x55)),
         (R::BadHeaderLength, OPEN, with(good(), 0, 0x44)),
         (R::BadTotalLength, OPEN, with(good(), 2, 9)),
