@@ -2,11 +2,12 @@
 //!
 //! Every table may be absent, and every key has a default unless its line says otherwise. A key that does not exist
 //! and a value that cannot be are errors that name file, line and column. How the text is read and its errors are
-//! worded is `config/read.rs`.
+//! worded is `config/read.rs`; `[tunnel]`, `[icmp]` and `[tcp]` are in `config/tunnel.rs`, `[policy]` in `config/policy.rs`.
 
 mod policy;
 mod read;
 mod report;
+mod tunnel;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use crate::source::kubernetes::Access;
 pub use policy::{EndpointToHost, Established, Policy};
 pub use read::Error;
 pub use report::{Calico, Report};
+pub use tunnel::{Icmp, Tcp, Tunnel, TunnelKind};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -38,6 +40,8 @@ pub struct Config {
     pub conntrack: Conntrack,
     pub fragments: Fragments,
     pub tunnel: Tunnel,
+    pub icmp: Icmp,
+    pub tcp: Tcp,
     pub report: Report,
     pub calico: Calico,
     pub admin: Admin,
@@ -354,19 +358,6 @@ impl Default for Fragments {
     fn default() -> Self {
         Self { datagrams: 2048, timeout: Duration::from_secs(pipeline::FRAGMENT_TIMEOUT.into()) }
     }
-}
-
-/// `[tunnel]`: numbers of the overlay. Default: what Calico's `FelixConfiguration` says, of this node or of all, else
-/// Calico's own defaults.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tunnel {
-    /// VXLAN network identifier, 24 bits. Calico's default: 4096.
-    #[serde(deserialize_with = "read::vni")]
-    pub vni: Option<u32>,
-    /// UDP port that VXLAN is sent to. Calico's default: 4789.
-    #[serde(deserialize_with = "read::port")]
-    pub vxlan_port: Option<u16>,
 }
 
 /// `[admin]`: where `margay status` asks.

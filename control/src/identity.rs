@@ -1,5 +1,8 @@
-//! Who this process is: the node that it forwards for, and the constants of that node's VXLAN.
+//! Who this process is: the node that it forwards for, and what its configuration says of tunnels and errors.
 
+use margay_flowtable::{InnerSource, Outer};
+
+use crate::config::{Config, TunnelKind};
 use crate::state::{Cluster, FelixConfiguration};
 
 /// What `compile` must know besides the state of the world.
@@ -11,6 +14,13 @@ pub struct Identity {
     pub vni: Option<u32>,
     /// UDP destination port of VXLAN, as above.
     pub vxlan_port: Option<u16>,
+    /// Outer headers and MTUs.
+    pub vxlan: TunnelKind,
+    pub ipip: TunnelKind,
+    pub inner_source: InnerSource,
+    pub tunnels_from_pods: bool,
+    pub answers_unreachable: bool,
+    pub clamps_mss: bool,
 }
 
 /// What Calico's nodes use unless told otherwise.
@@ -20,7 +30,22 @@ pub(crate) const VXLAN_PORT: u16 = 4789;
 impl Identity {
     /// The node with the VNI and port that its cluster says, or that Calico nodes use.
     pub fn new(node: impl Into<String>) -> Self {
-        Self { node: node.into(), vni: None, vxlan_port: None }
+        Self::configured(node, &Config::default())
+    }
+
+    /// The node as the configuration has it.
+    pub fn configured(node: impl Into<String>, config: &Config) -> Self {
+        Self {
+            node: node.into(),
+            vni: config.tunnel.vni,
+            vxlan_port: config.tunnel.vxlan_port,
+            vxlan: config.tunnel.vxlan,
+            ipip: config.tunnel.ipip,
+            inner_source: config.tunnel.inner_source,
+            tunnels_from_pods: config.tunnel.from_pods,
+            answers_unreachable: config.icmp.unreachable,
+            clamps_mss: config.tcp.clamp_mss,
+        }
     }
 
     pub(crate) fn vni(&self, cluster: &Cluster) -> u32 {
@@ -31,14 +56,22 @@ impl Identity {
         self.vxlan_port.or(self.by_felix(cluster, |felix| felix.vxlan_port)).unwrap_or(VXLAN_PORT)
     }
 
-    /// The most that the cluster has a packet be inside a VXLAN tunnel.
+    pub(crate) fn vxlan_outer(&self) -> Outer {
+        self.vxlan.outer(Outer::VXLAN)
+    }
+
+    pub(crate) fn ipip_outer(&self) -> Outer {
+        self.ipip.outer(Outer::IPIP)
+    }
+
+    /// The most that a packet may be inside a VXLAN tunnel, where the configuration or the cluster says.
     pub(crate) fn vxlan_mtu(&self, cluster: &Cluster) -> Option<u16> {
-        self.by_felix(cluster, |felix| felix.vxlan_mtu)
+        self.vxlan.mtu.or_else(|| self.by_felix(cluster, |felix| felix.vxlan_mtu))
     }
 
     /// The same of IP-in-IP.
     pub(crate) fn ipip_mtu(&self, cluster: &Cluster) -> Option<u16> {
-        self.by_felix(cluster, |felix| felix.ipip_mtu)
+        self.ipip.mtu.or_else(|| self.by_felix(cluster, |felix| felix.ipip_mtu))
     }
 
     /// By the configuration of the node alone, else that of all, as Calico reads them.

@@ -195,7 +195,7 @@ impl Dataplane {
         );
         let mut shared = Shared { exchange: &exchange, table: &table, publisher: &mut publisher };
         let workers = Workers::start(cores, &config, seed()?, &mut shared)?;
-        let identity = Identity { node, vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port };
+        let identity = Identity::configured(node, &config);
         let reporter = report::start(&config, &identity.node)?;
         Ok(Self {
             compiler: Compiler::new(identity.clone()),

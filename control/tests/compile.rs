@@ -101,8 +101,8 @@ fn fate(snapshot: &Snapshot, destination: &str) -> String {
             let (src, dst) = (mac(adjacency.src_mac), mac(adjacency.dst_mac));
             let tunnel = match tunnel {
                 None => String::new(),
-                Some(Tunnel::Ipip { src, dst }) => format!(" ipip {src} {dst}"),
-                Some(Tunnel::Vxlan { src, dst, vni, udp_port, inner_src_mac, inner_dst_mac }) => format!(
+                Some(Tunnel::Ipip { src, dst, .. }) => format!(" ipip {src} {dst}"),
+                Some(Tunnel::Vxlan { src, dst, vni, udp_port, inner_src_mac, inner_dst_mac, .. }) => format!(
                     " vxlan {src} {dst} {vni} {udp_port} {} {}",
                     mac(*inner_src_mac),
                     mac(*inner_dst_mac)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use margay_control::config::{
     Access, Config, EndpointToHost, Established, Idle, MidFlow, OnFailure, Share, XdpMode, ZeroCopy,
 };
+use margay_flowtable::{DontFragment, Dscp, InnerSource, Outer, Ttl};
 
 const WHOLE: &str = r#"
 [node]
@@ -56,6 +57,21 @@ host_interface_prefix = "mgy-host-"
 [tunnel]
 vni = 7
 vxlan_port = 8472
+inner_source = "loose"
+from_pods = true
+[tunnel.vxlan]
+dscp = "copy"
+ttl = "inherit"
+df = "copy"
+mtu = 1400
+[tunnel.ipip]
+dscp = 46
+ttl = 32
+df = true
+[icmp]
+unreachable = true
+[tcp]
+clamp_mss = true
 [report]
 events = false
 status = false
@@ -103,6 +119,21 @@ fn every_key_is_read() {
     assert_eq!((config.policy.established, config.policy.rules), (Established::Keep, 5000));
     assert_eq!((config.tunnel.vni, config.tunnel.vxlan_port), (Some(7), Some(8472)));
     assert_eq!(config.admin.socket, Path::new("/run/a.sock"));
+    let copied = Outer { dscp: Dscp::Copy, ttl: Ttl::Inherit, dont_fragment: DontFragment::Copy };
+    assert_eq!((config.tunnel.vxlan.outer(Outer::VXLAN), config.tunnel.vxlan.mtu), (copied, Some(1400)));
+    let fixed = Outer { dscp: Dscp::Fixed(46), ttl: Ttl::Fixed(32), dont_fragment: DontFragment::Set };
+    assert_eq!((config.tunnel.ipip.outer(Outer::IPIP), config.tunnel.ipip.mtu), (fixed, None));
+    assert_eq!((config.tunnel.inner_source, config.tunnel.from_pods), (InnerSource::Loose, true));
+    assert!(config.icmp.unreachable && config.tcp.clamp_mss);
+}
+
+#[test]
+fn outer_headers_are_the_kernel_s_unless_configured() {
+    let config = Config::parse(Path::new("margay.toml"), "[tunnel.vxlan]\ndf = false").unwrap();
+    assert_eq!(config.tunnel.vxlan.outer(Outer::VXLAN), Outer::VXLAN);
+    assert_eq!(config.tunnel.ipip.outer(Outer::IPIP), Outer::IPIP);
+    assert_eq!((config.tunnel.inner_source, config.tunnel.from_pods), (InnerSource::Strict, false));
+    assert!(!config.icmp.unreachable && !config.tcp.clamp_mss);
 }
 
 #[test]
@@ -152,6 +183,19 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
         ("[tunnel]\nvxlan_port = -1", "2:14: -1 cannot be"),
         ("[[uplink]]\ndevice = \"a\"\nmtu = 200", "3:7: 200 cannot be: it must be from 1280"),
         ("[fragments]\ndatagrams = 70000", "2:13: 70000 cannot be: it must be from 1 to 65535"),
+        ("[tunnel]\ninner_source = \"losse\"", "2:16: unknown value `losse`: did you mean `loose`?"),
+        (
+            "[tunnel.vxlan]\ndscp = 64",
+            "2:8: invalid value: integer `64`, expected a DSCP from 0 to 63, or \"copy\"",
+        ),
+        (
+            "[tunnel.ipip]\nttl = 0",
+            "2:7: invalid value: integer `0`, expected a TTL from 1 to 255, or \"inherit\"",
+        ),
+        (
+            "[tunnel.ipip]\ndf = \"yes\"",
+            "2:6: invalid value: string \"yes\", expected true, false, or \"copy\"",
+        ),
         ("[conntrack]\nudp = \"1 fortnight\"", "2:7: "),
         (
             "[conntrack]\nmid_flow = \"dorp\"",

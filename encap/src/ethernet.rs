@@ -4,6 +4,8 @@ use crate::bytes::{be16, mac};
 
 /// Bytes of the header, without a VLAN tag.
 pub const HEADER_LEN: usize = 14;
+/// The address of every station on a link.
+pub const BROADCAST: [u8; 6] = [0xff; 6];
 
 /// `EtherTypes` (IEEE 802 Numbers, IANA).
 pub mod ethertype {

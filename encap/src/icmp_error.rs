@@ -50,9 +50,9 @@ impl IcmpError {
         let quote = &quote[..quote.len().min(MAX_LEN.min(packet.len()) - HEADERS_LEN)];
         let len = HEADERS_LEN + quote.len();
         let (ip, message) = packet[..len].split_first_chunk_mut().expect("room for the IPv4 header");
-        let (template, sum) = ipv4::template(src, offending.src(), protocol::ICMP, TTL);
+        let (template, sum) = ipv4::template(src, offending.src(), protocol::ICMP, TOS, TTL, 0);
         *ip = template;
-        ipv4::stamp(ip, sum, len as u16, TOS, ident, false);
+        ipv4::stamp(ip, sum, len as u16, ident, 0, TOS);
 
         let (kind, code, mtu) = self.fields();
         let [mtu_high, mtu_low] = mtu.to_be_bytes();

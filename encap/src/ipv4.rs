@@ -109,11 +109,20 @@ impl<'a> Ipv4<'a> {
     }
 }
 
-/// A header without options whose addresses, protocol and TTL are settled, and the folded sum of its words, in host
-/// order: [`stamp`] fills in the rest.
-pub(crate) fn template(src: u32, dst: u32, protocol: u8, ttl: u8) -> ([u8; HEADER_LEN], u16) {
+/// A header without options, and the folded sum of its words, in host order: [`stamp`] fills in what differs from packet
+/// to packet.
+pub(crate) fn template(
+    src: u32,
+    dst: u32,
+    protocol: u8,
+    tos: u8,
+    ttl: u8,
+    flags: u16,
+) -> ([u8; HEADER_LEN], u16) {
     let mut header = [0; HEADER_LEN];
     header[0] = 0x45;
+    header[1] = tos;
+    put16(&mut header, 6, flags);
     header[8] = ttl;
     header[9] = protocol;
     header[12..16].copy_from_slice(&src.to_be_bytes());
@@ -129,22 +138,27 @@ pub(crate) fn set_protocol(header: &mut [u8; HEADER_LEN], protocol: u8) {
     put16(header, 10, checksum);
 }
 
-/// Completes a copy of a template for a packet of `total_len` bytes, header included. `sum` is the template's.
-#[inline]
+/// Completes a copy of a template for a packet of `total_len` bytes, header included. `sum` is the template's, `tos` what
+/// of the TOS byte the template has clear, and `own_tos` what it has set.
+#[inline(always)]
 pub(crate) fn stamp(
     header: &mut [u8; HEADER_LEN],
     sum: u16,
     total_len: u16,
-    tos: u8,
     ident: u16,
-    dont_fragment: bool,
+    tos: u8,
+    own_tos: u8,
 ) {
-    let flags = if dont_fragment { DONT_FRAGMENT } else { 0 };
-    let sum = u32::from(sum) + u32::from(tos) + u32::from(total_len) + u32::from(ident) + u32::from(flags);
-    header[1] = tos;
+    let sum = u32::from(sum) + u32::from(total_len) + u32::from(ident) + u32::from(tos);
+    header[1] = own_tos | tos;
     put16(header, 2, total_len);
     put16(header, 4, ident);
-    put16(header, 6, flags);
+    put16(header, 10, finish(sum));
+}
+
+/// The checksum of words whose sum is this.
+#[inline(always)]
+pub(crate) const fn finish(sum: u32) -> u16 {
     // The high half has the sum of both.
-    put16(header, 10, !(sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16);
+    !(sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }

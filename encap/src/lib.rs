@@ -16,16 +16,19 @@ pub mod icmp6_error;
 pub mod icmp_error;
 pub mod ipv4;
 pub mod ipv6;
+pub mod outer;
 pub mod parse;
 pub mod protocol;
 pub mod pull;
 pub mod push;
 pub mod rewrite;
 pub mod sctp;
+pub mod split;
 pub mod tcp;
 pub mod udp;
 pub mod vxlan;
 
+pub use outer::Outer;
 pub use parse::{
     Headers, ParseError, Part, Quoted, Quoted6, Transport, addresses6, parse, parse_ip, parse_ip6,
     parse_outer, parse_plain, parse_quoted, parse_quoted6,

@@ -64,7 +64,7 @@ drop_reasons! {
     TunnelFragment = "tunnel-fragment",
     /// The transport header is cut off or contradicts the packet's length.
     TruncatedTransport = "truncated-transport",
-    /// Source address that no packet may come with: multicast, broadcast, loopback, 0/8 (RFC 1812 5.3.7), our own.
+    /// Source address that no packet may come with: multicast, broadcast, loopback, 0/8 (RFC 1812 5.3.7), 169.254/16, our own.
     MartianSource = "martian-source",
     /// Destination address that is not forwarded: loopback, 0/8, reserved (RFC 1812 5.3.7).
     MartianDestination = "martian-destination",
@@ -72,7 +72,7 @@ drop_reasons! {
     Multicast = "multicast",
     /// A pod sent from an address that is not its own, or a pod's or its node's address came in where it is not.
     SourceSpoofed = "source-spoofed",
-    /// A pod sent a tunnel packet of its own to a tunnel end.
+    /// A pod sent a tunnel packet of its own to a node, which the configuration may allow (`tunnel.from_pods`).
     TunnelFromPod = "tunnel-from-pod",
     /// Tunnel packet from an address that is no known node's.
     UnknownTunnelSource = "unknown-tunnel-source",
@@ -82,8 +82,14 @@ drop_reasons! {
     BadVxlanHeader = "bad-vxlan-header",
     /// What the tunnel carries is no IPv4 packet.
     InnerNotIpv4 = "inner-not-ipv4",
-    /// The inner Ethernet frame is for another VTEP's MAC.
+    /// The inner Ethernet frame is neither for our VTEP's MAC nor for everyone.
     InnerWrongMac = "inner-wrong-mac",
+    /// The tunnel carries ARP, which the kernel of a node answers from its own tables and never sends.
+    InnerArp = "inner-arp",
+    /// The inner Ethernet frame has a VLAN tag (RFC 7348 6.1).
+    InnerVlan = "inner-vlan",
+    /// The sender of the tunnel packet is no node that sends from the inner source (`tunnel.inner_source`).
+    InnerSource = "inner-source",
     /// A tunnel packet inside a tunnel packet.
     NestedTunnel = "nested-tunnel",
     /// Congestion was marked on the outer header of a packet that cannot carry the mark (RFC 6040 4.2).
@@ -104,10 +110,12 @@ drop_reasons! {
     TtlExceeded = "ttl-exceeded",
     /// Larger than the MTU with DF set (answered by ICMP fragmentation needed).
     FragmentationNeeded = "fragmentation-needed",
-    /// Larger than the MTU without DF, and not fragmented here.
+    /// Larger than the MTU without DF, and not to be split into fragments either.
     TooBig = "too-big",
     /// No room before the packet for the outer headers.
     NoHeadroom = "no-headroom",
+    /// No free frame for what was to be made of it: a fragment.
+    NoFrame = "no-frame",
     /// TCP in the middle of a connection that is not known, where such are not picked up (`conntrack.mid_flow`).
     NoConnection = "no-connection",
     /// The flow table has no entry for a new connection, free or held by one that can make room.

@@ -43,6 +43,14 @@ impl Egress {
         burst.try_push(frame).map_err(|frame| (frame, Refusal::Full))
     }
 
+    /// How many more frames the port takes before the next flush.
+    pub fn room(&self, port: PortId) -> Result<usize, Refusal> {
+        match self.bursts.get(usize::from(port.0)) {
+            Some(Some(burst)) => Ok(burst.room()),
+            _ => Err(Refusal::NoPort),
+        }
+    }
+
     /// Takes a whole burst for a port of which nothing waits yet, and leaves an empty one in its place. False, and
     /// nothing is done, where something waits or the port is not open.
     #[inline]

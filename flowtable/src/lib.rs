@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod fib;
 pub mod fragments;
 mod hash;
+pub mod inner_source;
 pub mod isa;
 pub mod key;
 pub mod next_hop;
@@ -36,8 +37,10 @@ pub use conntrack::{CtState, CtStatus, Direction, Timeouts};
 pub use endpoint::Endpoint;
 pub use fib::{Fib, FibBytes};
 pub use fragments::{DatagramKey, DatagramRef, Fragments, Placed};
+pub use inner_source::{InnerSource, InnerSources, Senders};
 pub use isa::Isa;
 pub use key::{AnyKey, FlowKey, FlowKey6, Key, KeyWords};
+pub use margay_encap::outer::{DontFragment, Dscp, Outer, Ttl};
 pub use next_hop::{Adjacency, NextHop, NextHopId, NextHops, PortId, Rewrite, Tunnel};
 pub use paged::Paged;
 pub use policy::{

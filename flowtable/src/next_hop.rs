@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use margay_encap::Outer;
 use margay_encap::push::{Template, Vteps};
 
 /// A port's number: dense, assigned by control, stable while the port exists.
@@ -37,12 +38,13 @@ pub struct Adjacency {
     pub mtu: u16,
 }
 
-/// A tunnel's outer addresses (IPv4 outer).
+/// A tunnel's outer addresses (IPv4 outer), and what else its outer header is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tunnel {
     Ipip {
         src: Ipv4Addr,
         dst: Ipv4Addr,
+        outer: Outer,
     },
     Vxlan {
         src: Ipv4Addr,
@@ -51,6 +53,7 @@ pub enum Tunnel {
         udp_port: u16,
         inner_src_mac: [u8; 6],
         inner_dst_mac: [u8; 6],
+        outer: Outer,
     },
 }
 
@@ -113,10 +116,10 @@ impl Rewrite {
         let plain = Template::plain(adjacency.dst_mac, adjacency.src_mac);
         let template = match *tunnel {
             None => plain,
-            Some(Tunnel::Ipip { src, dst }) => plain.ipip(src.to_bits(), dst.to_bits()),
-            Some(Tunnel::Vxlan { src, dst, vni, udp_port, inner_src_mac, inner_dst_mac }) => {
+            Some(Tunnel::Ipip { src, dst, outer }) => plain.ipip(src.to_bits(), dst.to_bits(), outer),
+            Some(Tunnel::Vxlan { src, dst, vni, udp_port, inner_src_mac, inner_dst_mac, outer }) => {
                 let vteps = Vteps { vni, udp_port, src_mac: inner_src_mac, dst_mac: inner_dst_mac };
-                plain.vxlan(src.to_bits(), dst.to_bits(), &vteps)
+                plain.vxlan(src.to_bits(), dst.to_bits(), &vteps, outer)
             }
         };
         let mtu = adjacency.mtu.saturating_sub(template.overhead());

@@ -10,7 +10,7 @@ use hashbrown::HashSet;
 
 pub use self::epochs::Epochs;
 pub use self::way_out::WayOut;
-use crate::{Fib, NextHops, Policies, PortId, Rewrite, TrailEra};
+use crate::{Fib, InnerSources, NextHops, Policies, PortId, Rewrite, TrailEra};
 
 /// Everything that decides what becomes of a packet, as of one moment.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub entrance: Entrance,
     /// Underlay addresses of the nodes that may send us tunnel packets.
     pub tunnel_sources: HashSet<IpAddr>,
+    /// And from which addresses each may send what is inside.
+    pub inner_sources: InnerSources,
     pub epochs: Epochs,
     /// Where flows that this snapshot judges have their trails: [`Snapshot::begin_trails`].
     pub trails: TrailEra,
@@ -45,6 +47,15 @@ pub struct Local {
     pub icmp_source: Option<Ipv4Addr>,
     /// The same of `ICMPv6` errors.
     pub icmp6_source: Option<Ipv6Addr>,
+    /// Source of those that leave inside a tunnel, where our end of it has an address of its own.
+    pub icmp_source_in_ipip: Option<Ipv4Addr>,
+    pub icmp_source_in_vxlan: Option<Ipv4Addr>,
+    /// Whether packets without a route are answered.
+    pub answers_unreachable: bool,
+    /// Whether the MSS of TCP is lowered to what the ways there and back take.
+    pub clamps_mss: bool,
+    /// Whether pods may send tunnel packets to other nodes.
+    pub tunnels_from_pods: bool,
     pub vni: u32,
     pub vxlan_port: u16,
     pub vtep_mac: [u8; 6],
@@ -58,6 +69,11 @@ impl Default for Local {
             pods: HashSet::new(),
             icmp_source: None,
             icmp6_source: None,
+            icmp_source_in_ipip: None,
+            icmp_source_in_vxlan: None,
+            answers_unreachable: false,
+            clamps_mss: false,
+            tunnels_from_pods: false,
             vni: 4096,
             vxlan_port: 4789,
             vtep_mac: [0; 6],

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
+use margay_encap::Outer;
 use margay_encap::checksum::Sum;
 use margay_fastpath::egress::Egress;
 use margay_fastpath::pipeline::{Pipeline, Turn};
@@ -16,7 +17,7 @@ use margay_fastpath::{Burst, Counters, FramePool, Layout, Umem};
 use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::table::FlowTable;
-use margay_flowtable::{Adjacency, Fib, NextHop, NextHopId, PortId, PortKind, PortState, Snapshot, Tunnel};
+use margay_flowtable::{Adjacency, Fib, InnerSources, NextHop, NextHopId, PortId, PortKind, PortState, Snapshot, Tunnel};
 
 const LAYOUT: Layout = Layout { chunk_size: 2048, chunks: 128 };
 const PORTS: u16 = 3;
@@ -210,6 +211,7 @@ fn snapshot() -> Snapshot {
         udp_port: 4789,
         inner_src_mac: [6; 6],
         inner_dst_mac: [8; 6],
+        outer: Outer::VXLAN,
     };
     let forward = |port, tunnel| NextHop::Forward { adjacency: adjacency(port), tunnel };
     let next_hops = vec![
@@ -217,7 +219,7 @@ fn snapshot() -> Snapshot {
         forward(1, None),
         forward(2, None),
         forward(0, Some(vxlan)),
-        forward(0, Some(Tunnel::Ipip { src: node, dst: peer })),
+        forward(0, Some(Tunnel::Ipip { src: node, dst: peer, outer: Outer::IPIP })),
         forward(0, None),
         NextHop::Blackhole,
     ];
@@ -252,10 +254,17 @@ fn snapshot() -> Snapshot {
             pods: [1, 2].into_iter().flat_map(pod_addresses).collect(),
             icmp_source: Some(node),
             icmp6_source: Some(Ipv6Addr::from(NODE6)),
+            answers_unreachable: true,
+            clamps_mss: true,
             vtep_mac: [6; 6],
             ..Local::default()
         },
         tunnel_sources: [peer.into()].into_iter().collect(),
+        inner_sources: InnerSources {
+            homes: Fib::build([(Ipv4Addr::new(10, 128, 0, 0).into(), 9, NextHopId(0)), (Ipv4Addr::new(10, 64, 0, 0).into(), 10, NextHopId(0))]),
+            senders: [vec![peer.into()]].into(),
+            ..InnerSources::default()
+        },
         ..Snapshot::default()
     }
 }

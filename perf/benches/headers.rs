@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use margay_encap::checksum::Sum;
-use margay_encap::push::{Template as Outer, Vteps};
-use margay_encap::{parse, pull};
+use margay_encap::push::{self, Vteps};
+use margay_encap::{Outer, parse, pull};
 use margay_fastpath::{Layout, Umem};
 use margay_perf::traffic::{Path, Template};
 
@@ -40,14 +40,16 @@ fn tunnels(criterion: &mut Criterion) {
     let inner = parse(&frame(Path::L3)).expect("a whole packet");
     let mut outer = vec![0; 256];
     let mut group = criterion.benchmark_group("push");
-    let plain = Outer::plain([2; 6], [4; 6]);
+    let plain = push::Template::plain([2; 6], [4; 6]);
     let vteps = Vteps { vni: 4096, udp_port: 4789, src_mac: [2; 6], dst_mac: [4; 6] };
-    for (name, template) in
-        [("plain", plain), ("ipip", plain.ipip(1, 2)), ("vxlan", plain.vxlan(1, 2, &vteps))]
-    {
+    for (name, template) in [
+        ("plain", plain),
+        ("ipip", plain.ipip(1, 2, Outer::IPIP)),
+        ("vxlan", plain.vxlan(1, 2, &vteps, Outer::VXLAN)),
+    ] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                template.write(black_box(&mut outer[..110]), &inner, 50_000, 7);
+                template.write(black_box(&mut outer[..110]), &inner, 63, 50_000, 7);
             });
         });
     }

@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use margay_encap::protocol;
+use margay_encap::{Outer, protocol};
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::{
-    Action, AddressSet, Adjacency, Endpoint, EndpointId, Fib, Holder, IdentityId, NextHop, NextHopId, Obeys,
-    Policies, Policy, PolicyType, PortId, PortKind, PortState, Program, ProgramId, Rule, RuleId, Segment,
-    SegmentId, SetId, Side, Snapshot, Tier, TierEnd, Tunnel,
+    Action, AddressSet, Adjacency, Endpoint, EndpointId, Fib, Holder, IdentityId, InnerSources, NextHop,
+    NextHopId, Obeys, Policies, Policy, PolicyType, PortId, PortKind, PortState, Program, ProgramId, Rule,
+    RuleId, Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd, Tunnel,
 };
 
 use crate::traffic::{
@@ -34,8 +34,9 @@ pub fn snapshot(policies: u32) -> Snapshot {
         udp_port: VXLAN_PORT,
         inner_src_mac: VTEP,
         inner_dst_mac: VTEP,
+        outer: Outer::VXLAN,
     };
-    let ipip = Tunnel::Ipip { src: NODE, dst: PEER_NODE };
+    let ipip = Tunnel::Ipip { src: NODE, dst: PEER_NODE, outer: Outer::IPIP };
     let port = |name: &str, kind| Some(PortState { name: name.into(), kind, mac: MAC, mtu: 1500 });
     let mut snapshot = Snapshot {
         fib: Fib::build(routes()),
@@ -57,6 +58,11 @@ pub fn snapshot(policies: u32) -> Snapshot {
             ..Local::default()
         },
         tunnel_sources: [PEER_NODE.into()].into_iter().collect(),
+        inner_sources: InnerSources {
+            homes: Fib::build(routes().into_iter().map(|(net, length, _)| (net, length, NextHopId(0)))),
+            senders: [vec![PEER_NODE.into()]].into(),
+            ..InnerSources::default()
+        },
         ..Snapshot::default()
     };
     snapshot.policies = self::policies(policies);

@@ -94,6 +94,7 @@ impl Compiler {
             policies,
             ports: self.routing.ports().to_vec(),
             tunnel_sources: self.routing.tunnel_sources().clone(),
+            inner_sources: self.routing.inner_sources().clone(),
             local: self.routing.local().clone(),
             ..Snapshot::default()
         };

@@ -76,8 +76,7 @@ impl World {
             let known = cluster.nodes.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(WorldError::Node { name: node.into(), known });
         }
-        let identity =
-            Identity { vni: config.tunnel.vni, vxlan_port: config.tunnel.vxlan_port, ..Identity::new(node) };
+        let identity = Identity::configured(node, config);
         let endpoint_to_host = config.policy.endpoint_to_host;
         let state = State { cluster, ..State::default() };
         let mut world = Self { state, identity, endpoint_to_host };

@@ -6,6 +6,7 @@ use crate::icmp6;
 use crate::ipv4;
 use crate::ipv6::Ipv6;
 use crate::protocol;
+use crate::tcp;
 
 /// What an IP packet is and where its parts lie in the frame.
 ///
@@ -174,6 +175,15 @@ impl Headers {
     #[inline]
     pub const fn checksum_partial(&self) -> bool {
         self.checksum_partial != 0
+    }
+
+    /// Whether the packet may need more done before it leaves than nearly every one: it opens a connection of TCP, or its
+    /// checksum is [left to the device](Self::checksum_partial). Asked as one word.
+    #[inline]
+    pub const fn is_syn_or_partial(&self) -> bool {
+        let word =
+            u32::from_ne_bytes([self.tcp_flags, self.icmp_type, self.icmp_code, self.checksum_partial]);
+        word & u32::from_ne_bytes([tcp::flags::SYN, 0, 0, 1]) != 0
     }
 
     /// Whether this is an ICMP error, which belongs to the flow of the packet that it quotes: see [`parse_quoted`] and

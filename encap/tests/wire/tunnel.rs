@@ -1,9 +1,10 @@
 //! Tunnels: push then pull gives the packet back, outer headers are sound by etherparse, and captured packets.
 
 use etherparse::{IpNumber, Ipv4Slice, UdpSlice};
+use margay_encap::outer::{DontFragment, Dscp, Ttl};
 use margay_encap::pull::{self, Inner, PullError, decapsulate_ecn};
 use margay_encap::push::{Template, Vteps};
-use margay_encap::{Headers, parse, vxlan};
+use margay_encap::{Headers, Outer, parse, vxlan};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -19,7 +20,12 @@ fn plain() -> Template {
 }
 
 fn vxlan_template(vni: u32) -> Template {
-    plain().vxlan(LOCAL, REMOTE, &Vteps { vni, udp_port: 4789, src_mac: VTEP_A, dst_mac: VTEP_B })
+    plain().vxlan(
+        LOCAL,
+        REMOTE,
+        &Vteps { vni, udp_port: 4789, src_mac: VTEP_A, dst_mac: VTEP_B },
+        Outer::VXLAN,
+    )
 }
 
 /// Room in front of the sample's IP packet, as a frame in the UMEM has it: what lies there is anything.
@@ -40,7 +46,7 @@ proptest! {
     #[test]
     fn ipip_comes_back(sample in any_sample(), ident in any::<u16>()) {
         let (mut frame, headers) = with_room(&sample, 20);
-        plain().ipip(LOCAL, REMOTE).write(&mut frame, &headers, 0, ident);
+        plain().ipip(LOCAL, REMOTE, Outer::IPIP).write(&mut frame, &headers, 63, 0, ident);
         let outer = parse(&frame).expect("a sound outer packet");
 
         let ip = Ipv4Slice::from_slice(&frame[14..]).unwrap();
@@ -48,7 +54,7 @@ proptest! {
         prop_assert_eq!(ip.header().protocol(), IpNumber::IPV4);
         prop_assert_eq!(ip.header().dont_fragment(), sample.ip.dont_fragment);
         prop_assert_eq!((ip.header().dcp().value(), ip.header().ecn()), (0, sample.ip.ecn));
-        prop_assert_eq!((ip.header().ttl(), ip.header().identification()), (64, ident));
+        prop_assert_eq!((ip.header().ttl(), ip.header().identification()), (63, ident));
         prop_assert_eq!((outer.src(), outer.dst()), (LOCAL, REMOTE));
 
         prop_assert_eq!(inner_packet(&frame, pull::ipip(&outer)), &sample.without_trailer()[14..]);
@@ -63,7 +69,7 @@ proptest! {
     ) {
         let (mut frame, headers) = with_room(&sample, 50);
         let source_port = vxlan::source_port(hash);
-        vxlan_template(vni).write(&mut frame, &headers, source_port, 9);
+        vxlan_template(vni).write(&mut frame, &headers, 63, source_port, 9);
         frame.extend_from_slice(&trailer);
         let outer = parse(&frame).expect("a sound outer packet");
 
@@ -109,12 +115,12 @@ fn outer_headers_as_captured() {
     let ethernet = [&DST_MAC[..], &SRC_MAC, &[8, 0]].concat();
 
     let mut frame = [&[0; 20][..], &sent].concat();
-    plain().ipip(LOCAL, REMOTE).write(&mut frame, &headers, 0, 0);
+    plain().ipip(LOCAL, REMOTE, Outer::IPIP).write(&mut frame, &headers, 64, 0, 0);
     assert_eq!(frame[..14], ethernet);
     assert_eq!(frame[14..34], hex("45000047 00004000 4004df75 ac14010a ac14020b"));
 
     let mut frame = [&[0; 50][..], &sent].concat();
-    vxlan_template(4096).write(&mut frame, &headers, 0xf67a, 0);
+    vxlan_template(4096).write(&mut frame, &headers, 63, 0xf67a, 0);
     assert_eq!(frame[..14], ethernet);
     let captured = "45000065 00000000 40111f4b ac14010a ac14020b f67a12b5 00510000
         08000000 00100000 66b1b1b1b101 66fbfd31ce61 0800";
@@ -122,7 +128,7 @@ fn outer_headers_as_captured() {
     assert_eq!(frame[64..], sent[14..]);
 
     let mut frame = sent.clone();
-    plain().write(&mut frame, &headers, 0xf67a, 0);
+    plain().write(&mut frame, &headers, 63, 0xf67a, 0);
     assert_eq!(frame, [&ethernet, &sent[14..]].concat());
 }
 
@@ -218,5 +224,43 @@ fn congestion_marks_come_through() {
                 }
             }
         }
+    }
+}
+
+fn any_outer() -> impl Strategy<Value = Outer> {
+    let dscp = prop_oneof![(0..64u8).prop_map(Dscp::Fixed), Just(Dscp::Copy)];
+    let ttl = prop_oneof![(1..=255u8).prop_map(Ttl::Fixed), Just(Ttl::Inherit)];
+    let df = prop_oneof![Just(DontFragment::Clear), Just(DontFragment::Set), Just(DontFragment::Copy)];
+    (dscp, ttl, df).prop_map(|(dscp, ttl, dont_fragment)| Outer { dscp, ttl, dont_fragment })
+}
+
+proptest! {
+    /// Every policy of outer headers, by both tunnels: each field is as the policy says, and the checksum holds.
+    #[test]
+    fn outer_headers_follow_their_policy(
+        sample in any_sample(), outer in any_outer(), ttl in 1..=255u8, ident in any::<u16>(), is_vxlan in any::<bool>(),
+    ) {
+        let vteps = Vteps { vni: 4096, udp_port: 4789, src_mac: VTEP_A, dst_mac: VTEP_B };
+        let template = if is_vxlan {
+            plain().vxlan(LOCAL, REMOTE, &vteps, outer)
+        } else {
+            plain().ipip(LOCAL, REMOTE, outer)
+        };
+        let (mut frame, headers) = with_room(&sample, template.overhead().into());
+        template.write(&mut frame, &headers, ttl, 50_000, ident);
+        let ip = Ipv4Slice::from_slice(&frame[14..]).unwrap().header().to_header();
+        prop_assert_eq!(ip.calc_header_checksum(), ip.header_checksum);
+        prop_assert_eq!((usize::from(ip.total_len), ip.identification), (frame.len() - 14, ident));
+        prop_assert_eq!(ip.ecn, sample.ip.ecn);
+        let dscp = match outer.dscp { Dscp::Fixed(dscp) => dscp, Dscp::Copy => sample.ip.dscp.value() };
+        let ttl = match outer.ttl { Ttl::Fixed(ttl) => ttl, Ttl::Inherit => ttl };
+        let df = match outer.dont_fragment {
+            DontFragment::Clear => false,
+            DontFragment::Set => true,
+            DontFragment::Copy => sample.ip.dont_fragment,
+        };
+        prop_assert_eq!((ip.dscp.value(), ip.time_to_live, ip.dont_fragment), (dscp, ttl, df));
+        let inner = &frame[14 + usize::from(template.overhead())..];
+        prop_assert_eq!(inner, &sample.without_trailer()[14..], "the packet itself is untouched");
     }
 }

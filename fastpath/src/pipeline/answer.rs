@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use margay_encap::icmp::unreachable;
 use margay_encap::icmp_error::{self, IcmpError};
 use margay_encap::icmp6_error::{self, Icmp6Error};
-use margay_encap::{Headers, addresses6, ethernet, parse_ip, parse_ip6};
-use margay_flowtable::{NextHopId, PortId};
+use margay_encap::{addresses6, ethernet, parse_ip, parse_ip6};
+use margay_flowtable::{Interface, NextHopId, PortId, Snapshot, WayOut};
 
+use super::lane::Lane;
 use super::{Pipeline, Turn, rewrite};
 use crate::drop::DropReason;
 use crate::egress::Egress;
@@ -55,22 +57,16 @@ impl Answers {
         &mut self,
         turn: &Turn<'_>,
         frame: &Frame,
-        headers: &Headers,
+        lane: &Lane,
         reason: DropReason,
-        NextHopId(id): NextHopId,
         pool: &mut FramePool,
     ) -> Option<Frame> {
+        let headers = &lane.headers;
         if headers.is_ipv6() {
-            return self.to6(turn, frame, headers, reason, NextHopId(id), pool);
+            return self.to6(turn, frame, lane, reason, pool);
         }
-        let error = match (reason, turn.snapshot.next_hops.rewrite(id)) {
-            (DropReason::TtlExceeded, _) => IcmpError::TimeExceeded,
-            (DropReason::FragmentationNeeded, Some(rewrite)) => {
-                IcmpError::FragmentationNeeded { mtu: rewrite.mtu }
-            }
-            _ => return None,
-        };
-        let src = turn.snapshot.local.icmp_source?.to_bits();
+        let error = error_of(turn.snapshot, lane, reason)?;
+        let src = source_toward(turn.snapshot, headers.src())?.to_bits();
         let offending = turn.umem.bytes(frame);
         if !icmp_error::may_answer(headers, offending) || !self.take_token(turn.now) {
             return None;
@@ -90,12 +86,12 @@ impl Answers {
         &mut self,
         turn: &Turn<'_>,
         frame: &Frame,
-        headers: &Headers,
+        lane: &Lane,
         reason: DropReason,
-        NextHopId(id): NextHopId,
         pool: &mut FramePool,
     ) -> Option<Frame> {
-        let error = match (reason, turn.snapshot.next_hops.rewrite(id)) {
+        let headers = &lane.headers;
+        let error = match (reason, turn.snapshot.next_hops.rewrite(lane.next_hop.get().ok()?)) {
             (DropReason::TtlExceeded, _) => Icmp6Error::TimeExceeded,
             (DropReason::FragmentationNeeded, Some(rewrite)) => Icmp6Error::PacketTooBig { mtu: rewrite.mtu },
             _ => return None,
@@ -121,6 +117,32 @@ impl Answers {
         self.tokens = left;
         true
     }
+}
+
+/// What is said of this drop, if anything.
+fn error_of(snapshot: &Snapshot, lane: &Lane, reason: DropReason) -> Option<IcmpError> {
+    let says_unreachable = snapshot.local.answers_unreachable;
+    Some(match reason {
+        DropReason::TtlExceeded => IcmpError::TimeExceeded,
+        DropReason::FragmentationNeeded => {
+            IcmpError::FragmentationNeeded { mtu: snapshot.next_hops.rewrite(lane.next_hop.get().ok()?)?.mtu }
+        }
+        DropReason::NoRoute if says_unreachable => IcmpError::Unreachable { code: unreachable::NET },
+        DropReason::Blackhole if says_unreachable => IcmpError::Unreachable { code: unreachable::HOST },
+        _ => return None,
+    })
+}
+
+/// The address of ours that errors to there come from: one whose route, where they arrive, leads the way that they came, or a
+/// node that checks that drops them.
+fn source_toward(snapshot: &Snapshot, dst: u32) -> Option<Ipv4Addr> {
+    let local = &snapshot.local;
+    let in_tunnel = match snapshot.way_out(Ipv4Addr::from_bits(dst).into()) {
+        WayOut::By(Interface::Ipip) => local.icmp_source_in_ipip,
+        WayOut::By(Interface::Vxlan) => local.icmp_source_in_vxlan,
+        _ => None,
+    };
+    in_tunnel.or(local.icmp_source)
 }
 
 impl Pipeline {
@@ -160,6 +182,6 @@ fn address(turn: &Turn<'_>, answer: &mut Frame, ident: u16) -> Option<PortId> {
     };
     let NextHopId(id) = turn.snapshot.fib.lookup(dst)?;
     let rewrite = turn.snapshot.next_hops.rewrite(id)?;
-    rewrite::push(turn.umem, answer, &headers, rewrite, 0, ident).ok()?;
+    rewrite::push(turn.umem, answer, &headers, rewrite, headers.ttl(), 0, ident).ok()?;
     Some(rewrite.port)
 }

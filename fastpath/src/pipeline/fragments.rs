@@ -137,7 +137,7 @@ impl Pipeline {
         (self.waiting.asked, self.waiting.is_due) = (turn.now, false);
         let Some(mut burst) = self.waiting.burst.take() else { return };
         while let Some(port) = self.gather(turn, &mut burst, pool) {
-            let input = Input::of(turn, port);
+            let input = Input::of(turn, port, &self.senders);
             if input.is_known() {
                 self.forward(turn, &input, &mut burst, pool, egress, &mut ());
             } else {

@@ -2,17 +2,19 @@
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use margay_encap::ethernet::{self, ethertype};
 use margay_encap::{Headers, ParseError, icmp, parse, parse_plain, parse_quoted};
 use margay_flowtable::key::{FlowKey, KeyWords};
 use margay_flowtable::table::{FlowAction, FlowTable};
-use margay_flowtable::{PortId, PortKind};
+use margay_flowtable::{PortId, PortKind, Snapshot};
 
 use super::Turn;
 use super::flows::{TO_HOST, seconds};
 use super::lane::{Lane, Way};
-use super::tunnel::is_tunnel_packet;
+use super::senders::KnownSenders;
+use super::tunnel::{is_tunnel_packet, is_tunnelled_by_pod};
 use crate::drop::DropReason;
 use crate::frame::Frame;
 use crate::umem::Umem;
@@ -32,8 +34,7 @@ pub(super) struct Input<'a> {
     first: Option<u32>,
     /// Where the ports of a packet have the destination's: VXLAN's number. In network order.
     pub(super) vxlan_port: u32,
-    /// The tunnel source that was last seen to be a known one.
-    pub(super) known_source: Cell<Option<u32>>,
+    pub(super) senders: Arc<KnownSenders>,
     /// Flags of a flow whose packets, coming in here, are forged.
     pub(super) forged: u16,
     /// These, and flags of a flow that there is more to do for than to look it up.
@@ -43,7 +44,7 @@ pub(super) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn of(turn: &Turn<'a>, port: PortId) -> Self {
+    pub(super) fn of(turn: &Turn<'a>, port: PortId, senders: &Arc<KnownSenders>) -> Self {
         let snapshot = turn.snapshot;
         let kind = snapshot.port(port).map(|port| &port.kind);
         let (first, forged) = match kind {
@@ -53,9 +54,10 @@ impl<'a> Input<'a> {
         let is_uplink = matches!(kind, Some(PortKind::Uplink));
         let [high, low] = snapshot.local.vxlan_port.to_be_bytes();
         let vxlan_port = u32::from_ne_bytes([0, 0, high, low]);
-        let (known_source, has_fragments) = (Cell::new(None), Cell::new(false));
+        senders.begin(snapshot.generation);
+        let (senders, has_fragments) = (Arc::clone(senders), Cell::new(false));
         let (now, apart) = (seconds(turn.now), forged | TO_HOST);
-        Self { port, now, kind, is_uplink, first, vxlan_port, known_source, forged, apart, has_fragments }
+        Self { port, now, kind, is_uplink, first, vxlan_port, senders, forged, apart, has_fragments }
     }
 
     /// Whether the port is there.
@@ -99,7 +101,7 @@ impl<'a> Input<'a> {
             return self.receive6(turn, table, frame, lane);
         }
         match self.admit(turn, frame) {
-            Ok(headers) if is_tunnel_packet(turn.snapshot, &headers) => {
+            Ok(headers) if self.is_uplink && is_tunnel_packet(turn.snapshot, &headers) => {
                 if headers.is_fragment() {
                     return lane.end(DropReason::TunnelFragment);
                 }
@@ -120,7 +122,7 @@ impl<'a> Input<'a> {
         }
         match self.kind {
             Some(PortKind::Uplink) => Ok(headers),
-            Some(PortKind::Pod { .. }) if is_tunnel_packet(turn.snapshot, &headers) => {
+            Some(PortKind::Pod { .. }) if is_forbidden_tunnel(turn.snapshot, &headers) => {
                 Err(DropReason::TunnelFromPod)
             }
             Some(PortKind::Pod { addresses }) if addresses.contains(&address(headers.src())) => Ok(headers),
@@ -128,6 +130,11 @@ impl<'a> Input<'a> {
             None => Err(DropReason::PortGone),
         }
     }
+}
+
+/// Whether a pod may not send this, for it would go into a tunnel.
+fn is_forbidden_tunnel(snapshot: &Snapshot, headers: &Headers) -> bool {
+    !snapshot.local.tunnels_from_pods && is_tunnelled_by_pod(snapshot, headers)
 }
 
 /// Writes down a packet whose flow is its own.

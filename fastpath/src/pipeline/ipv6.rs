@@ -10,7 +10,7 @@ use margay_flowtable::{FlowKey6, PortId, PortKind, Rewrite};
 use super::Turn;
 use super::ingress::Input;
 use super::lane::{Keys, Lane};
-use super::rewrite::{complete_checksum, push, undeliverable};
+use super::rewrite::{prepare, push, undeliverable};
 use crate::drop::DropReason;
 use crate::frame::Frame;
 use crate::umem::Umem;
@@ -99,10 +99,10 @@ pub(super) fn rewrite6(
     if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
         return Err(undeliverable(headers));
     }
-    if headers.checksum_partial() {
-        complete_checksum(turn.umem, frame, headers, rewrite)?;
+    if headers.is_syn_or_partial() {
+        prepare(turn, frame, headers, rewrite)?;
     }
-    let header = push(turn.umem, frame, headers, rewrite, lane.query.hash(), ident)?;
+    let header = push(turn.umem, frame, headers, rewrite, headers.ttl() - 1, lane.query.hash(), ident)?;
     rewrite::decrement_hop_limit(header, headers);
     Ok(rewrite.port)
 }

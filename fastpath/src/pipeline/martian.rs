@@ -8,10 +8,10 @@ use margay_flowtable::{AnyKey, Snapshot};
 use super::ingress::Input;
 use crate::drop::DropReason;
 
-/// Sources that a packet cannot have (RFC 1812 5.3.7; RFC 4291 2.5.2, 2.5.3, 2.5.6 and 2.7), or not by this port.
+/// Sources that a packet cannot have (RFC 1812 5.3.7; RFC 3927 7; RFC 4291 2.5.2, 2.5.3, 2.5.6 and 2.7), or not by this port.
 pub(super) fn check_source(snapshot: &Snapshot, input: &Input<'_>, key: &AnyKey) -> Result<(), DropReason> {
     let (src, local) = (key.src(), &snapshot.local);
-    if is_this_host(src) || is_no_source(src) || is_own(local, src) {
+    if is_this_host(src) || is_no_source(src) || is_link_local4(src) || is_own(local, src) {
         return Err(DropReason::MartianSource);
     }
     if input.is_pod() {
@@ -49,6 +49,11 @@ fn is_no_source(address: IpAddr) -> bool {
         IpAddr::V4(address) => address.octets()[0] >= 224,
         IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
     }
+}
+
+/// As a destination such an address is forwarded to, as Linux does: clouds answer there.
+fn is_link_local4(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(address) if address.is_link_local())
 }
 
 /// Whether it is an address of this node.

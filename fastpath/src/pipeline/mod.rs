@@ -18,6 +18,8 @@ mod martian;
 mod mid_flow;
 mod passed;
 mod rewrite;
+mod senders;
+mod split;
 mod tunnel;
 
 #[cfg(test)]
@@ -45,6 +47,7 @@ use fragments::Waiting;
 use ingress::Input;
 use ipv6::keys6;
 use lane::{Keys, Lane, Way};
+use senders::KnownSenders;
 
 /// What holds for a whole burst.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +99,7 @@ pub struct Pipeline {
     lanes: Box<[Lane; BURST]>,
     fragments: Arc<Fragments>,
     waiting: Waiting,
+    senders: Arc<KnownSenders>,
     unresolved: Option<IpAddr>,
 }
 
@@ -108,6 +112,7 @@ impl Pipeline {
             lanes: Box::new([Lane::default(); BURST]),
             fragments: Arc::new(Fragments::new(FEW, [0; 2], FRAGMENT_TIMEOUT)),
             waiting: Waiting::default(),
+            senders: Arc::default(),
             unresolved: None,
         }
     }
@@ -157,7 +162,7 @@ impl Pipeline {
         probe: &mut impl Probe,
     ) {
         let Some(first) = burst.as_slice().first() else { return };
-        let input = Input::of(turn, first.port);
+        let input = Input::of(turn, first.port, &self.senders);
         if input.is_uplink {
             self.receive::<true>(turn, &input, burst);
         } else {
@@ -307,8 +312,8 @@ impl Pipeline {
         pool.put(frame);
     }
 
-    /// Ends a packet that does not go where it was to go, and answers it with an ICMP error where RFC 1812 asks for
-    /// one.
+    /// Ends a packet that does not go where it was to go whole, and answers it with an ICMP error where RFC 1812 asks for
+    /// one; or sends it in fragments.
     #[cold]
     fn refuse(
         &mut self,
@@ -319,11 +324,11 @@ impl Pipeline {
         pool: &mut FramePool,
         egress: &mut Egress,
     ) {
+        if reason == DropReason::TooBig {
+            return self.split(turn, frame, slot, pool, egress);
+        }
         let lane = self.lanes[slot];
-        if let Ok(next_hop) = lane.next_hop.get()
-            && let Some(error) =
-                self.answers.to(turn, &frame, &lane.headers, reason, NextHopId(next_hop), pool)
-        {
+        if let Some(error) = self.answers.to(turn, &frame, &lane, reason, pool) {
             self.send_answer(turn, error, frame.port, pool, egress);
         }
         if reason == DropReason::NeighbourUnresolved {

@@ -1,6 +1,9 @@
 //! The last pass: a frame becomes what leaves: TTL, checksums, outer headers, Ethernet header, all in place.
 
-use margay_encap::{Headers, ipv4, rewrite, vxlan};
+use std::net::{IpAddr, Ipv4Addr};
+
+use margay_encap::tcp::{self, flags::SYN};
+use margay_encap::{Headers, addresses6, ipv4, ipv6, rewrite, vxlan};
 use margay_flowtable::{Entrance, NextHop, NextHopId, PortId, Rewrite, Snapshot};
 
 use super::Turn;
@@ -9,6 +12,9 @@ use super::lane::Lane;
 use crate::drop::DropReason;
 use crate::frame::Frame;
 use crate::umem::Umem;
+
+/// Bytes of IPv4 and TCP header without options: what an MSS leaves out (RFC 6691 2).
+const TCP_HEADERS: u16 = 40;
 
 /// Makes the frame ready for the port that it returns. On a drop the packet is unchanged, so that an ICMP error can
 /// quote it. `ident` is an IP identification for the outer header.
@@ -30,21 +36,22 @@ pub(super) fn rewrite(
     if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
         return Err(undeliverable(headers));
     }
-    if headers.checksum_partial() {
-        complete_checksum(turn.umem, frame, headers, rewrite)?;
+    if headers.is_syn_or_partial() {
+        prepare(turn, frame, headers, rewrite)?;
     }
-    let header = push(turn.umem, frame, headers, rewrite, lane.query.hash(), ident)?;
+    let header = push(turn.umem, frame, headers, rewrite, headers.ttl() - 1, lane.query.hash(), ident)?;
     rewrite::decrement_ttl(header, headers);
     Ok(rewrite.port)
 }
 
-/// Puts what the next hop wants before the packet, and returns the packet's IP header.
+/// Puts what the next hop wants before the packet, which leaves with this TTL, and returns the packet's IP header.
 #[inline(always)]
 pub(super) fn push<'f>(
     umem: &Umem,
     frame: &'f mut Frame,
     headers: &Headers,
     rewrite: &Rewrite,
+    ttl: u8,
     hash: u64,
     ident: u16,
 ) -> Result<&'f mut [u8; ipv4::HEADER_LEN], DropReason> {
@@ -52,25 +59,63 @@ pub(super) fn push<'f>(
     let bytes = umem.push(frame, u32::from(template.overhead())).ok_or(DropReason::NoHeadroom)?;
     let source_port = vxlan::source_port(hash);
     Ok(if headers.is_ipv6() {
-        template.write6(bytes, headers, source_port, ident)
+        template.write6(bytes, headers, ttl, source_port, ident)
     } else {
-        template.write(bytes, headers, source_port, ident)
+        template.write(bytes, headers, ttl, source_port, ident)
     })
 }
 
-/// Takes the sum that a local sender left to its device, if the packet will leave.
+/// Does to a packet that will leave what few need: takes the sum that a local sender left to its device, and lowers the
+/// MSS that a SYN tells.
 #[cold]
-pub(super) fn complete_checksum(
-    umem: &Umem,
+pub(super) fn prepare(
+    turn: &Turn<'_>,
     frame: &mut Frame,
     headers: &Headers,
     rewrite: &Rewrite,
 ) -> Result<(), DropReason> {
-    if umem.headroom(frame) < u32::from(rewrite.template.overhead()) {
+    if turn.umem.headroom(frame) < u32::from(rewrite.template.overhead()) {
         return Err(DropReason::NoHeadroom);
     }
-    rewrite::complete_checksum(umem.bytes_mut(frame), headers);
+    if headers.checksum_partial() {
+        rewrite::complete_checksum(turn.umem.bytes_mut(frame), headers);
+    }
+    if turn.snapshot.local.clamps_mss && headers.tcp_flags() & SYN != 0 {
+        clamp_mss(turn, frame, headers, rewrite);
+    }
     Ok(())
+}
+
+/// Lowers the MSS to what goes to this packet's destination, and from there to its source.
+fn clamp_mss(turn: &Turn<'_>, frame: &mut Frame, headers: &Headers, rewrite: &Rewrite) {
+    let bytes = turn.umem.bytes_mut(frame);
+    let (src, l4, header_lens) = if headers.is_ipv6() {
+        let [src, _] = addresses6(bytes, headers);
+        (
+            IpAddr::V6(src),
+            headers.transport(),
+            TCP_HEADERS + ipv6::HEADER_LEN as u16 - ipv4::HEADER_LEN as u16,
+        )
+    } else {
+        (IpAddr::V4(Ipv4Addr::from_bits(headers.src())), headers.l4(), TCP_HEADERS)
+    };
+    let snapshot = turn.snapshot;
+    let back = snapshot.fib.lookup(src).and_then(|id| snapshot.next_hops.rewrite(id.0));
+    let mtu = back.map_or(rewrite.mtu, |back| back.mtu.min(rewrite.mtu));
+    tcp::clamp_mss(&mut bytes[usize::from(l4)..headers.end() as usize], mtu.saturating_sub(header_lens));
+}
+
+/// By what a packet leaves that goes to this next hop, and with which TTL.
+#[cold]
+pub(super) fn departure<'s>(
+    snapshot: &'s Snapshot,
+    headers: &Headers,
+    next_hop: NextHopId,
+) -> Result<(&'s Rewrite, u8), DropReason> {
+    match snapshot.next_hops.rewrite(next_hop.0) {
+        Some(rewrite) => Ok((rewrite, headers.ttl() - 1)),
+        None => Ok((entrance(snapshot, next_hop)?, headers.ttl())),
+    }
 }
 
 /// A packet that its next hop cannot take, while this one could take another.
@@ -100,9 +145,9 @@ fn enter_host(
         return Err(DropReason::TooBig);
     }
     if headers.checksum_partial() {
-        complete_checksum(turn.umem, frame, headers, rewrite)?;
+        prepare(turn, frame, headers, rewrite)?;
     }
-    push(turn.umem, frame, headers, rewrite, lane.query.hash(), ident)?;
+    push(turn.umem, frame, headers, rewrite, headers.ttl(), lane.query.hash(), ident)?;
     Ok(rewrite.port)
 }
 

@@ -9,20 +9,23 @@ mod ipv6;
 mod passed;
 mod policy;
 mod rules;
+mod senders;
+mod split;
 mod to_host;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use etherparse::PacketBuilder;
-use margay_encap::checksum;
+use margay_encap::{Outer, checksum};
 use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{
-    Action, AddressSet, Adjacency, Endpoint, EndpointId, Fib, Fragments, Holder, IcmpMatch, IdentityId, Isa,
-    NextHop, NextHopId, Obeys, Policy, PolicyType, PortId, PortKind, PortState, Program, ProgramId, Rule,
-    RuleId, Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd, Tunnel,
+    Action, AddressSet, Adjacency, Endpoint, EndpointId, Fib, Fragments, Holder, IcmpMatch, IdentityId,
+    InnerSource, InnerSources, Isa, NextHop, NextHopId, Obeys, Policy, PolicyType, PortId, PortKind,
+    PortState, Program, ProgramId, Rule, RuleId, Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd,
+    Tunnel,
 };
 
 use super::{Expiry, MidFlow, Pipeline, Turn};
@@ -46,6 +49,17 @@ const DIRECT_IP: [u8; 4] = [10, 69, 11, 5];
 
 const NODE_IP: [u8; 4] = [172, 20, 1, 10];
 const REMOTE_NODE_IP: [u8; 4] = [172, 20, 2, 11];
+const OTHER_NODE_IP: [u8; 4] = [172, 20, 2, 12];
+
+/// What lives on the remote node (0) and on the other (1), its own addresses among them.
+const HOMES: [([u8; 4], u8, u32); 6] = [
+    ([10, 65, 21, 0], 26, 0),
+    ([10, 67, 21, 0], 26, 0),
+    ([10, 69, 11, 0], 26, 0),
+    (REMOTE_NODE_IP, 32, 0),
+    ([10, 65, 22, 0], 26, 1),
+    (OTHER_NODE_IP, 32, 1),
+];
 
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
@@ -172,6 +186,7 @@ pub(crate) fn snapshot() -> Snapshot {
         udp_port: 4789,
         inner_src_mac: OUR_VTEP,
         inner_dst_mac: REMOTE_VTEP,
+        outer: Outer::VXLAN,
     };
     let forward = |adjacency, tunnel| NextHop::Forward { adjacency, tunnel };
     let next_hops = vec![
@@ -181,7 +196,7 @@ pub(crate) fn snapshot() -> Snapshot {
         forward(adjacency(WEB, [2, 0, 0, 0, 1, 5]), None),
         forward(adjacency(OPEN, [2, 0, 0, 0, 1, 8]), None),
         forward(uplink(), Some(vxlan)),
-        forward(uplink(), Some(Tunnel::Ipip { src, dst })),
+        forward(uplink(), Some(Tunnel::Ipip { src, dst, outer: Outer::IPIP })),
         forward(uplink(), None),
     ];
     let routes = [
@@ -212,7 +227,12 @@ pub(crate) fn snapshot() -> Snapshot {
             vtep_mac: OUR_VTEP,
             ..Local::default()
         },
-        tunnel_sources: [dst.into()].into_iter().collect(),
+        tunnel_sources: [dst.into(), ip(OTHER_NODE_IP).into()].into_iter().collect(),
+        inner_sources: InnerSources {
+            homes: Fib::build(HOMES.map(|(net, length, node)| (ip(net).into(), length, NextHopId(node)))),
+            senders: [vec![dst.into()], vec![ip(OTHER_NODE_IP).into()]].into(),
+            ..InnerSources::default()
+        },
         ..Snapshot::default()
     };
     set_endpoint(&mut snapshot, WEB_IP, &[], &[allow_tcp_80(&[PEER_IP])]);

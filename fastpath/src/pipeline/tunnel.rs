@@ -10,20 +10,33 @@ use margay_flowtable::table::FlowTable;
 use super::Turn;
 use super::ingress::{Input, is_for_one_and_ipv4, note, note_plain};
 use super::lane::Lane;
+use super::senders::{check_inner_source, check_tunnel_source};
 use crate::drop::DropReason;
 use crate::frame::Frame;
 
 /// Whether the packet is for one of our tunnel ends, in one of our tunnel protocols.
 #[inline]
 pub(super) fn is_tunnel_packet(snapshot: &Snapshot, headers: &Headers) -> bool {
-    (headers.protocol() == protocol::IPIP
-        || headers.protocol() == protocol::UDP && headers.dport() == snapshot.local.vxlan_port)
-        && is_tunnel_end(snapshot, headers.dst())
+    is_of_tunnels(snapshot, headers) && is_tunnel_end(snapshot, headers.dst())
+}
+
+/// Whether the packet is in one of our tunnel protocols.
+#[inline]
+fn is_of_tunnels(snapshot: &Snapshot, headers: &Headers) -> bool {
+    headers.protocol() == protocol::IPIP
+        || headers.protocol() == protocol::UDP && headers.dport() == snapshot.local.vxlan_port
 }
 
 #[inline]
 fn is_tunnel_end(snapshot: &Snapshot, address: u32) -> bool {
     snapshot.local.tunnel_ends.contains(&IpAddr::V4(Ipv4Addr::from_bits(address)))
+}
+
+/// Whether a pod would send into a tunnel: to one of our ends, or to another node's.
+pub(super) fn is_tunnelled_by_pod(snapshot: &Snapshot, headers: &Headers) -> bool {
+    let dst = Ipv4Addr::from_bits(headers.dst());
+    is_of_tunnels(snapshot, headers)
+        && (is_tunnel_end(snapshot, headers.dst()) || snapshot.tunnel_sources.contains(&IpAddr::V4(dst)))
 }
 
 /// Offset of the transport header in a frame without IP options.
@@ -72,78 +85,88 @@ impl Input<'_> {
         outer: &Headers,
     ) {
         let bytes = turn.umem.bytes(frame);
-        let inner = match self.inner(turn.snapshot, bytes, outer) {
+        let inner = match inner(turn.snapshot, bytes, outer) {
             Ok(inner) => inner.frame_start()..inner.end as usize,
-            Err(reason) => return lane.end(reason),
+            Err(reason) => {
+                return lane.end(check_tunnel_source(turn.snapshot, outer).err().unwrap_or(reason));
+            }
         };
         let headers = parse_plain(&bytes[inner.clone()]);
         turn.umem.narrow(frame, inner);
         if let Some(headers) = headers
+            && self.senders.know(outer, &headers)
             && !is_tunnel_packet(turn.snapshot, &headers)
             && !pull::is_marked(outer.tos())
         {
             note_plain(turn, table, frame, lane, headers);
             lane.came_in(outer.protocol());
         } else {
-            note_inner(self, turn, table, frame, lane, outer.tos());
+            self.note_inner(turn, table, frame, lane, outer);
             lane.came_in(outer.protocol());
         }
     }
 
-    /// Where in a tunnel packet the inner one lies. Tunnel packets are taken from known nodes alone.
-    #[inline(always)]
-    fn inner(&self, snapshot: &Snapshot, frame: &[u8], outer: &Headers) -> Result<Inner, DropReason> {
-        if self.known_source.get() != Some(outer.src()) {
-            if !snapshot.tunnel_sources.contains(&IpAddr::V4(Ipv4Addr::from_bits(outer.src()))) {
-                return Err(DropReason::UnknownTunnelSource);
-            }
-            self.known_source.set(Some(outer.src()));
+    /// The same for an inner packet that is not plain, is the first from there, has to take over a congestion mark, or must
+    /// not be there.
+    #[inline(never)]
+    fn note_inner(
+        &self,
+        turn: &Turn<'_>,
+        table: &FlowTable,
+        frame: &mut Frame,
+        lane: &mut Lane,
+        outer: &Headers,
+    ) {
+        match self.admit_inner(turn, frame, outer) {
+            Ok(headers) => note(self, turn, table, frame, lane, headers),
+            Err(reason) => lane.end(reason),
         }
-        if outer.protocol() == protocol::IPIP {
-            return Ok(pull::ipip(outer));
+    }
+
+    /// The headers of an inner packet that may come in here, its congestion mark taken over.
+    fn admit_inner(
+        &self,
+        turn: &Turn<'_>,
+        frame: &mut Frame,
+        outer: &Headers,
+    ) -> Result<Headers, DropReason> {
+        // Tunnel packets are taken from known nodes alone.
+        check_tunnel_source(turn.snapshot, outer)?;
+        let bytes = turn.umem.bytes_mut(frame);
+        let headers = parse_ip(bytes, ethernet::HEADER_LEN as u16)?;
+        if is_tunnel_packet(turn.snapshot, &headers) {
+            return Err(DropReason::NestedTunnel);
         }
-        let vxlan = pull::vxlan(frame, outer)?;
-        if vxlan.vni != snapshot.local.vni {
-            return Err(DropReason::WrongVni);
+        if !self.senders.know(outer, &headers) {
+            check_inner_source(turn.snapshot, self, outer, &headers)?;
         }
-        if vxlan.dst_mac != snapshot.local.vtep_mac {
-            return Err(DropReason::InnerWrongMac);
-        }
-        Ok(vxlan.inner)
+        pull::decapsulate_ecn(outer.tos(), bytes, headers).map_err(|_| DropReason::EcnNotCapable)
     }
 }
 
-/// The same for an inner packet that is not plain, has to take over a congestion mark, or must not be there.
-#[inline(never)]
-fn note_inner(
-    input: &Input<'_>,
-    turn: &Turn<'_>,
-    table: &FlowTable,
-    frame: &mut Frame,
-    lane: &mut Lane,
-    outer_tos: u8,
-) {
-    let bytes = turn.umem.bytes_mut(frame);
-    let headers =
-        parse_ip(bytes, ethernet::HEADER_LEN as u16).map_err(DropReason::from).and_then(|headers| {
-            if is_tunnel_packet(turn.snapshot, &headers) {
-                return Err(DropReason::NestedTunnel);
-            }
-            pull::decapsulate_ecn(outer_tos, bytes, headers).map_err(|_| DropReason::EcnNotCapable)
-        });
-    match headers {
-        Ok(headers) => note(input, turn, table, frame, lane, headers),
-        Err(reason) => lane.end(reason),
+/// Where in a tunnel packet the inner one lies.
+#[inline(always)]
+fn inner(snapshot: &Snapshot, frame: &[u8], outer: &Headers) -> Result<Inner, DropReason> {
+    if outer.protocol() == protocol::IPIP {
+        return Ok(pull::ipip(outer));
     }
+    let vxlan = pull::vxlan(frame, outer)?;
+    if vxlan.vni != snapshot.local.vni {
+        return Err(DropReason::WrongVni);
+    }
+    if vxlan.dst_mac != snapshot.local.vtep_mac && vxlan.dst_mac != ethernet::BROADCAST {
+        return Err(DropReason::InnerWrongMac);
+    }
+    Ok(vxlan.inner)
 }
 
 impl From<PullError> for DropReason {
     fn from(error: PullError) -> Self {
         match error {
             PullError::Truncated | PullError::NoVni => Self::BadVxlanHeader,
-            PullError::InnerIpv6 | PullError::InnerArp | PullError::InnerVlan | PullError::InnerNotIp(_) => {
-                Self::InnerNotIpv4
-            }
+            PullError::InnerArp => Self::InnerArp,
+            PullError::InnerVlan => Self::InnerVlan,
+            PullError::InnerIpv6 | PullError::InnerNotIp(_) => Self::InnerNotIpv4,
         }
     }
 }

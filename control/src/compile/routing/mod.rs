@@ -7,6 +7,7 @@
 //! and has the routes made from nothing.
 
 mod here;
+mod homes;
 mod neighbours;
 mod steering;
 mod table;
@@ -20,9 +21,12 @@ use hashbrown::HashSet;
 use ipnet::IpNet;
 use margay_fastpath::steer::{Destination, RouteChanges, Routes};
 use margay_flowtable::snapshot::Local;
-use margay_flowtable::{Adjacency, Fib, NextHopId, NextHops, PortId, PortKind, PortState, Tunnel};
+use margay_flowtable::{
+    Adjacency, Fib, InnerSources, NextHopId, NextHops, PortId, PortKind, PortState, Tunnel,
+};
 
 use self::here::Here;
+use self::homes::Homes;
 use self::neighbours::Neighbours;
 use self::steering::Steering;
 use self::table::RouteTable;
@@ -45,6 +49,7 @@ pub struct Routing {
     underlay: Underlay,
     local: Local,
     tunnel_sources: HashSet<IpAddr>,
+    homes: Homes,
     ports: Vec<Option<PortState>>,
     numbered: NumberedHops,
     /// How many of those there were when they were numbered from nothing.
@@ -64,6 +69,7 @@ impl Routing {
             underlay: Underlay::default(),
             local: Local::default(),
             tunnel_sources: HashSet::new(),
+            homes: Homes::default(),
             ports: Vec::new(),
             numbered: NumberedHops::new(),
             numbered_at_first: 0,
@@ -89,13 +95,14 @@ impl Routing {
         }
         let touched = self.table.note(changes, moved);
         let mut routes = Vec::with_capacity(touched.len());
-        for address in touched {
+        for &address in &touched {
             let dst = IpNet::from(address);
             self.refresh(cluster, owners, address);
             routes.push((address, dst.prefix_len(), self.next_hop(cluster, dst)));
             self.steering.set(dst, self.steer(dst));
         }
         self.fib.apply(routes);
+        self.homes.refresh(&self.table, &touched);
         if is_ours {
             self.set_port_states();
         }
@@ -125,6 +132,7 @@ impl Routing {
     fn rebuild(&mut self, cluster: &Cluster, owners: &Owners) {
         self.table = RouteTable::of(cluster, owners, &self.identity.node);
         self.tunnel_sources = local::tunnel_sources(cluster, &self.identity).collect();
+        self.homes = Homes::of(cluster, &self.table, &self.identity);
         self.set_local(cluster);
         self.rebuild_forwarding(cluster);
     }
@@ -203,7 +211,7 @@ impl Routing {
                     ..adjacency
                 };
                 let adjacency = adjacency.map(within);
-                match tunnel(route, cluster, local) {
+                match tunnel(route, cluster, local, identity) {
                     Ok(tunnel) => numbered.forward(adjacency, tunnel),
                     Err(OuterNotIpv4) => NumberedHops::UNRESOLVED,
                 }
@@ -290,6 +298,11 @@ impl Routing {
         &self.tunnel_sources
     }
 
+    /// And from which addresses each may send what is inside.
+    pub fn inner_sources(&self) -> &InnerSources {
+        self.homes.sources()
+    }
+
     /// The cluster's routes in order of destination.
     pub fn routes(&self) -> impl Iterator<Item = &ClusterRoute> {
         self.table.routes()
@@ -344,13 +357,18 @@ impl Routing {
 /// The packet path has no tunnels over IPv6.
 struct OuterNotIpv4;
 
-fn tunnel(route: &ClusterRoute, cluster: &Cluster, local: &Local) -> Result<Option<Tunnel>, OuterNotIpv4> {
+fn tunnel(
+    route: &ClusterRoute,
+    cluster: &Cluster,
+    local: &Local,
+    identity: &Identity,
+) -> Result<Option<Tunnel>, OuterNotIpv4> {
     let Some(dst) = route.tunnel_dst else { return Ok(None) };
     let (IpAddr::V4(dst), Some(&IpAddr::V4(src))) = (dst, local.tunnel_ends.first()) else {
         return Err(OuterNotIpv4);
     };
     if route.kind == RouteKind::Ipip {
-        return Ok(Some(Tunnel::Ipip { src, dst }));
+        return Ok(Some(Tunnel::Ipip { src, dst, outer: identity.ipip_outer() }));
     }
     let next_node = route.next_node.as_deref().unwrap_or(&route.node);
     let object = cluster.nodes.get(next_node).map(|node| &**node);
@@ -361,6 +379,7 @@ fn tunnel(route: &ClusterRoute, cluster: &Cluster, local: &Local) -> Result<Opti
         udp_port: local.vxlan_port,
         inner_src_mac: local.vtep_mac,
         inner_dst_mac: vtep_mac(next_node, object, Family::V4),
+        outer: identity.vxlan_outer(),
     }))
 }
 

@@ -71,6 +71,16 @@ impl RouteTable {
         }
     }
 
+    /// Every destination, with the node where it lives.
+    pub(super) fn homes(&self) -> impl Iterator<Item = (IpNet, &str)> {
+        self.entries.iter().map(|(dst, entry)| (*dst, home(entry)))
+    }
+
+    /// The node where this destination lives.
+    pub(super) fn home(&self, dst: &IpNet) -> Option<&str> {
+        self.entries.get(dst).map(home)
+    }
+
     /// Notes what these changes say of single addresses; returns those that are to be [refreshed](Self::refresh).
     pub(super) fn note(&mut self, changes: &[Change], moved: &[OwnerChange]) -> Vec<IpAddr> {
         let mut touched: Vec<IpAddr> = moved.iter().filter(|c| is_elsewhere(c)).map(|c| c.address).collect();
@@ -95,6 +105,13 @@ impl RouteTable {
             Some(entry) => self.entries.insert(dst, entry),
             None => self.entries.remove(&dst),
         };
+    }
+}
+
+fn home(entry: &Entry) -> &str {
+    match entry {
+        Ok(route) => &route.node,
+        Err((node, _)) => node,
     }
 }
 

@@ -107,7 +107,12 @@ fn check(followed: &Followed) {
     assert_eq!(followed.pods(), plain.pods);
     assert_eq!(ports(routing.ports()), plain.ports);
     assert_eq!(routing.tunnel_sources(), &plain.tunnel_sources);
+    let nodes: Vec<_> = state.cluster.nodes.values().filter_map(|node| Some(node.ipv4?.addr())).collect();
     for address in world::addresses() {
+        for node in &nodes {
+            let admits = routing.inner_sources().admits(address, *node);
+            assert_eq!(admits, plain.admits(address, *node), "{address} by {node}");
+        }
         assert_eq!(followed.fate(address), plain.fate(address), "{address}");
     }
 }

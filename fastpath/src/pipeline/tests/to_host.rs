@@ -132,7 +132,7 @@ fn only_what_a_pod_sends_enters() {
     for (packet, reason) in [
         (tcp(PEER_IP, NODE_IP, (1000, 80), SYN), DropReason::HostBound),
         (to_node(80, ACK), DropReason::SourceSpoofed),
-        (tcp(NODE_IP, WEB_IP, (80, 1000), SYN | ACK), DropReason::SourceSpoofed),
+        (tcp(NODE_IP, WEB_IP, (80, 1000), SYN | ACK), DropReason::MartianSource),
         (tcp(NODE_IP, WEB_IP, (81, 1000), ACK), DropReason::MartianSource),
     ] {
         assert_eq!(gateway.run(UPLINK, &vxlan(&packet)).dropped, Some(reason));

@@ -10,12 +10,13 @@ use margay_fastpath::steer::{Destination, Routes};
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::{NextHop, PortKind, PortState};
 
+use crate::compile::gateways::gateway_of;
 use crate::compile::local;
 use crate::compile::next_hops::{NeighbourKey, Underlay};
-use crate::compile::routes::{ClusterRoute, RouteKind, local_pods, routes};
+use crate::compile::routes::{ClusterRoute, RouteKind, local_pods, routes, table};
 use crate::compile::routing::{OuterNotIpv4, tunnel};
 use crate::identity::Identity;
-use crate::state::{Name, State};
+use crate::state::{Cluster, Name, State};
 
 pub(super) struct Plain {
     pub(super) local: Local,
@@ -24,6 +25,9 @@ pub(super) struct Plain {
     pub(super) pods: BTreeMap<String, Vec<IpAddr>>,
     pub(super) ports: Vec<(usize, PortState)>,
     pub(super) tunnel_sources: HashSet<IpAddr>,
+    /// Where everything lives that has a route, or should have one; and by node, who sends for it.
+    homes: BTreeMap<IpNet, String>,
+    senders: BTreeMap<String, BTreeSet<IpAddr>>,
     fates: BTreeMap<IpNet, NextHop>,
 }
 
@@ -52,15 +56,53 @@ impl Plain {
             pods: here.map(|(name, _)| (name.to_string(), of_pod(name))).collect(),
             ports: port_states(state, of_pod),
             tunnel_sources: local::tunnel_sources(cluster, identity).collect(),
+            homes: homes(cluster, identity),
+            senders: senders(cluster, identity),
             fates: fates(state, identity, &routes, &local, &underlay, &links),
             local,
         }
+    }
+
+    pub(super) fn admits(&self, src: IpAddr, sender: IpAddr) -> bool {
+        let around = self.homes.iter().filter(|(net, _)| net.contains(&src));
+        let home =
+            around.max_by_key(|(net, _)| net.prefix_len()).and_then(|(_, node)| self.senders.get(node));
+        home.is_some_and(|senders| senders.contains(&sender))
     }
 
     pub(super) fn fate(&self, address: IpAddr) -> Option<NextHop> {
         let around = self.fates.iter().filter(|(net, _)| net.contains(&address));
         around.max_by_key(|(net, _)| net.prefix_len()).map(|(_, hop)| hop.clone())
     }
+}
+
+fn homes(cluster: &Cluster, identity: &Identity) -> BTreeMap<IpNet, String> {
+    let table = table(cluster, &identity.node).unwrap_or_default();
+    let routed = table.routes.into_iter().map(|route| (route.dst, route.node));
+    let missing = table.missing.into_iter().map(|(dst, node, _)| (dst, node));
+    let others = cluster.nodes.iter().filter(|(name, _)| **name != identity.node);
+    let own = others.flat_map(|(name, node)| local::addresses(node).map(|a| (a.into(), name.clone())));
+    routed.chain(missing).chain(own).collect()
+}
+
+/// Each node's own tunnel ends, those of all gateways that are met from it on, and those of our gateway.
+fn senders(cluster: &Cluster, identity: &Identity) -> BTreeMap<String, BTreeSet<IpAddr>> {
+    let ends = |name: &str| {
+        let node = cluster.nodes.get(name);
+        node.into_iter().flat_map(|node| [node.ipv4, node.ipv6]).flatten().map(|net| net.addr())
+    };
+    let of = |name: &String| {
+        let mut at: &str = name;
+        let mut senders: BTreeSet<IpAddr> = ends(at).collect();
+        for _ in 0..cluster.nodes.len() {
+            let Some(before) = gateway_of(cluster, at) else { break };
+            senders.extend(ends(before));
+            at = before;
+        }
+        senders.extend(gateway_of(cluster, &identity.node).into_iter().flat_map(ends));
+        (name.clone(), senders)
+    };
+    cluster.nodes.keys().filter(|name| **name != identity.node).map(of).collect()
 }
 
 fn steering(routes: &[ClusterRoute], local: &Local) -> Routes {
@@ -129,7 +171,7 @@ fn fates(
                 let address = route.dst.addr();
                 forward(links.get(&address).map(|ifindex| (*ifindex, address)), None)
             }
-            _ => match tunnel(route, &state.cluster, local) {
+            _ => match tunnel(route, &state.cluster, local, identity) {
                 Ok(tunnel) => {
                     let (inside, headers) = match route.kind {
                         RouteKind::Vxlan => (identity.vxlan_mtu(&state.cluster), 50),

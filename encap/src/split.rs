@@ -1,0 +1,64 @@
+//! A packet without DF that is longer than an MTU, split into fragments (RFC 791 3.2).
+
+use core::ops::Range;
+
+use crate::bytes::put16;
+use crate::checksum::Sum;
+use crate::ipv4::{self, FRAGMENT_OFFSET, Ipv4, MORE_FRAGMENTS};
+
+/// Bytes in a unit of the fragment offset.
+const UNIT: usize = 8;
+
+/// The fragments of one packet, which may itself be one.
+#[derive(Clone, Copy, Debug)]
+pub struct Split {
+    header: [u8; ipv4::HEADER_LEN],
+    payload: usize,
+    /// Bytes of payload in each fragment but the last.
+    step: usize,
+}
+
+/// A fragment: its header, and which part of the packet's payload follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    pub header: [u8; ipv4::HEADER_LEN],
+    pub payload: Range<usize>,
+}
+
+impl Split {
+    /// Of `packet`, whose header has no options, into fragments of at most `mtu` bytes, header included, that leave with
+    /// this TTL. `None`: the MTU has no room for a unit of payload, or an offset would be beyond what its field holds.
+    pub fn new(packet: &[u8], ttl: u8, mtu: u16) -> Option<Self> {
+        let mut header = *packet.first_chunk::<{ ipv4::HEADER_LEN }>()?;
+        header[8] = ttl;
+        let payload = packet.len() - header.len();
+        let step = usize::from(mtu).checked_sub(header.len())? / UNIT * UNIT;
+        let begins = usize::from(Ipv4::new(packet)?.fragment_offset()) * UNIT;
+        let fits = begins + payload <= usize::from(FRAGMENT_OFFSET) * UNIT + UNIT;
+        (step > 0 && fits).then_some(Self { header, payload, step })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.payload.div_ceil(self.step)
+    }
+
+    /// In order. The identification stays, and with it that they belong together; only the last may be the packet's end.
+    pub fn fragments(self) -> impl Iterator<Item = Fragment> {
+        let starts = (0..self.payload).step_by(self.step);
+        starts.map(move |start| self.fragment(start..self.payload.min(start + self.step)))
+    }
+
+    fn fragment(&self, payload: Range<usize>) -> Fragment {
+        let mut header = self.header;
+        let flags = u16::from_be_bytes([header[6], header[7]]);
+        let more = if payload.end < self.payload { MORE_FRAGMENTS } else { 0 };
+        // Adding to the offset alone: `new` has seen that it does not run over.
+        put16(&mut header, 6, (flags | more) + (payload.start / UNIT) as u16);
+        put16(&mut header, 2, (ipv4::HEADER_LEN + payload.len()) as u16);
+        put16(&mut header, 10, 0);
+        let checksum = Sum::of(&header).finish();
+        put16(&mut header, 10, checksum);
+        Fragment { header, payload }
+    }
+}

@@ -1,0 +1,96 @@
+//! Packets without DF that are longer than their next hop takes: they leave in fragments, each in its tunnel.
+
+use margay_encap::split::{Fragment, Split};
+use margay_encap::{Headers, ethernet};
+use margay_flowtable::{NextHopId, PortId};
+
+use super::lane::Lane;
+use super::{Pipeline, Turn, rewrite};
+use crate::drop::DropReason;
+use crate::egress::Egress;
+use crate::frame::Frame;
+use crate::umem::FramePool;
+
+impl Pipeline {
+    /// Sends the lane's packet in fragments, all of them or none.
+    #[cold]
+    pub(super) fn split(
+        &mut self,
+        turn: &Turn<'_>,
+        mut frame: Frame,
+        slot: usize,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+    ) {
+        let lane = self.lanes[slot];
+        match self.send_split(turn, &mut frame, &lane, pool, egress) {
+            Ok(()) => {
+                self.counters.port(frame.port).forwarded.add(1);
+                pool.put(frame);
+            }
+            Err(reason) => self.end(frame, reason, pool),
+        }
+    }
+
+    fn send_split(
+        &mut self,
+        turn: &Turn<'_>,
+        frame: &mut Frame,
+        lane: &Lane,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+    ) -> Result<(), DropReason> {
+        let headers = &lane.headers;
+        let (rewrite, ttl) = rewrite::departure(turn.snapshot, headers, NextHopId(lane.next_hop.get()?))?;
+        rewrite::prepare(turn, frame, headers, rewrite)?;
+        let longest = turn.umem.layout().longest_frame() as usize - ethernet::HEADER_LEN;
+        let mtu = rewrite.mtu.min(u16::try_from(longest).unwrap_or(u16::MAX));
+        let packet = usize::from(headers.l3())..headers.end() as usize;
+        let split = Split::new(&turn.umem.bytes(frame)[packet], ttl, mtu);
+        let split =
+            split.filter(|_| !headers.is_ipv6() && !headers.dont_fragment()).ok_or(DropReason::TooBig)?;
+        if egress.room(rewrite.port)? < split.count() {
+            return Err(DropReason::TxFull);
+        }
+        if pool.len() < split.count() {
+            return Err(DropReason::NoFrame);
+        }
+        for fragment in split.fragments() {
+            let Some(made) = pool.get() else { break };
+            let mut made = lay_out(turn, frame, headers, made, &fragment);
+            let ident = self.answers.next_ident();
+            match rewrite::push(turn.umem, &mut made, headers, rewrite, ttl, lane.query.hash(), ident) {
+                Ok(_) => self.send(rewrite.port, made, pool, egress),
+                Err(_) => pool.put(made),
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a frame that did not come in.
+    fn send(&self, port: PortId, frame: Frame, pool: &mut FramePool, egress: &mut Egress) {
+        let bytes = frame.len() as u64;
+        match egress.push(port, frame) {
+            Ok(()) => {
+                self.counters.port(port).tx.add(1);
+                self.counters.port(port).tx_bytes.add(bytes);
+            }
+            Err((frame, _)) => pool.put(frame),
+        }
+    }
+}
+
+/// Puts a fragment of the packet in `frame` into `made`, behind room for its Ethernet header.
+fn lay_out(turn: &Turn<'_>, frame: &Frame, headers: &Headers, mut made: Frame, fragment: &Fragment) -> Frame {
+    let from = turn.umem.bytes(frame);
+    let payload = &from[usize::from(headers.l4())..headers.end() as usize][fragment.payload.clone()];
+    let l4 = ethernet::HEADER_LEN + fragment.header.len();
+    // As many bytes, of which all but the Ethernet header's are written over.
+    let fits = turn.umem.fill(&mut made, &from[..l4 + payload.len()]);
+    debug_assert!(fits, "the MTU was bounded by what a chunk holds");
+    let bytes = turn.umem.bytes_mut(&mut made);
+    bytes[ethernet::HEADER_LEN..l4].copy_from_slice(&fragment.header);
+    bytes[l4..].copy_from_slice(payload);
+    made.port = frame.port;
+    made
+}
