@@ -52,8 +52,6 @@ pub enum PullError {
     Truncated,
     #[error("VXLAN header's I flag is clear, so it names no network")]
     NoVni,
-    #[error("inner frame is IPv6")]
-    InnerIpv6,
     #[error("inner frame is ARP")]
     InnerArp,
     #[error("inner frame has a VLAN tag")]
@@ -95,8 +93,7 @@ pub fn vxlan(frame: &[u8], outer: &Headers) -> Result<VxlanInner, PullError> {
     }
     let ethernet = Ethernet::new(&payload[vxlan::HEADER_LEN..]).ok_or(PullError::Truncated)?;
     match ethernet.ethertype() {
-        ethertype::IPV4 => {}
-        ethertype::IPV6 => return Err(PullError::InnerIpv6),
+        ethertype::IPV4 | ethertype::IPV6 => {}
         ethertype::ARP => return Err(PullError::InnerArp),
         ethertype::VLAN | ethertype::QINQ => return Err(PullError::InnerVlan),
         other => return Err(PullError::InnerNotIp(other)),
@@ -122,20 +119,31 @@ pub const fn is_marked(outer_tos: u8) -> bool {
     outer_tos & ecn::MASK != ecn::NOT_ECT
 }
 
+/// The inner packet's mark, where that has to change.
+fn mark(outer_tos: u8, inner_tos: u8) -> Result<Option<u8>, EcnError> {
+    match (inner_tos & ecn::MASK, outer_tos & ecn::MASK) {
+        (ecn::NOT_ECT, ecn::CE) => Err(EcnError),
+        (ecn::ECT0 | ecn::ECT1, ecn::CE) => Ok(Some(ecn::CE)),
+        (ecn::ECT0, ecn::ECT1) => Ok(Some(ecn::ECT1)),
+        _ => Ok(None),
+    }
+}
+
 /// Carries the outer header's congestion mark over to the inner packet, as RFC 6040 4.2, figure 4.
 ///
 /// `inner` are the headers parsed from `frame`; returned are those after the change, of the IP checksum too.
 #[cold]
 pub fn decapsulate_ecn(outer_tos: u8, frame: &mut [u8], mut inner: Headers) -> Result<Headers, EcnError> {
-    let mark = match (inner.tos() & ecn::MASK, outer_tos & ecn::MASK) {
-        (ecn::NOT_ECT, ecn::CE) => return Err(EcnError),
-        (ecn::ECT0 | ecn::ECT1, ecn::CE) => ecn::CE,
-        (ecn::ECT0, ecn::ECT1) => ecn::ECT1,
-        _ => return Ok(inner),
-    };
+    let Some(mark) = mark(outer_tos, inner.tos())? else { return Ok(inner) };
     let l3 = usize::from(inner.l3());
-    let header = &mut frame[l3..l3 + ipv4::HEADER_LEN];
     let tos = inner.tos() & !ecn::MASK | mark;
+    if inner.is_ipv6() {
+        // The traffic class lies across two bytes; there is no checksum.
+        frame[l3 + 1] = frame[l3 + 1] & !(ecn::MASK << 4) | mark << 4;
+        inner.set_tos(tos, 0);
+        return Ok(inner);
+    }
+    let header = &mut frame[l3..l3 + ipv4::HEADER_LEN];
     let old = u16::from_be_bytes([header[0], header[1]]);
     let new = u16::from_be_bytes([header[0], tos]);
     let checksum = checksum::update_u16(inner.checksum(), old, new);

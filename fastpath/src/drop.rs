@@ -80,8 +80,8 @@ drop_reasons! {
     WrongVni = "wrong-vni",
     /// VXLAN header without the I flag, or cut off (RFC 7348 5).
     BadVxlanHeader = "bad-vxlan-header",
-    /// What the tunnel carries is no IPv4 packet.
-    InnerNotIpv4 = "inner-not-ipv4",
+    /// What the tunnel carries is no IP packet.
+    InnerNotIp = "inner-not-ip",
     /// The inner Ethernet frame is neither for our VTEP's MAC nor for everyone.
     InnerWrongMac = "inner-wrong-mac",
     /// The tunnel carries ARP, which the kernel of a node answers from its own tables and never sends.

@@ -156,7 +156,6 @@ fn what_is_wrong_inside_vxlan_is_named() {
         ("I flag clear", 42, &[0], PullError::NoVni),
         ("all flags but I", 42, &[0xf7], PullError::NoVni),
         ("ARP", 62, &[8, 6], PullError::InnerArp),
-        ("IPv6", 62, &[0x86, 0xdd], PullError::InnerIpv6),
         ("802.1Q", 62, &[0x81, 0], PullError::InnerVlan),
         ("MPLS", 62, &[0x88, 0x47], PullError::InnerNotIp(0x8847)),
         ("UDP length ends in the inner Ethernet header", 38, &[0, 8 + 8 + 13], PullError::Truncated),

@@ -97,7 +97,7 @@ impl<'a> Input<'a> {
     /// The same for every other frame: ICMP, and what is wrong in some way.
     #[inline(never)]
     pub(super) fn receive_any(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
-        if has_ethertype(turn.umem.bytes(frame), ethertype::IPV6) {
+        if is_ipv6(turn.umem.bytes(frame)) {
             return self.receive6(turn, table, frame, lane);
         }
         match self.admit(turn, frame) {
@@ -192,10 +192,11 @@ pub(super) fn is_for_one_and_ipv4(frame: &[u8]) -> bool {
         .is_some_and(|ethernet| ethernet[0] & 1 == 0 && ethernet[12..] == ethertype::IPV4.to_be_bytes())
 }
 
-fn has_ethertype(frame: &[u8], ethertype: u16) -> bool {
+/// Whether the Ethernet header names IPv6.
+pub(super) fn is_ipv6(frame: &[u8]) -> bool {
     frame
         .first_chunk::<{ ethernet::HEADER_LEN }>()
-        .is_some_and(|bytes| bytes[12..] == ethertype.to_be_bytes())
+        .is_some_and(|ethernet| ethernet[12..] == ethertype::IPV6.to_be_bytes())
 }
 
 /// The key of the packet that an ICMP error quotes, if that was sent by whom the error goes to.

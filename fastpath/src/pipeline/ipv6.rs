@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use margay_encap::{Headers, addresses6, ethernet, icmp, parse_ip6, parse_quoted6, rewrite};
+use margay_encap::{Headers, addresses6, ethernet, icmp, parse_ip6, parse_quoted6, pull, rewrite};
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{FlowKey6, PortId, PortKind, Rewrite};
 
@@ -11,6 +11,7 @@ use super::Turn;
 use super::ingress::Input;
 use super::lane::{Keys, Lane};
 use super::rewrite::{prepare, push, undeliverable};
+use super::senders::{check_sender_of, check_tunnel_source};
 use crate::drop::DropReason;
 use crate::frame::Frame;
 use crate::umem::Umem;
@@ -37,6 +38,23 @@ impl Input<'_> {
             Some(PortKind::Pod { .. }) => Err(DropReason::SourceSpoofed),
             None => Err(DropReason::PortGone),
         }
+    }
+}
+
+impl Input<'_> {
+    /// The headers of a packet inside a tunnel that may come in here, its congestion mark taken over.
+    pub(super) fn admit_inner6(
+        &self,
+        turn: &Turn<'_>,
+        frame: &mut Frame,
+        outer: &Headers,
+    ) -> Result<Headers, DropReason> {
+        check_tunnel_source(turn.snapshot, outer)?;
+        let headers = parse_ip6(turn.umem.bytes(frame), ethernet::HEADER_LEN as u16)?;
+        let own = own_key6(turn.umem, frame, &headers).into();
+        check_sender_of(turn.snapshot, self, outer, &own)?;
+        let bytes = turn.umem.bytes_mut(frame);
+        pull::decapsulate_ecn(outer.tos(), bytes, headers).map_err(|_| DropReason::EcnNotCapable)
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use margay_encap::Headers;
-use margay_flowtable::Snapshot;
+use margay_flowtable::{AnyKey, Snapshot};
 
 use super::ingress::{Input, own_key};
 use super::martian::check_source;
@@ -88,12 +88,23 @@ pub(super) fn check_inner_source(
     outer: &Headers,
     inner: &Headers,
 ) -> Result<(), DropReason> {
-    let [src, sender] = [inner.src(), outer.src()].map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)));
-    if !snapshot.inner_sources.admits(src, sender) {
-        // What nobody may send from has a reason of its own.
-        check_source(snapshot, input, &own_key(inner).into())?;
-        return Err(DropReason::InnerSource);
-    }
+    check_sender_of(snapshot, input, outer, &own_key(inner).into())?;
     input.senders.remember(outer, inner);
     Ok(())
+}
+
+/// The same of a packet with this key, which is not remembered.
+pub(super) fn check_sender_of(
+    snapshot: &Snapshot,
+    input: &Input<'_>,
+    outer: &Headers,
+    inner: &AnyKey,
+) -> Result<(), DropReason> {
+    let sender = IpAddr::V4(Ipv4Addr::from_bits(outer.src()));
+    if snapshot.inner_sources.admits(inner.src(), sender) {
+        return Ok(());
+    }
+    // What nobody may send from has a reason of its own.
+    check_source(snapshot, input, inner)?;
+    Err(DropReason::InnerSource)
 }

@@ -8,7 +8,8 @@ use margay_flowtable::Snapshot;
 use margay_flowtable::table::FlowTable;
 
 use super::Turn;
-use super::ingress::{Input, is_for_one_and_ipv4, note, note_plain};
+use super::ingress::{Input, is_for_one_and_ipv4, is_ipv6, note, note_plain};
+use super::ipv6::note6;
 use super::lane::Lane;
 use super::senders::{check_inner_source, check_tunnel_source};
 use crate::drop::DropReason;
@@ -117,7 +118,14 @@ impl Input<'_> {
         lane: &mut Lane,
         outer: &Headers,
     ) {
-        match self.admit_inner(turn, frame, outer) {
+        // In VXLAN the inner packet has an Ethernet header of its own.
+        let is_ipv6 = outer.protocol() == protocol::UDP && is_ipv6(turn.umem.bytes(frame));
+        match if is_ipv6 {
+            self.admit_inner6(turn, frame, outer)
+        } else {
+            self.admit_inner(turn, frame, outer)
+        } {
+            Ok(headers) if is_ipv6 => note6(self, turn, table, frame, lane, headers),
             Ok(headers) => note(self, turn, table, frame, lane, headers),
             Err(reason) => lane.end(reason),
         }
@@ -166,7 +174,7 @@ impl From<PullError> for DropReason {
             PullError::Truncated | PullError::NoVni => Self::BadVxlanHeader,
             PullError::InnerArp => Self::InnerArp,
             PullError::InnerVlan => Self::InnerVlan,
-            PullError::InnerIpv6 | PullError::InnerNotIp(_) => Self::InnerNotIpv4,
+            PullError::InnerNotIp(_) => Self::InnerNotIp,
         }
     }
 }

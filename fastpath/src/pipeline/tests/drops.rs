@@ -60,7 +60,7 @@ fn every_refusal_names_its_reason() {
         (R::UnknownTunnelSource, UPLINK, ipip_from([0; 4], &inner())),
         (R::WrongVni, UPLINK, vxlan_from(REMOTE_NODE_IP, 1, &inner())),
         (R::BadVxlanHeader, UPLINK, raw(vxlan(&inner()), 42, 0)),
-        (R::InnerNotIpv4, UPLINK, raw(vxlan(&inner()), 63, 5)),
+        (R::InnerNotIp, UPLINK, raw(vxlan(&inner()), 63, 5)),
         (R::InnerArp, UPLINK, raw(vxlan(&inner()), 63, 6)),
         (R::InnerVlan, UPLINK, raw(raw(vxlan(&inner()), 62, 0x81), 63, 0)),
         (R::InnerVlan, UPLINK, raw(raw(vxlan(&inner()), 62, 0x88), 63, 0xa8)),

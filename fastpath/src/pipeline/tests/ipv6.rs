@@ -288,3 +288,38 @@ fn fragments_follow_their_first_in_any_order() {
         denied.len() as u64
     );
 }
+
+/// The packet in VXLAN over IPv4 from the other node, with this traffic class outside.
+fn vxlan6(inner: &[u8], tos: u8) -> Vec<u8> {
+    let mut outer = vxlan_from(REMOTE_NODE_IP, 4096, inner);
+    set_ip_byte(&mut outer, 1, tos);
+    outer
+}
+
+#[test]
+fn ipv6_comes_out_of_a_tunnel_over_ipv4() {
+    let mut gateway = gateway();
+    gateway.publish(|snapshot| {
+        snapshot.inner_sources.homes.apply([(VXLAN6.into(), 122, Some(NextHopId(0)))]);
+    });
+    let packet = udp6(VXLAN6, OPEN6, (4000, 53), b"payload");
+    for _ in 0..2 {
+        let (out, sent) = gateway.run(UPLINK, &vxlan6(&packet, 0)).only();
+        assert_eq!((out, &sent[12..14]), (OPEN, &[0x86, 0xdd][..]));
+        assert_eq!(sent[14..], forwarded(&packet));
+    }
+    // A mark outside is one inside, where that says it can be.
+    let mut capable = packet.clone();
+    capable[15] |= 2 << 4;
+    let mut marked = forwarded(&capable);
+    marked[1] |= 3 << 4;
+    assert_eq!(gateway.run(UPLINK, &vxlan6(&capable, 3)).only().1[14..], marked);
+    assert_eq!(gateway.run(UPLINK, &vxlan6(&packet, 3)).dropped, Some(DropReason::EcnNotCapable));
+    let elsewhere = udp6(DIRECT6, OPEN6, (4000, 53), b"payload");
+    assert_eq!(gateway.run(UPLINK, &vxlan6(&elsewhere, 0)).dropped, Some(DropReason::InnerSource));
+    let stranger = vxlan_from([172, 20, 2, 99], 4096, &packet);
+    assert_eq!(gateway.run(UPLINK, &stranger).dropped, Some(DropReason::UnknownTunnelSource));
+    let mut cut = vxlan6(&packet, 0);
+    cut[64] = 0x50;
+    assert_eq!(gateway.run(UPLINK, &cut).dropped, Some(DropReason::BadVersion));
+}
