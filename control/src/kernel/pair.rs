@@ -79,13 +79,19 @@ impl Pair {
         Ok(())
     }
 
-    /// A pod's packets pass though the route to it is another device's, and nothing is said of IPv6.
+    /// A pod's packets of either family pass though the route to it is another device's; no end has an address of IPv6, or
+    /// says anything there.
     fn set_up(&self) -> Result<(), (PathBuf, &'static str, io::Error)> {
         let ipv6 = self.settings.join("ipv6");
-        let ends = [&self.kernel_end, &self.our_end];
-        let silent = ends.map(|end| (format!("ipv6/conf/{end}/disable_ipv6"), "1"));
-        let loose = (format!("ipv4/conf/{}/rp_filter", self.kernel_end), "2");
-        for (path, value) in silent.into_iter().chain([loose]) {
+        let of_ipv6 = |end: &str, key| format!("ipv6/conf/{end}/{key}");
+        let settings = [
+            (of_ipv6(&self.our_end, "disable_ipv6"), "1"),
+            // Before it is on: no address is made up for the link.
+            (of_ipv6(&self.kernel_end, "addr_gen_mode"), "1"),
+            (of_ipv6(&self.kernel_end, "disable_ipv6"), "0"),
+            (format!("ipv4/conf/{}/rp_filter", self.kernel_end), "2"),
+        ];
+        for (path, value) in settings {
             let path = self.settings.join(path);
             match fs::write(&path, value) {
                 Ok(()) => {}
