@@ -62,15 +62,20 @@ impl Batch {
 
     /// Runs the lines with `ip`, in the named namespace where one is given.
     pub fn run(&self, netns: Option<&str>) -> Result<()> {
-        self.run_with("ip", netns)
+        self.run_with("ip", &[], netns)
+    }
+
+    /// The same where a line does not say by itself that it is of IPv6.
+    pub fn run_ipv6(&self, netns: Option<&str>) -> Result<()> {
+        self.run_with("ip", &["-6"], netns)
     }
 
     /// Runs the lines with `bridge`.
     pub fn run_bridge(&self, netns: Option<&str>) -> Result<()> {
-        self.run_with("bridge", netns)
+        self.run_with("bridge", &[], netns)
     }
 
-    fn run_with(&self, program: &str, netns: Option<&str>) -> Result<()> {
+    fn run_with(&self, program: &str, options: &[&str], netns: Option<&str>) -> Result<()> {
         if self.lines.is_empty() {
             return Ok(());
         }
@@ -79,6 +84,7 @@ impl Batch {
             command.args(["-n", netns]);
         }
         let mut child = command
+            .args(options)
             .args(["-batch", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

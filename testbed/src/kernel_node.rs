@@ -4,9 +4,9 @@
 //! Pure: `lab` runs the lines.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use margay_control::compile::routes::{ClusterRoute, RouteKind};
 
 use crate::ip::Batch;
@@ -23,6 +23,7 @@ const OWN_TABLE: u32 = 4096;
 #[derive(Debug, Default)]
 pub struct Program {
     pub ip: Batch,
+    pub ipv6: Batch,
     pub bridge: Batch,
     pub unsupported: Vec<String>,
 }
@@ -49,7 +50,7 @@ fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> P
     }
     let mut peers = BTreeMap::new();
     let (mut no_ipip, mut no_vxlan) = (Vec::new(), Vec::new());
-    for (dst, route) in ipv4(routes) {
+    for (dst, route) in carried(node, routes) {
         match (route.kind, vxlan_peer(topology, node, route)) {
             (RouteKind::Ipip, _) => no_ipip.push(dst),
             (RouteKind::Vxlan, None) => no_vxlan.push(dst),
@@ -69,7 +70,11 @@ fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> P
         program.bridge.line(format!("fdb replace {mac} dev {VXLAN} dst {outer} self permanent"));
     }
     program.unroutable(node, "Linux nodes of the lab have no IP-in-IP", &no_ipip);
-    program.unroutable(node, "it has no VXLAN tunnel address, or the peer has none", &no_vxlan);
+    program.unroutable(
+        node,
+        "it has no VXLAN tunnel address of their family, or the peer has none",
+        &no_vxlan,
+    );
     program
 }
 
@@ -79,13 +84,14 @@ fn vxlan_peer<'a>(
     node: &LabNode,
     route: &ClusterRoute,
 ) -> Option<(&'a LabNode, Vtep)> {
-    node.vtep?;
+    // The tunnels of the lab's kernels are of IPv4, and carry that.
+    node.vtep.filter(|_| route.dst.addr().is_ipv4())?;
     let peer = topology.nodes.get(route.next_node.as_ref()?)?;
     Some((peer, peer.vtep?))
 }
 
 impl Program {
-    fn unroutable(&mut self, node: &LabNode, why: &str, blocks: &[Ipv4Net]) {
+    fn unroutable(&mut self, node: &LabNode, why: &str, blocks: &[IpNet]) {
         if !blocks.is_empty() {
             let blocks: Vec<String> = blocks.iter().map(ToString::to_string).collect();
             self.unsupported.push(format!("node {}: {why}: no routes to {}", node.name, blocks.join(", ")));
@@ -97,8 +103,10 @@ impl Program {
 /// pod behind a tunnel is beyond it.
 fn own_traffic(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> Program {
     let mut program = Program::default();
-    program.ip.line(format!("rule add pref 100 iif lo lookup {OWN_TABLE}"));
-    for (dst, route) in ipv4(routes) {
+    let rule = format!("rule add pref 100 iif lo lookup {OWN_TABLE}");
+    program.ip.line(&rule);
+    program.ipv6.lines(node.address6.map(|_| rule));
+    for (dst, route) in carried(node, routes) {
         let line = plain_route(topology, node, dst, route);
         program.ip.lines(line.map(|line| format!("route replace {line} table {OWN_TABLE}")));
     }
@@ -106,16 +114,18 @@ fn own_traffic(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> 
 }
 
 /// A route that needs no tunnel.
-fn plain_route(topology: &Topology, node: &LabNode, dst: Ipv4Net, route: &ClusterRoute) -> Option<String> {
+fn plain_route(topology: &Topology, node: &LabNode, dst: IpNet, route: &ClusterRoute) -> Option<String> {
     match route.kind {
         RouteKind::Local => {
             let (_, pod) = topology.pod_at(dst.addr()).filter(|(_, pod)| pod.node == node.name)?;
             // Without a source the kernel would take the pods' gateway address of the device.
-            Some(format!("{dst} dev {} scope link src {}", pod.device, node.address.addr()))
+            let source = node.underlay(dst.addr().is_ipv6())?;
+            Some(format!("{dst} dev {} scope link src {source}", pod.device))
         }
         RouteKind::Direct => {
             let next = topology.nodes.get(route.next_node.as_ref()?)?;
-            Some(format!("{dst} via {} dev {UPLINK} onlink", first_hop(topology, node, next)))
+            let via = first_hop(topology, node, next, dst.addr().is_ipv6())?;
+            Some(format!("{dst} via {via} dev {UPLINK} onlink"))
         }
         RouteKind::Blackhole => Some(format!("blackhole {dst}")),
         RouteKind::Ipip | RouteKind::Vxlan => None,
@@ -123,33 +133,33 @@ fn plain_route(topology: &Topology, node: &LabNode, dst: Ipv4Net, route: &Cluste
 }
 
 /// The neighbour by which `node` sends to `next`: itself, or the router.
-fn first_hop(topology: &Topology, node: &LabNode, next: &LabNode) -> Ipv4Addr {
-    if node.segment == next.segment {
-        next.address.addr()
-    } else {
-        topology.segments[node.segment].gateway.addr()
-    }
+fn first_hop(topology: &Topology, node: &LabNode, next: &LabNode, is_ipv6: bool) -> Option<IpAddr> {
+    let next_address = next.underlay(is_ipv6)?;
+    let is_beside = node.segment == next.segment;
+    Some(if is_beside { next_address } else { topology.segments[node.segment].router(is_ipv6) })
 }
 
-/// The routes of the lab's one family.
-pub fn ipv4(routes: &[ClusterRoute]) -> impl Iterator<Item = (Ipv4Net, &ClusterRoute)> {
-    routes.iter().filter_map(|route| match route.dst {
-        IpNet::V4(dst) => Some((dst, route)),
-        IpNet::V6(_) => None,
-    })
+/// The routes of families that the node has.
+fn carried<'a>(
+    node: &LabNode,
+    routes: &'a [ClusterRoute],
+) -> impl Iterator<Item = (IpNet, &'a ClusterRoute)> {
+    let has_ipv6 = node.address6.is_some();
+    routes.iter().map(|route| (route.dst, route)).filter(move |(dst, _)| has_ipv6 || dst.addr().is_ipv4())
 }
 
-/// Blocks that `node` sends to another segment without a tunnel, with the node that they lead to: the router must know
-/// them too.
+/// Blocks that `node` sends to another segment without a tunnel, with the address that they lead to: the router must
+/// know them too.
 pub fn beyond_router<'a>(
     topology: &'a Topology,
     node: &'a LabNode,
     routes: &'a [ClusterRoute],
-) -> impl Iterator<Item = (Ipv4Net, &'a LabNode)> {
-    ipv4(routes).filter(|(_, route)| route.kind == RouteKind::Direct).filter_map(|(dst, route)| {
+) -> impl Iterator<Item = (IpNet, IpAddr)> + 'a {
+    carried(node, routes).filter(|(_, route)| route.kind == RouteKind::Direct).filter_map(|(dst, route)| {
         let next = topology.nodes.get(route.next_node.as_ref()?)?;
-        debug_assert_eq!(route.via, Some(IpAddr::V4(next.address.addr())));
-        (next.segment != node.segment).then_some((dst, next))
+        let via = next.underlay(dst.addr().is_ipv6())?;
+        debug_assert_eq!(route.via, Some(via));
+        (next.segment != node.segment).then_some((dst, via))
     })
 }
 

@@ -111,13 +111,14 @@ impl Lab {
         }
         batch.append(&program.ip);
         batch.run(Some(&node.netns))?;
+        program.ipv6.run_ipv6(Some(&node.netns))?;
         program.bridge.run_bridge(Some(&node.netns))?;
         if let Ok(mut lines) = unsupported.lock() {
             lines.extend(program.unsupported);
         }
         if let Ok(mut lines) = underlay.lock() {
-            for (block, next) in kernel_node::beyond_router(&self.topology, node, &routes) {
-                lines.line(wiring::underlay_route(block, next));
+            for (block, via) in kernel_node::beyond_router(&self.topology, node, &routes) {
+                lines.line(wiring::underlay_route(block, via));
             }
         }
         Ok(())
@@ -143,7 +144,9 @@ impl Lab {
         let mut all = vec![(self.topology.router(), true)];
         all.extend(self.topology.nodes.values().map(|node| (node.netns.clone(), forwarding(node))));
         all.extend(self.topology.pods.values().map(|pod| (pod.netns.clone(), false)));
-        in_parallel(all.iter(), |(netns, forward)| netns::within(netns, || set_sysctls(*forward))?)
+        in_parallel(all.iter(), |(netns, forward)| {
+            netns::within(netns, || set_sysctls(*forward, self.topology.has_ipv6()))?
+        })
     }
 
     /// Nodes that Margay forwards on.
@@ -173,7 +176,9 @@ impl Lab {
         match self.cluster.pods.get(&name) {
             Some(pod) if pod.host_network && !pod.finished => Ok(self.node(&pod.node)?.netns.clone()),
             Some(_) => {
-                bail!("pod {name} has no namespace in the lab: it has no IPv4 address, or no node there")
+                bail!(
+                    "pod {name} has no namespace in the lab: it has no node there, or no address of a family that its node has"
+                )
             }
             None => bail!("lab {:?} has no pod {name}", self.state.name),
         }
@@ -197,15 +202,20 @@ fn load(manifests: &Path, note: &mut dyn FnMut(&str)) -> Result<Cluster> {
 }
 
 /// Packets take the way of the routes alone: no reverse-path check (the two directions of a flow through a gateway need
-/// not take one way), no redirects (a gateway sends back on the link that a packet came by), no IPv6.
-fn set_sysctls(forward: bool) -> Result<()> {
-    let ip_forward = if forward { "1" } else { "0" };
-    let mut settings = vec![("ipv4/ip_forward".to_owned(), ip_forward)];
+/// not take one way), no redirects (a gateway sends back on the link that a packet came by), and IPv6 only where the lab
+/// has addresses of it: nobody announces routers there, and addresses are of use at once.
+fn set_sysctls(forward: bool, has_ipv6: bool) -> Result<()> {
+    let forward = if forward { "1" } else { "0" };
+    let mut settings = vec![("ipv4/ip_forward".to_owned(), forward)];
     for which in ["all", "default"] {
         for key in ["rp_filter", "send_redirects", "accept_redirects"] {
             settings.push((format!("ipv4/conf/{which}/{key}"), "0"));
         }
-        settings.push((format!("ipv6/conf/{which}/disable_ipv6"), "1"));
+        let off = [("disable_ipv6", "1")];
+        let on =
+            [("forwarding", forward), ("accept_ra", "0"), ("accept_redirects", "0"), ("accept_dad", "0")];
+        let of_ipv6 = if has_ipv6 { &on[..] } else { &off };
+        settings.extend(of_ipv6.iter().map(|(key, value)| (format!("ipv6/conf/{which}/{key}"), *value)));
     }
     for (key, value) in settings {
         let path = PathBuf::from("/proc/sys/net").join(key);

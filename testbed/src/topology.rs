@@ -3,10 +3,10 @@
 //! A pure function of the cluster: nothing here touches the system.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::ValueEnum;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use margay_control::compile::tunnels::{Family, vtep_mac};
 use margay_control::run::device_name;
 use margay_control::state::{Cluster, Name, Node, Pod};
@@ -20,6 +20,11 @@ pub const DATAPLANE: &str = "margay.dev/dataplane";
 /// Address of the host end of every pod's veth, and of a router port where the segment has no address to spare.
 pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const SPARE_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
+
+/// The same of IPv6. Both are link-local: pods have the one that Calico's have, the host end's MAC being
+/// ee:ee:ee:ee:ee:ee there.
+pub const POD_GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee);
+pub const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// What the host ends of pods' veths are called before the hash, by Calico and by Margay's default.
 const DEVICE_PREFIX: &str = "cali";
@@ -70,6 +75,7 @@ pub struct LabNode {
     /// Node that its label `margay.dev/gateway` names.
     pub gateway: Option<String>,
     pub address: Ipv4Net,
+    pub address6: Option<Ipv6Net>,
     /// Index into `segments`.
     pub segment: usize,
     /// The router's end of `uplink0`.
@@ -88,7 +94,8 @@ pub struct Vtep {
 pub struct LabPod {
     pub netns: String,
     pub node: String,
-    pub addresses: Vec<Ipv4Addr>,
+    /// Those of IPv6 only where its node has an address of that family.
+    pub addresses: Vec<IpAddr>,
     /// Host end of its veth, in the node's namespace.
     pub device: String,
 }
@@ -144,18 +151,37 @@ impl Topology {
         self.pods.iter().filter(move |(_, pod)| pod.node == node)
     }
 
+    /// Whether anything in the lab has an address of IPv6. Where nothing has, IPv6 is off.
+    pub fn has_ipv6(&self) -> bool {
+        self.nodes.values().any(|node| node.address6.is_some())
+    }
+
     /// The node whose underlay address this is.
-    pub fn node_at(&self, address: Ipv4Addr) -> Option<&LabNode> {
-        self.nodes.values().find(|node| node.address.addr() == address)
+    pub fn node_at(&self, address: IpAddr) -> Option<&LabNode> {
+        self.nodes.values().find(|node| node.underlay(address.is_ipv6()) == Some(address))
     }
 
     /// The pod that holds this address.
-    pub fn pod_at(&self, address: Ipv4Addr) -> Option<(&Name, &LabPod)> {
+    pub fn pod_at(&self, address: IpAddr) -> Option<(&Name, &LabPod)> {
         self.pods.iter().find(|(_, pod)| pod.addresses.contains(&address))
     }
 }
 
-/// Nodes that have an IPv4 underlay address of their own, with it.
+impl LabNode {
+    /// Its underlay address of one family.
+    pub fn underlay(&self, is_ipv6: bool) -> Option<IpAddr> {
+        if is_ipv6 { self.address6.map(|net| net.addr().into()) } else { Some(self.address.addr().into()) }
+    }
+}
+
+impl Segment {
+    /// The router's address on the bridge, of one family.
+    pub fn router(&self, is_ipv6: bool) -> IpAddr {
+        if is_ipv6 { ROUTER6.into() } else { self.gateway.addr().into() }
+    }
+}
+
+/// Nodes that have an IPv4 underlay address of their own, with it: segments are subnets of IPv4.
 fn place_nodes<'a>(
     nodes: &'a BTreeMap<String, std::sync::Arc<Node>>,
     left_out: &mut Vec<String>,
@@ -168,7 +194,9 @@ fn place_nodes<'a>(
                 placed.insert(name, net);
             }
             Some(net) => left_out.push(format!("node {name}: another node has the address {}", net.addr())),
-            None => left_out.push(format!("node {name}: it has no IPv4 address, and the lab is IPv4 alone")),
+            None => left_out.push(format!(
+                "node {name}: it has no IPv4 address, by which a node has its place in the lab"
+            )),
         }
     }
     placed
@@ -217,6 +245,10 @@ fn lab_node(
         dataplane,
         gateway: node.labels.get("margay.dev/gateway").cloned(),
         address,
+        address6: match node.ipv6 {
+            Some(IpNet::V6(net)) => Some(net),
+            _ => None,
+        },
         segment: segments
             .iter()
             .position(|segment| segment.net.contains(&address.addr()))
@@ -236,20 +268,14 @@ fn lab_pod(
     if !pod.is_endpoint() {
         return None;
     }
-    let addresses: Vec<Ipv4Addr> = pod
-        .addresses
-        .iter()
-        .filter_map(|address| match address {
-            IpAddr::V4(address) => Some(*address),
-            IpAddr::V6(_) => None,
-        })
-        .collect();
-    if addresses.is_empty() {
-        left_out.push(format!("pod {name}: it has no IPv4 address, and the lab is IPv4 alone"));
-        return None;
-    }
-    if !nodes.contains_key(&pod.node) {
+    let Some(node) = nodes.get(&pod.node) else {
         left_out.push(format!("pod {name}: its node {:?} is not in the lab", pod.node));
+        return None;
+    };
+    let has_place = |address: &&IpAddr| node.underlay(address.is_ipv6()).is_some();
+    let addresses: Vec<IpAddr> = pod.addresses.iter().filter(has_place).copied().collect();
+    if addresses.is_empty() {
+        left_out.push(format!("pod {name}: it has no address of a family that its node has"));
         return None;
     }
     Some(LabPod {
@@ -304,15 +330,18 @@ mod tests {
 
     #[test]
     fn pods_without_a_place_are_named() {
-        let mut cluster = cluster(&[("a", "172.20.1.10/24")]);
+        let mut cluster = cluster(&[("a", "172.20.1.10/24"), ("both", "172.20.1.11/24")]);
+        let node = Arc::make_mut(cluster.nodes.get_mut("both").unwrap());
+        node.ipv6 = Some("fd00:1::11/64".parse().unwrap());
         let pod = |node: &str, address: &str| {
             Arc::new(Pod { node: node.into(), addresses: vec![address.parse().unwrap()], ..Pod::default() })
         };
         cluster.pods.insert(Name::new("x", "here"), pod("a", "10.0.0.1"));
         cluster.pods.insert(Name::new("x", "gone"), pod("b", "10.0.0.2"));
         cluster.pods.insert(Name::new("x", "six"), pod("a", "fd00::1"));
+        cluster.pods.insert(Name::new("x", "sixth"), pod("both", "fd00::2"));
         let topology = Topology::new("t", &cluster, &BTreeMap::new());
-        assert_eq!(topology.pods.keys().map(ToString::to_string).collect::<Vec<_>>(), ["x/here"]);
+        assert_eq!(topology.pods.keys().map(ToString::to_string).collect::<Vec<_>>(), ["x/here", "x/sixth"]);
         assert_eq!(topology.left_out.len(), 2, "{:?}", topology.left_out);
     }
 }

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use margay_control::compile::routes::{self, ClusterRoute, RouteKind};
 use margay_control::state::{Cluster, Name};
 
-use crate::kernel_node::ipv4;
 use crate::topology::{Dataplane, LabNode, Topology};
 
 /// One end of a connection.
@@ -50,7 +49,7 @@ impl<'a> Ways<'a> {
 
     /// Names of the nodes whose Margay forwards a packet from `from` to `to`, which has `address`; or why the lab cannot
     /// carry it.
-    pub fn between(&self, from: &End, to: &End, address: Ipv4Addr) -> Result<BTreeSet<String>, String> {
+    pub fn between(&self, from: &End, to: &End, address: IpAddr) -> Result<BTreeSet<String>, String> {
         let mut crossed = BTreeSet::new();
         if from == to {
             return Ok(crossed);
@@ -81,7 +80,7 @@ impl<'a> Ways<'a> {
         self.topology.nodes.get(name).ok_or_else(|| format!("the lab has no node {name}"))
     }
 
-    fn next(&self, hop: &Hop<'a>, to: &End, address: Ipv4Addr) -> Result<&'a LabNode, String> {
+    fn next(&self, hop: &Hop<'a>, to: &End, address: IpAddr) -> Result<&'a LabNode, String> {
         // A node's address is on the underlay, where the kernel's own routes lead.
         if is_node(to) {
             return self.node_of(to);
@@ -111,11 +110,9 @@ impl<'a> Ways<'a> {
         }
     }
 
-    fn lookup(&self, node: &str, address: Ipv4Addr) -> Option<&ClusterRoute> {
-        ipv4(self.tables.get(node)?)
-            .filter(|(dst, _)| dst.contains(&address))
-            .max_by_key(|(dst, _)| dst.prefix_len())
-            .map(|(_, route)| route)
+    fn lookup(&self, node: &str, address: IpAddr) -> Option<&ClusterRoute> {
+        let routes = self.tables.get(node)?.iter();
+        routes.filter(|route| route.dst.contains(&address)).max_by_key(|route| route.dst.prefix_len())
     }
 }
 

@@ -2,10 +2,14 @@
 //!
 //! Pure: `lab` runs the lines. What a node needs to reach pods of other nodes is not here but in `kernel_node`.
 
-use ipnet::Ipv4Net;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use crate::ip::Batch;
-use crate::topology::{LabNode, LabPod, POD_GATEWAY, POD_MTU, Segment, Topology, UPLINK_MTU};
+use crate::topology::{
+    LabNode, LabPod, POD_GATEWAY, POD_GATEWAY6, POD_MTU, ROUTER6, Segment, Topology, UPLINK_MTU,
+};
 
 /// A node's device toward the other nodes.
 pub const UPLINK: &str = "uplink0";
@@ -17,9 +21,12 @@ pub fn router(topology: &Topology, queues: u32) -> Batch {
     for Segment { bridge, gateway, .. } in &topology.segments {
         batch.line(format!("link add {bridge} mtu {UPLINK_MTU} type bridge mcast_snooping 0"));
         batch.line(format!("address add {gateway} dev {bridge}"));
+        if topology.has_ipv6() {
+            batch.line(format!("address add {ROUTER6}/64 dev {bridge} nodad"));
+        }
         batch.line(format!("link set {bridge} up"));
     }
-    for LabNode { netns, router_port, segment, address, .. } in topology.nodes.values() {
+    for LabNode { netns, router_port, segment, address, address6, .. } in topology.nodes.values() {
         let Segment { bridge, gateway, .. } = &topology.segments[*segment];
         let end = format!("mtu {UPLINK_MTU} numtxqueues {queues} numrxqueues {queues}");
         batch.line(format!("link add {router_port} {end} type veth peer name {UPLINK} {end} netns {netns}"));
@@ -27,6 +34,7 @@ pub fn router(topology: &Topology, queues: u32) -> Batch {
         if gateway.prefix_len() == 32 {
             batch.line(format!("route add {} dev {bridge} scope link", address.addr()));
         }
+        batch.lines(address6.map(|net| format!("route add {} dev {bridge}", net.addr())));
     }
     batch
 }
@@ -34,39 +42,58 @@ pub fn router(topology: &Topology, queues: u32) -> Batch {
 /// In the node: its uplink, and the default route through the router.
 pub fn uplink(topology: &Topology, node: &LabNode) -> Batch {
     let gateway = topology.segments[node.segment].gateway.addr();
-    Batch::new().extend([
-        "link set lo up".to_owned(),
-        format!("address add {} dev {UPLINK}", node.address),
-        format!("link set {UPLINK} up"),
-        format!("route add default via {gateway} dev {UPLINK} onlink"),
-    ])
+    Batch::new()
+        .extend([
+            "link set lo up".to_owned(),
+            format!("address add {} dev {UPLINK}", node.address),
+            format!("link set {UPLINK} up"),
+            format!("route add default via {gateway} dev {UPLINK} onlink"),
+        ])
+        .extend(node.address6.into_iter().flat_map(|address| {
+            [
+                format!("address add {address} dev {UPLINK} nodad"),
+                format!("route add default via {ROUTER6} dev {UPLINK}"),
+            ]
+        }))
 }
 
 /// In the node: the veth of a pod. With the pods' gateway address on it the host end answers their ARP whether or not
 /// the node forwards; proxy ARP would need `ip_forward`.
 pub fn pod_link(pod: &LabPod) -> Batch {
     let LabPod { netns, device, .. } = pod;
-    Batch::new().extend([
-        format!("link add {device} mtu {POD_MTU} type veth peer name eth0 mtu {POD_MTU} netns {netns}"),
-        format!("address add {POD_GATEWAY}/32 dev {device} scope link"),
-        format!("link set {device} up"),
-    ])
+    Batch::new()
+        .extend([
+            format!("link add {device} mtu {POD_MTU} type veth peer name eth0 mtu {POD_MTU} netns {netns}"),
+            format!("address add {POD_GATEWAY}/32 dev {device} scope link"),
+        ])
+        .extend(has_ipv6(pod).then(|| format!("address add {POD_GATEWAY6}/64 dev {device} nodad")))
+        .extend([format!("link set {device} up")])
 }
 
-/// In the pod: its addresses and the default route that Calico's CNI plugin makes.
+fn has_ipv6(pod: &LabPod) -> bool {
+    pod.addresses.iter().any(IpAddr::is_ipv6)
+}
+
+/// In the pod: its addresses and the default routes that Calico's CNI plugin makes.
 pub fn pod_inside(pod: &LabPod) -> Batch {
+    let address = |address: &IpAddr| match address {
+        IpAddr::V4(address) => format!("address add {address}/32 dev eth0"),
+        IpAddr::V6(address) => format!("address add {address}/128 dev eth0 nodad"),
+    };
+    let routes = [
+        format!("route add {POD_GATEWAY} dev eth0 scope link"),
+        format!("route add default via {POD_GATEWAY} dev eth0"),
+    ];
     Batch::new()
         .extend(["link set lo up".to_owned()])
-        .extend(pod.addresses.iter().map(|address| format!("address add {address}/32 dev eth0")))
-        .extend([
-            "link set eth0 up".to_owned(),
-            format!("route add {POD_GATEWAY} dev eth0 scope link"),
-            format!("route add default via {POD_GATEWAY} dev eth0"),
-        ])
+        .extend(pod.addresses.iter().map(address))
+        .extend(["link set eth0 up".to_owned()])
+        .extend(routes.into_iter().filter(|_| pod.addresses.iter().any(IpAddr::is_ipv4)))
+        .extend(has_ipv6(pod).then(|| format!("route add default via {POD_GATEWAY6} dev eth0")))
 }
 
 /// In the router: how to reach a block of pods that some node sends there without a tunnel, as the underlay would
 /// learn it by BGP.
-pub fn underlay_route(block: Ipv4Net, via: &LabNode) -> String {
-    format!("route replace {block} via {}", via.address.addr())
+pub fn underlay_route(block: IpNet, via: IpAddr) -> String {
+    format!("route replace {block} via {via}")
 }

@@ -71,12 +71,12 @@ impl<'a> Planner<'a> {
             return Err("an end is a finished pod, which has no address".into());
         }
         let &[Packet { src: IpAddr::V4(src), dst: IpAddr::V4(dst), .. }] = packets.as_slice() else {
-            return Err("the lab is IPv4 alone".into());
+            return Err("probes are tried over IPv4 alone".into());
         };
         let from = self.end(&probe.from, src)?;
         let to = self.end(&probe.to, dst)?;
-        let way = self.ways.between(&from, &to, dst)?;
-        let back = self.ways.between(&to, &from, src);
+        let way = self.ways.between(&from, &to, dst.into())?;
+        let back = self.ways.between(&to, &from, src.into());
         let back = back.map_err(|why| format!("the answer has no way back: {why}"))?;
         // What a pod behind a gateway sends to a node goes around the gateway, for no block leads there; the answer to
         // the pod does not, and is judged as if the pod were called.
@@ -107,11 +107,13 @@ impl<'a> Planner<'a> {
         match end {
             probe::End::Pod(name) => pod(name),
             probe::End::Node(name) => Ok(End::Node(name.clone())),
-            probe::End::Address(_) => match (topology.pod_at(address), topology.node_at(address)) {
-                (Some((name, _)), _) => pod(name),
-                (None, Some(node)) => Ok(End::Node(node.name.clone())),
-                (None, None) => Err(format!("{address} is outside the lab")),
-            },
+            probe::End::Address(_) => {
+                match (topology.pod_at(address.into()), topology.node_at(address.into())) {
+                    (Some((name, _)), _) => pod(name),
+                    (None, Some(node)) => Ok(End::Node(node.name.clone())),
+                    (None, None) => Err(format!("{address} is outside the lab")),
+                }
+            }
             probe::End::Service(name) => Err(format!("svc:{name} is no place in the lab")),
         }
     }

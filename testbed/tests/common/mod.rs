@@ -115,13 +115,23 @@ impl TestLab {
 
     /// Namespace and address of `NS/POD` or `node:NAME`.
     pub fn place(&self, place: &str) -> traffic::Place {
+        self.place_of(place, false)
+    }
+
+    /// The same with the address of IPv6.
+    pub fn place6(&self, place: &str) -> traffic::Place {
+        self.place_of(place, true)
+    }
+
+    fn place_of(&self, place: &str, is_ipv6: bool) -> traffic::Place {
         let topology = &self.lab.topology;
         let pod = topology.pods.iter().find(|(name, _)| name.to_string() == place);
         let address = match (pod, place.strip_prefix("node:")) {
-            (Some((_, pod)), _) => pod.addresses[0],
-            (None, Some(node)) => topology.nodes[node].address.addr(),
+            (Some((_, pod)), _) => pod.addresses.iter().find(|address| address.is_ipv6() == is_ipv6).copied(),
+            (None, Some(node)) => topology.nodes[node].underlay(is_ipv6),
             (None, None) => panic!("no place {place}"),
         };
+        let address = address.unwrap_or_else(|| panic!("{place} has no address of the family"));
         traffic::Place { netns: self.lab.netns(place).unwrap(), address, port: 0 }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,7 +14,7 @@ use margay_testbed::netns;
 #[derive(Debug, Clone)]
 pub struct Place {
     pub netns: String,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Where servers listen; 0: anywhere.
     pub port: u16,
 }
