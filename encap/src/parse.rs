@@ -152,7 +152,7 @@ fn parse_transport(segment: &[u8], headers: &mut Headers, pseudo_header: impl Fn
             headers.tcp_flags = tcp.flags();
             *headers = headers.with_ports(tcp.src_port(), tcp.dst_port());
             let pseudo_header = pseudo_header(segment.len() as u16);
-            headers.checksum_partial = checksum::is_partial(tcp.checksum(), pseudo_header).into();
+            headers.set_partial(checksum::is_partial(tcp.checksum(), pseudo_header));
         }
         protocol::UDP => {
             let udp = Udp::new(segment)?;
@@ -163,7 +163,7 @@ fn parse_transport(segment: &[u8], headers: &mut Headers, pseudo_header: impl Fn
             }
             *headers = headers.with_ports(udp.src_port(), udp.dst_port());
             let pseudo_header = pseudo_header(udp.datagram_len());
-            headers.checksum_partial = checksum::is_partial(udp.checksum(), pseudo_header).into();
+            headers.set_partial(checksum::is_partial(udp.checksum(), pseudo_header));
         }
         protocol::ICMP | protocol::ICMPV6 if headers.has_own_icmp() => {
             let icmp = Icmp::new(segment)?;
@@ -176,7 +176,7 @@ fn parse_transport(segment: &[u8], headers: &mut Headers, pseudo_header: impl Fn
         protocol::SCTP => {
             let (sport, dport) = ports_of(segment, sctp::HEADER_LEN)?;
             *headers = headers.with_ports(sport, dport);
-            headers.checksum_partial = sctp::is_partial(segment).into();
+            headers.set_partial(sctp::is_partial(segment));
         }
         protocol::DCCP | protocol::UDP_LITE => {
             let len = if headers.protocol() == protocol::DCCP { DCCP_HEADER_LEN } else { udp::HEADER_LEN };

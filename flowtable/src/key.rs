@@ -95,6 +95,13 @@ pub trait Key: Copy {
     #[must_use]
     fn reversed(&self) -> Self;
 
+    fn src(&self) -> IpAddr;
+
+    fn dst(&self) -> IpAddr;
+
+    /// Source and destination port.
+    fn ports(&self) -> (u16, u16);
+
     fn protocol(&self) -> u8;
 
     /// Whether source stands before destination, as [`FlowKey::is_ascending`].
@@ -111,6 +118,21 @@ impl Key for FlowKey {
     #[inline]
     fn reversed(&self) -> Self {
         self.reversed()
+    }
+
+    #[inline]
+    fn src(&self) -> IpAddr {
+        Ipv4Addr::from_bits(self.src).into()
+    }
+
+    #[inline]
+    fn dst(&self) -> IpAddr {
+        Ipv4Addr::from_bits(self.dst).into()
+    }
+
+    #[inline]
+    fn ports(&self) -> (u16, u16) {
+        (self.sport, self.dport)
     }
 
     #[inline]
@@ -137,6 +159,18 @@ impl Key for FlowKey {
 impl Key for FlowKey6 {
     fn reversed(&self) -> Self {
         Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, ..*self }
+    }
+
+    fn src(&self) -> IpAddr {
+        self.src.into()
+    }
+
+    fn dst(&self) -> IpAddr {
+        self.dst.into()
+    }
+
+    fn ports(&self) -> (u16, u16) {
+        (self.sport, self.dport)
     }
 
     fn protocol(&self) -> u8 {
@@ -172,6 +206,30 @@ impl Key for AnyKey {
     }
 
     #[inline]
+    fn src(&self) -> IpAddr {
+        match self {
+            Self::V4(key) => key.src(),
+            Self::V6(key) => key.src(),
+        }
+    }
+
+    #[inline]
+    fn dst(&self) -> IpAddr {
+        match self {
+            Self::V4(key) => key.dst(),
+            Self::V6(key) => key.dst(),
+        }
+    }
+
+    #[inline]
+    fn ports(&self) -> (u16, u16) {
+        match self {
+            Self::V4(key) => key.ports(),
+            Self::V6(key) => key.ports(),
+        }
+    }
+
+    #[inline]
     fn protocol(&self) -> u8 {
         match self {
             Self::V4(key) => key.protocol,
@@ -200,30 +258,6 @@ impl Key for AnyKey {
         match self {
             Self::V4(_) => None,
             Self::V6(key) => key.wide(),
-        }
-    }
-}
-
-impl AnyKey {
-    pub fn src(&self) -> IpAddr {
-        match self {
-            Self::V4(key) => Ipv4Addr::from_bits(key.src).into(),
-            Self::V6(key) => key.src.into(),
-        }
-    }
-
-    pub fn dst(&self) -> IpAddr {
-        match self {
-            Self::V4(key) => Ipv4Addr::from_bits(key.dst).into(),
-            Self::V6(key) => key.dst.into(),
-        }
-    }
-
-    /// Source and destination port.
-    pub fn ports(&self) -> (u16, u16) {
-        match self {
-            Self::V4(key) => (key.sport, key.dport),
-            Self::V6(key) => (key.sport, key.dport),
         }
     }
 }

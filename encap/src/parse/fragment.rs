@@ -121,7 +121,7 @@ pub(super) fn read(segment: &[u8], mut headers: Headers) -> Result<Headers, Pars
     }
     if part.offset == 0 {
         parse_transport(segment, &mut headers, |_| Sum::of(&[])).ok_or(ParseError::TinyFragment)?;
-        headers.checksum_partial = 0;
+        headers.set_partial(false);
     }
     Ok(headers)
 }

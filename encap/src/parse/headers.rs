@@ -8,6 +8,11 @@ use crate::ipv6::Ipv6;
 use crate::protocol;
 use crate::tcp;
 
+/// The transport's checksum is left to the device that sends.
+const PARTIAL: u8 = 1;
+/// The packet is of IPv6.
+const IPV6: u8 = 2;
+
 /// What an IP packet is and where its parts lie in the frame.
 ///
 /// Kept as they were loaded, several fields a word and in network order: most packets are asked for few of them.
@@ -29,8 +34,8 @@ pub struct Headers {
     pub(super) tcp_flags: u8,
     pub(super) icmp_type: u8,
     pub(super) icmp_code: u8,
-    /// 1 or 0, and no `bool`: an `Option` of headers that hides its tag in one costs a hot loop dear.
-    pub(super) checksum_partial: u8,
+    /// `PARTIAL` and `IPV6`. (No `bool`s: an `Option` of headers that hides its tag in one costs a hot loop dear.)
+    pub(super) marks: u8,
 }
 
 impl Headers {
@@ -106,7 +111,7 @@ impl Headers {
     /// Whether this is a packet of IPv6, whose addresses stand in the frame alone.
     #[inline]
     pub const fn is_ipv6(&self) -> bool {
-        self.first.to_ne_bytes()[0] >> 4 == 6
+        self.marks & IPV6 != 0
     }
 
     /// Offset one past the IP packet. What lies behind it in the frame is Ethernet padding or trailer.
@@ -174,16 +179,21 @@ impl Headers {
     /// [`rewrite::complete_checksum`]: crate::rewrite::complete_checksum
     #[inline]
     pub const fn checksum_partial(&self) -> bool {
-        self.checksum_partial != 0
+        self.marks & PARTIAL != 0
     }
 
-    /// Whether the packet may need more done before it leaves than nearly every one: it opens a connection of TCP, or its
-    /// checksum is [left to the device](Self::checksum_partial). Asked as one word.
+    /// Whether the packet may need more done before it leaves than nearly every one: it opens a connection of TCP, its checksum
+    /// is [left to the device](Self::checksum_partial), or it is of IPv6. Asked as one word.
     #[inline]
-    pub const fn is_syn_or_partial(&self) -> bool {
-        let word =
-            u32::from_ne_bytes([self.tcp_flags, self.icmp_type, self.icmp_code, self.checksum_partial]);
-        word & u32::from_ne_bytes([tcp::flags::SYN, 0, 0, 1]) != 0
+    pub const fn is_special(&self) -> bool {
+        let word = u32::from_ne_bytes([self.tcp_flags, self.icmp_type, self.icmp_code, self.marks]);
+        word & u32::from_ne_bytes([tcp::flags::SYN, 0, 0, PARTIAL | IPV6]) != 0
+    }
+
+    /// Notes whether the transport's checksum is left to the device.
+    #[inline]
+    pub(super) fn set_partial(&mut self, is_partial: bool) {
+        self.marks = self.marks & !PARTIAL | u8::from(is_partial) * PARTIAL;
     }
 
     /// Whether this is an ICMP error, which belongs to the flow of the packet that it quotes: see [`parse_quoted`] and
@@ -222,6 +232,7 @@ impl Headers {
             second: u32::from_ne_bytes([c, d, flags, 0]),
             third: u32::from_ne_bytes([ip.hop_limit(), protocol, 0, 0]),
             l3: l3.into(),
+            marks: IPV6,
             ..Self::default()
         }
     }

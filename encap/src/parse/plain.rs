@@ -46,7 +46,7 @@ pub fn parse_plain(frame: &[u8]) -> Option<Headers> {
     };
     headers.ports = ne32(bytes, L4);
     let pseudo_header = addresses.and(headers.third & PROTOCOL).add_u16(len);
-    headers.checksum_partial = checksum::is_partial(checksum, pseudo_header).into();
+    headers.set_partial(checksum::is_partial(checksum, pseudo_header));
     Some(headers)
 }
 

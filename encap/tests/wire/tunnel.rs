@@ -152,7 +152,7 @@ fn a_captured_packet_is_pulled() {
 
 #[test]
 fn what_is_wrong_inside_vxlan_is_named() {
-    let cases: [(&str, usize, &[u8], PullError); 7] = [
+    let cases: [(&str, usize, &[u8], PullError); 6] = [
         ("I flag clear", 42, &[0], PullError::NoVni),
         ("all flags but I", 42, &[0xf7], PullError::NoVni),
         ("ARP", 62, &[8, 6], PullError::InnerArp),

@@ -11,7 +11,7 @@ use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
 use margay_encap::{icmp, icmp6};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Judged};
-use margay_flowtable::{AnyKey, Interface, Key, NextHop, NextHopId, Snapshot, TrailId, Verdict};
+use margay_flowtable::{FlowKey, Interface, Key, NextHop, NextHopId, Snapshot, TrailId, Verdict};
 
 use super::Turn;
 use super::host;
@@ -84,12 +84,12 @@ impl Flows {
 
     /// The same for a packet whose query is not its key: of IPv6, or an ICMP error.
     #[inline(never)]
-    pub(super) fn decide_keyed(
+    pub(super) fn decide_keyed<K: Key>(
         &self,
         turn: &Turn<'_>,
         input: &Input<'_>,
         lane: &Lane,
-        keys: &Keys,
+        keys: &Keys<K>,
     ) -> Result<NextHopId, DropReason> {
         let generation = turn.snapshot.generation;
         let own = (!lane.is_related()).then_some(&keys.flow);
@@ -117,12 +117,12 @@ impl Flows {
 
     /// The same for every packet.
     #[inline(never)]
-    fn decide_any(
+    fn decide_any<K: Key>(
         &self,
         turn: &Turn<'_>,
         input: &Input<'_>,
         lane: &Lane,
-        keys: &Keys,
+        keys: &Keys<K>,
     ) -> Result<NextHopId, DropReason> {
         let query = &lane.query;
         let Some(hit) = self.table.lookup(&keys.flow, query.hash(), turn.snapshot.generation) else {
@@ -184,11 +184,11 @@ impl Flows {
 
     /// How a hit stands that an older snapshot judged: the connection's verdict holds if no change touched it since, else
     /// it is judged again. `None` if the connection has gone meanwhile.
-    fn confirm(
+    fn confirm<K: Key>(
         &self,
         turn: &Turn<'_>,
         lane: &Lane,
-        keys: &Keys,
+        keys: &Keys<K>,
         hit: &Hit,
     ) -> Result<Option<Standing>, DropReason> {
         let (snapshot, key) = (turn.snapshot, &keys.flow);
@@ -242,12 +242,12 @@ impl Flows {
     /// A packet of a connection that a change of policy has ended. The entry stays until it expires, so that what the
     /// other end still sends does not come to life as a connection of its own; only a new handshake that policy allows
     /// takes its place.
-    fn denied(
+    fn denied<K: Key>(
         &self,
         turn: &Turn<'_>,
         input: &Input<'_>,
         lane: &Lane,
-        keys: &Keys,
+        keys: &Keys<K>,
         hit: &Hit,
         trails: [TrailId; 2],
     ) -> Result<NextHopId, DropReason> {
@@ -262,12 +262,12 @@ impl Flows {
 
     /// No flow yet: judges the first packet and enters the connection.
     #[cold]
-    fn miss(
+    fn miss<K: Key>(
         &self,
         turn: &Turn<'_>,
         input: &Input<'_>,
         lane: &Lane,
-        keys: &Keys,
+        keys: &Keys<K>,
     ) -> Result<NextHopId, DropReason> {
         // An ICMP error without its flow is a packet of its own to policy, and no connection.
         let (snapshot, key) = (turn.snapshot, &keys.own);
@@ -307,7 +307,7 @@ impl Flows {
         snapshot: &Snapshot,
         input: &Input<'_>,
         lane: &Lane,
-        key: &AnyKey,
+        key: &impl Key,
     ) -> Result<Option<NextHopId>, DropReason> {
         let (icmp, bytes) = (own_icmp(&lane.headers), lane.headers.total_len());
         if !self.judge.untracked(snapshot, host::entry(input, lane), key, icmp, bytes)? {
@@ -326,7 +326,7 @@ impl Flows {
     fn enter(
         &self,
         snapshot: &Snapshot,
-        key: &AnyKey,
+        key: &impl Key,
         hash: u64,
         judged: Judged,
         tcp_flags: u8,
@@ -347,7 +347,7 @@ impl Flows {
 
 /// Whose share of the table a connection counts in: that of the pod that opens it, else of the one that it leads to.
 /// (A flood from outside comes from sources without number: what it spends is the share of the pod that it is for.)
-fn owner(snapshot: &Snapshot, key: &AnyKey) -> u32 {
+fn owner(snapshot: &Snapshot, key: &impl Key) -> u32 {
     let sender = snapshot.policies.addresses.get(key.src());
     let is_served = sender.is_some_and(|sender| sender.endpoint.is_some());
     match if is_served { key.src() } else { key.dst() } {
@@ -366,8 +366,8 @@ pub(super) fn seconds(now: u64) -> u32 {
 
 /// The keys of a packet of IPv4.
 #[inline]
-pub(super) fn keys4(lane: &Lane) -> Keys {
-    Keys { own: own_key(&lane.headers).into(), flow: lane.query.key().into() }
+pub(super) fn keys4(lane: &Lane) -> Keys<FlowKey> {
+    Keys { own: own_key(&lane.headers), flow: lane.query.key() }
 }
 
 fn own_icmp(headers: &Headers) -> (u8, u8) {
@@ -391,12 +391,12 @@ fn first_icmp(lane: &Lane, direction: Direction) -> (u8, u8) {
 
 /// What to do with packets of this key, whether they come from here, and whether to here. The connection began at
 /// `entry`.
-fn action(snapshot: &Snapshot, key: &AnyKey, entry: Interface) -> FlowAction {
+fn action(snapshot: &Snapshot, key: &impl Key, entry: Interface) -> FlowAction {
     action_by(snapshot, key, route_word(snapshot, key.dst()), entry)
 }
 
 /// The same, where the next hop is known.
-fn action_by(snapshot: &Snapshot, key: &AnyKey, next_hop: u32, entry: Interface) -> FlowAction {
+fn action_by(snapshot: &Snapshot, key: &impl Key, next_hop: u32, entry: Interface) -> FlowAction {
     let (src, local) = (key.src(), &snapshot.local);
     let is_from_here = local.pods.contains(&src) || is_own(local, src);
     let mut flags = if is_from_here { FlowAction::SRC_LOCAL } else { 0 };

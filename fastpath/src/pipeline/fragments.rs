@@ -2,7 +2,7 @@
 //! One that comes before the first waits here for a while, and goes on from where it stopped: behind the first pass.
 
 use margay_encap::{Headers, Transport};
-use margay_flowtable::{AnyKey, DatagramKey, DatagramRef, Placed, PortId};
+use margay_flowtable::{DatagramKey, DatagramRef, Key, Placed, PortId};
 
 use super::ingress::Input;
 use super::lane::Lane;
@@ -111,7 +111,7 @@ impl Pipeline {
         None
     }
 
-    fn enter(&mut self, turn: &Turn<'_>, own: &AnyKey, headers: &Headers) -> Placed {
+    fn enter(&mut self, turn: &Turn<'_>, own: &impl Key, headers: &Headers) -> Placed {
         let datagram = DatagramKey::new(own.src(), own.dst(), headers.identification(), headers.protocol());
         let first = (!headers.is_later_fragment()).then(|| headers.transport_fields());
         self.waiting.is_due |= first.is_some();

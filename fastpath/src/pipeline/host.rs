@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use margay_flowtable::table::{FlowAction, Hit};
 use margay_flowtable::{
-    AnyKey, Direction, HostClassification, Interface, Passage, PolicyType, ProgramId, RuleId, Snapshot,
-    Staged, Tuple, WayOut, classify_host, classify_host_staged,
+    Direction, HostClassification, Interface, Key, Passage, PolicyType, ProgramId, RuleId, Snapshot, Staged,
+    Tuple, WayOut, classify_host, classify_host_staged,
 };
 
 use super::ingress::Input;
@@ -39,7 +39,7 @@ pub(super) fn entry_of(hit: &Hit) -> Interface {
 /// Whether no change of host endpoints touched the flow since the hit was judged or confirmed. Where it leaves is where
 /// its destination's route leads now: a flow that only takes another way is not judged again, as in Felix.
 #[inline]
-pub(super) fn is_current(snapshot: &Snapshot, key: &AnyKey, hit: &Hit) -> bool {
+pub(super) fn is_current(snapshot: &Snapshot, key: &impl Key, hit: &Hit) -> bool {
     let (epochs, generation) = (&snapshot.epochs, hit.action.generation);
     epochs.are_interfaces_current(generation) || {
         let dst = if hit.direction == Direction::Original { key.dst() } else { key.src() };

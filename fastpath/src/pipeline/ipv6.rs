@@ -51,7 +51,7 @@ impl Input<'_> {
     ) -> Result<Headers, DropReason> {
         check_tunnel_source(turn.snapshot, outer)?;
         let headers = parse_ip6(turn.umem.bytes(frame), ethernet::HEADER_LEN as u16)?;
-        let own = own_key6(turn.umem, frame, &headers).into();
+        let own = own_key6(turn.umem, frame, &headers);
         check_sender_of(turn.snapshot, self, outer, &own)?;
         let bytes = turn.umem.bytes_mut(frame);
         pull::decapsulate_ecn(outer.tos(), bytes, headers).map_err(|_| DropReason::EcnNotCapable)
@@ -117,9 +117,7 @@ pub(super) fn rewrite6(
     if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
         return Err(undeliverable(headers));
     }
-    if headers.is_syn_or_partial() {
-        prepare(turn, frame, headers, rewrite)?;
-    }
+    prepare(turn, frame, headers, rewrite)?;
     let header = push(turn.umem, frame, headers, rewrite, headers.ttl() - 1, lane.query.hash(), ident)?;
     rewrite::decrement_hop_limit(header, headers);
     Ok(rewrite.port)

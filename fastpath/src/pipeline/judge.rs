@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use margay_encap::protocol;
 use margay_flowtable::{
-    AnyKey, Classification, Decision, FlowTable, HostClassification, Interface, Key, PolicyType, RuleId,
-    Snapshot, Staged, TrailId, Tuple, Verdict, classify, classify_to_node, classify_untracked,
-    classify_with_staged,
+    Classification, Decision, FlowTable, HostClassification, Interface, Key, PolicyType, RuleId, Snapshot,
+    Staged, TrailId, Tuple, Verdict, classify, classify_to_node, classify_untracked, classify_with_staged,
 };
 
 use super::flows::{is_host, route_word};
@@ -51,7 +50,7 @@ impl Judge {
         &self,
         snapshot: &Snapshot,
         entry: Option<Interface>,
-        key: &AnyKey,
+        key: &impl Key,
         next_hop: u32,
         icmp: (u8, u8),
         bytes: u16,
@@ -85,7 +84,7 @@ impl Judge {
         &self,
         snapshot: &Snapshot,
         entry: Interface,
-        key: &AnyKey,
+        key: &impl Key,
         icmp: (u8, u8),
         was_denied: bool,
         before: [TrailId; 2],
@@ -158,7 +157,7 @@ impl Judge {
         &self,
         snapshot: &Snapshot,
         entry: Interface,
-        key: &AnyKey,
+        key: &impl Key,
         icmp: (u8, u8),
         bytes: u16,
     ) -> Result<bool, DropReason> {
@@ -209,7 +208,7 @@ impl Judge {
 }
 
 /// Whether a first packet of TCP may pass; nobody is told.
-pub(super) fn allows(snapshot: &Snapshot, entry: Interface, key: &AnyKey) -> bool {
+pub(super) fn allows(snapshot: &Snapshot, entry: Interface, key: &impl Key) -> bool {
     let tuple = tuple(key, (0, 0));
     let host = host::ask(snapshot, Some(entry), &tuple, &mut |_, _| {});
     let decided = if is_host(snapshot, route_word(snapshot, key.dst())) {
@@ -287,11 +286,10 @@ fn first_denial(host: &HostClassification, decided: &Classification) -> Option<D
     denies.map(|(direction, decision, is_of_host)| Denial { direction, rule: decision.rule, is_of_host })
 }
 
-fn tuple(key: &AnyKey, icmp: (u8, u8)) -> Tuple {
+fn tuple(key: &impl Key, icmp: (u8, u8)) -> Tuple {
     let ((sport, dport), protocol) = (key.ports(), key.protocol());
-    let is_icmp = match key {
-        AnyKey::V4(_) => protocol == protocol::ICMP,
-        AnyKey::V6(_) => protocol == protocol::ICMPV6,
-    };
-    Tuple { src: key.src(), dst: key.dst(), protocol, sport, dport, icmp: is_icmp.then_some(icmp) }
+    let src = key.src();
+    let own_icmp = if src.is_ipv6() { protocol::ICMPV6 } else { protocol::ICMP };
+    let icmp = (protocol == own_icmp).then_some(icmp);
+    Tuple { src, dst: key.dst(), protocol, sport, dport, icmp }
 }

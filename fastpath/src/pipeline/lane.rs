@@ -72,10 +72,10 @@ impl std::fmt::Debug for Way {
 
 /// The keys of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Keys {
-    pub(super) own: AnyKey,
+pub(super) struct Keys<K = AnyKey> {
+    pub(super) own: K,
     /// That of the flow that it belongs to: another where it is an ICMP error.
-    pub(super) flow: AnyKey,
+    pub(super) flow: K,
 }
 
 /// What is known of a packet on its way through the passes.

@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use margay_flowtable::snapshot::Local;
-use margay_flowtable::{AnyKey, Snapshot};
+use margay_flowtable::{Key, Snapshot};
 
 use super::ingress::Input;
 use crate::drop::DropReason;
 
 /// Sources that a packet cannot have (RFC 1812 5.3.7; RFC 3927 7; RFC 4291 2.5.2, 2.5.3, 2.5.6 and 2.7), or not by this port.
-pub(super) fn check_source(snapshot: &Snapshot, input: &Input<'_>, key: &AnyKey) -> Result<(), DropReason> {
+pub(super) fn check_source(snapshot: &Snapshot, input: &Input<'_>, key: &impl Key) -> Result<(), DropReason> {
     let (src, local) = (key.src(), &snapshot.local);
     if is_this_host(src) || is_no_source(src) || is_link_local4(src) || is_own(local, src) {
         return Err(DropReason::MartianSource);

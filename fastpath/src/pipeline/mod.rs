@@ -29,7 +29,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_flowtable::table::FlowTable;
-use margay_flowtable::{Fragments, NextHopId, PortId, Snapshot};
+use margay_flowtable::{Fragments, Key, NextHopId, PortId, Snapshot};
 
 pub use expiry::Expiry;
 pub use host::MAX_UPLINKS;
@@ -195,15 +195,16 @@ impl Pipeline {
         if host::asks_untracked(turn.snapshot, input) {
             self.pass_untracked(turn, input, burst);
         }
-        for (lane, frame) in self.lanes[..count].iter_mut().zip(burst.as_slice()) {
-            let decided = match lane.next_hop {
-                way if way.is_undecided() => self.flows.decide(turn, input, lane),
-                way if way.is_open() => {
-                    self.flows.decide_keyed(turn, input, lane, &keys(turn.umem, frame, lane))
-                }
-                _ => continue,
-            };
-            lane.decide(decided);
+        let mut has_others = false;
+        for lane in &mut self.lanes[..count] {
+            if lane.next_hop.is_undecided() {
+                lane.decide(self.flows.decide(turn, input, lane));
+            } else {
+                has_others |= lane.next_hop.is_open();
+            }
+        }
+        if has_others {
+            self.decide_others(turn, input, burst);
         }
         self.flows.settle();
         probe.mark(Stage::Flow);
@@ -224,6 +225,16 @@ impl Pipeline {
         let counters = self.counters.port(input.port);
         counters.rx.add(burst.len() as u64);
         counters.rx_bytes.add(bytes);
+    }
+
+    /// The third pass over packets of IPv6 and ICMP errors.
+    #[inline(never)]
+    fn decide_others(&mut self, turn: &Turn<'_>, input: &Input<'_>, burst: &Burst) {
+        let lanes = self.lanes.iter_mut().zip(burst.as_slice());
+        for (lane, frame) in lanes.filter(|(lane, _)| lane.next_hop.is_open()) {
+            let keys = keys(turn.umem, frame, lane);
+            lane.decide(self.flows.decide_keyed(turn, input, lane, &keys));
+        }
     }
 
     /// Decides about the packets that a host endpoint takes out of connection tracking, or denies before it.
@@ -340,7 +351,11 @@ impl Pipeline {
 
 /// The keys of a packet of either family.
 fn keys(umem: &Umem, frame: &Frame, lane: &Lane) -> Keys {
-    if lane.headers.is_ipv6() { keys6(umem, frame, &lane.headers) } else { keys4(lane) }
+    if lane.headers.is_ipv6() {
+        return keys6(umem, frame, &lane.headers);
+    }
+    let Keys { own, flow } = keys4(lane);
+    Keys { own: own.into(), flow: flow.into() }
 }
 
 /// Frames sent that no counter has yet: those that go the same way one after another are counted together.

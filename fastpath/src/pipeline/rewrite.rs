@@ -30,13 +30,13 @@ pub(super) fn rewrite(
     let Some(rewrite) = turn.snapshot.next_hops.rewrite(next_hop.0) else {
         return enter_host(turn, frame, lane, next_hop, ident);
     };
-    if headers.is_ipv6() {
-        return rewrite6(turn, frame, lane, rewrite, ident);
-    }
     if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
         return Err(undeliverable(headers));
     }
-    if headers.is_syn_or_partial() {
+    if headers.is_special() {
+        if headers.is_ipv6() {
+            return rewrite6(turn, frame, lane, rewrite, ident);
+        }
         prepare(turn, frame, headers, rewrite)?;
     }
     let header = push(turn.umem, frame, headers, rewrite, headers.ttl() - 1, lane.query.hash(), ident)?;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use margay_encap::Headers;
-use margay_flowtable::{AnyKey, Snapshot};
+use margay_flowtable::{Key, Snapshot};
 
 use super::ingress::{Input, own_key};
 use super::martian::check_source;
@@ -88,7 +88,7 @@ pub(super) fn check_inner_source(
     outer: &Headers,
     inner: &Headers,
 ) -> Result<(), DropReason> {
-    check_sender_of(snapshot, input, outer, &own_key(inner).into())?;
+    check_sender_of(snapshot, input, outer, &own_key(inner))?;
     input.senders.remember(outer, inner);
     Ok(())
 }
@@ -98,7 +98,7 @@ pub(super) fn check_sender_of(
     snapshot: &Snapshot,
     input: &Input<'_>,
     outer: &Headers,
-    inner: &AnyKey,
+    inner: &impl Key,
 ) -> Result<(), DropReason> {
     let sender = IpAddr::V4(Ipv4Addr::from_bits(outer.src()));
     if snapshot.inner_sources.admits(inner.src(), sender) {
