@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use margay_testbed::netns;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// An address and the namespace that has it.
 #[derive(Debug, Clone)]
@@ -23,6 +24,9 @@ pub struct Place {
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for a handshake: SYNs are sent again after 1, 2, 3 and 4 s.
 const HANDSHAKE: Duration = Duration::from_secs(6);
+
+/// Bytes of the largest datagram.
+const LARGEST: usize = 65_507;
 
 /// How late an echo may be on a machine that has other things to do; what is lost does not come at all.
 const LATE: Duration = Duration::from_secs(5);
@@ -51,6 +55,13 @@ impl Place {
         let mut ping = Command::new("ping");
         ping.args(["-c", "3", "-i", "0.2", "-W", "1"]).arg(to.address.to_string()).stdout(Stdio::null());
         self.within(move || ping.status().unwrap().success())
+    }
+
+    /// Whether one of a few pings with so many bytes comes back.
+    pub fn pings_with(&self, to: &Self, bytes: usize) -> bool {
+        let mut ping = Command::new("ping");
+        ping.args(["-c", "3", "-i", "0.2", "-W", "1", "-s", &bytes.to_string()]).arg(to.address.to_string());
+        self.within(move || ping.stdout(Stdio::null()).status().unwrap().success())
     }
 
     fn listen(&self) -> (TcpListener, SocketAddr) {
@@ -133,14 +144,14 @@ pub fn udp_echoes(from: &Place, to: &Place, datagrams: &[Vec<u8>]) -> usize {
     let echoing = std::sync::atomic::AtomicBool::new(true);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut buffer = [0; 2048];
+            let mut buffer = vec![0; LARGEST];
             while echoing.load(std::sync::atomic::Ordering::Relaxed) {
                 if let Ok((length, peer)) = server.recv_from(&mut buffer) {
                     server.send_to(&buffer[..length], peer).unwrap();
                 }
             }
         });
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; LARGEST];
         let mut comes_back = |datagram: &Vec<u8>| {
             (0..3).any(|_| {
                 client.send(datagram).is_ok()
@@ -151,6 +162,32 @@ pub fn udp_echoes(from: &Place, to: &Place, datagrams: &[Vec<u8>]) -> usize {
         echoing.store(false, std::sync::atomic::Ordering::Relaxed);
         back
     })
+}
+
+/// Whether a datagram arrives whole whose three pieces are sent in this order.
+pub fn arrives_in_pieces(from: &Place, to: &Place, datagram: &[u8], order: [usize; 3]) -> bool {
+    let receiver = to.within(|| UdpSocket::bind((to.address, to.port)).unwrap());
+    receiver.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let length = u16::try_from(8 + datagram.len()).unwrap();
+    let header = [&4000u16.to_be_bytes()[..], &port.to_be_bytes(), &length.to_be_bytes(), &[0, 0]].concat();
+    let payload = [&header, datagram].concat();
+    let cut = (payload.len() / 3).next_multiple_of(8);
+    // IPPROTO_RAW: the IP header comes with the packet. The kernel fills in its length and checksum.
+    let socket = from.within(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap());
+    let ident = port.to_be_bytes();
+    for piece in order {
+        let (start, end) = (piece * cut, payload.len().min((piece + 1) * cut));
+        let more = if end < payload.len() { 0x2000 } else { 0 };
+        let place = u16::try_from(start / 8).unwrap() | more;
+        let mut packet = [&[0x45, 0, 0, 0][..], &ident, &place.to_be_bytes(), &[64, 17, 0, 0]].concat();
+        packet.extend_from_slice(&from.address.octets());
+        packet.extend_from_slice(&to.address.octets());
+        packet.extend_from_slice(&payload[start..end]);
+        socket.send_to(&packet, &SocketAddr::from((to.address, 0)).into()).unwrap();
+    }
+    let mut buffer = vec![0; LARGEST];
+    receiver.recv(&mut buffer).is_ok_and(|length| buffer[..length] == *datagram)
 }
 
 /// Sends a numbered datagram every few milliseconds until `done`, and has each echoed. Returns how many were sent, and
