@@ -164,7 +164,7 @@ pub fn udp_echoes(from: &Place, to: &Place, datagrams: &[Vec<u8>]) -> usize {
     })
 }
 
-/// Whether a datagram arrives whole whose three pieces are sent in this order.
+/// Whether a datagram of IPv4 arrives whole whose three pieces are sent in this order.
 pub fn arrives_in_pieces(from: &Place, to: &Place, datagram: &[u8], order: [usize; 3]) -> bool {
     let receiver = to.within(|| UdpSocket::bind((to.address, to.port)).unwrap());
     receiver.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
@@ -181,8 +181,10 @@ pub fn arrives_in_pieces(from: &Place, to: &Place, datagram: &[u8], order: [usiz
         let more = if end < payload.len() { 0x2000 } else { 0 };
         let place = u16::try_from(start / 8).unwrap() | more;
         let mut packet = [&[0x45, 0, 0, 0][..], &ident, &place.to_be_bytes(), &[64, 17, 0, 0]].concat();
-        packet.extend_from_slice(&from.address.octets());
-        packet.extend_from_slice(&to.address.octets());
+        for end in [from, to] {
+            let IpAddr::V4(address) = end.address else { panic!("{end:?} is of another family") };
+            packet.extend_from_slice(&address.octets());
+        }
         packet.extend_from_slice(&payload[start..end]);
         socket.send_to(&packet, &SocketAddr::from((to.address, 0)).into()).unwrap();
     }
