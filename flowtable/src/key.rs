@@ -40,18 +40,6 @@ impl FlowKey {
         self.words().is_ascending()
     }
 
-    /// Source and destination address, as a table entry stores them.
-    #[cfg(test)]
-    const fn addresses(&self) -> u64 {
-        self.words().addresses
-    }
-
-    /// Ports and protocol, as a table entry stores them.
-    #[cfg(test)]
-    const fn ports(&self) -> u64 {
-        self.words().ports
-    }
-
     /// The protocol in what [`FlowKey::ports`] gives.
     #[inline]
     pub(crate) const fn protocol_of(ports: u64) -> u8 {
@@ -367,7 +355,7 @@ mod tests {
     #[test]
     fn words_hold_the_whole_key() {
         for key in [KEY, KEY.reversed(), FlowKey { src: u32::MAX, sport: u16::MAX, protocol: 255, ..KEY }] {
-            assert_eq!(FlowKey::from_words(key.addresses(), key.ports()), key);
+            assert_eq!(FlowKey::from(key.words()), key);
         }
         assert_eq!(size_of::<FlowKey>(), 16);
         assert_ne!(KEY.is_ascending(), KEY.reversed().is_ascending());

@@ -193,7 +193,7 @@ impl Headers {
     /// Notes whether the transport's checksum is left to the device.
     #[inline]
     pub(super) fn set_partial(&mut self, is_partial: bool) {
-        self.marks = self.marks & !PARTIAL | u8::from(is_partial) * PARTIAL;
+        self.marks = self.marks & !PARTIAL | if is_partial { PARTIAL } else { 0 };
     }
 
     /// Whether this is an ICMP error, which belongs to the flow of the packet that it quotes: see [`parse_quoted`] and
