@@ -16,7 +16,7 @@ fn wire_cases_hold() {
     let mut cases: Vec<PathBuf> = fs::read_dir(CASES).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| path.join("fates.json").exists());
     cases.sort();
-    assert!(cases.len() >= 22, "cases are missing: {cases:?}");
+    assert!(cases.len() >= 23, "cases are missing: {cases:?}");
     for case in cases {
         let out = tempfile::tempdir().unwrap();
         let fates = replay(&case, out.path());

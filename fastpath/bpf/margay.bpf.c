@@ -102,9 +102,44 @@ static __always_inline bool is_tunnel4(const struct iphdr *ip, const void *end)
 	return to_vxlan_port((const void *)ip + ip->ihl * 4, end);
 }
 
+// As many extension headers as a worker reads: it drops what has more.
+#define MOST_EXTENSIONS 8
+
+struct extension {
+	__u8 next;
+	__u8 length;
+	__be16 offset;
+	__be32 unused;
+};
+
+// The kernel finds the ports behind extension headers, and those of a fragmented packet in its first fragment.
 static __always_inline bool is_tunnel6(const struct ipv6hdr *ip, const void *end)
 {
-	return ip->nexthdr == IPPROTO_UDP && to_vxlan_port(ip + 1, end);
+	__u8 next = ip->nexthdr;
+	__u32 at = sizeof(*ip);
+
+	for (int i = 0; i <= MOST_EXTENSIONS; i++) {
+		const struct extension *header = (const void *)ip + at;
+
+		if (next == IPPROTO_UDP)
+			return to_vxlan_port(header, end);
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_FRAGMENT &&
+		    next != IPPROTO_DSTOPTS && next != IPPROTO_AH)
+			return false;
+		// What is cut off here may go on in another buffer.
+		if ((const void *)(header + 1) > end)
+			return true;
+		if (next == IPPROTO_FRAGMENT && header->offset & bpf_htons(0xfff8))
+			return false;
+		if (next == IPPROTO_FRAGMENT)
+			at += sizeof(*header);
+		else if (next == IPPROTO_AH)
+			at += (header->length + 2) * 4;
+		else
+			at += (header->length + 1) * 8;
+		next = header->next;
+	}
+	return true;
 }
 
 // What becomes of a packet to `destination`; `others` holds for addresses that are neither Margay's nor the node's.

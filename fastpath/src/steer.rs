@@ -77,6 +77,9 @@ const IPV4: usize = 20;
 const IPV6: usize = 40;
 const UDP: usize = 8;
 
+/// As many extension headers as a worker reads: it drops what has more.
+const MOST_EXTENSIONS: usize = 8;
+
 impl SteerTables {
     pub fn new(routes: &Routes, vxlan_port: u16) -> Self {
         let hops = routes
@@ -152,9 +155,30 @@ fn takes6(tables: &SteerTables, kind: Kind, packet: &[u8]) -> bool {
     };
     let to: [u8; 16] = std::array::from_fn(|i| header[24 + i]);
     let to = Ipv6Addr::from(to);
-    let is_tunnel = header[6] == 17 && tables.is_vxlan(payload);
+    let is_tunnel = is_tunnel6(tables, header[6], payload);
     let others = kind == Kind::Pod && !to.is_multicast() && !to.is_unicast_link_local();
     takes(kind, tables.destination(to.into()), is_tunnel, others)
+}
+
+/// The kernel finds the ports behind extension headers, and those of a fragmented packet in its first fragment.
+fn is_tunnel6(tables: &SteerTables, first: u8, payload: &[u8]) -> bool {
+    let (mut next, mut rest) = (first, Some(payload));
+    for _ in 0..=MOST_EXTENSIONS {
+        let header = rest.and_then(|rest| rest.first_chunk::<8>());
+        let length = match (next, header) {
+            (17, _) => return rest.is_some_and(|udp| tables.is_vxlan(udp)),
+            // What is cut off here may go on in another buffer.
+            (0 | 43 | 44 | 51 | 60, None) => return true,
+            (44, Some(header)) if u16::from_be_bytes([header[2], header[3]]) & 0xfff8 != 0 => return false,
+            (44, Some(_)) => 8,
+            (51, Some(header)) => (usize::from(header[1]) + 2) * 4,
+            (0 | 43 | 60, Some(header)) => (usize::from(header[1]) + 1) * 8,
+            _ => return false,
+        };
+        next = header.map_or(next, |header| header[0]);
+        rest = rest.and_then(|rest| rest.get(length..));
+    }
+    true
 }
 
 fn takes(kind: Kind, destination: Option<Destination>, is_tunnel: bool, others: bool) -> bool {
@@ -197,6 +221,29 @@ mod tests {
                 let port = SteerPort { kind, mac: Some(mac), is_policed: false };
                 assert_eq!(steer(&tables, &port, &frame), expected, "{kind:?}: {frame:02x?}");
             }
+        }
+    }
+
+    #[test]
+    fn pod_hides_no_tunnel_packet_behind_extension_headers() {
+        let node = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let routes = Routes::from([((IpAddr::from(node), 128), Destination::Local)]);
+        let tables = SteerTables::new(&routes, 4789);
+        let port = SteerPort { kind: Kind::Pod, mac: None, is_policed: false };
+        let udp = [0x12, 0x34, 0x12, 0xb5, 0, 8, 0, 0];
+        let (options, first, later) =
+            ([17, 0, 0, 0, 0, 0, 0, 0], [17, 0, 0, 1, 0, 0, 0, 9], [17, 0, 0, 9, 0, 0, 0, 9]);
+        for (next, header, expected) in [
+            (17, &[][..], Steer::Redirect),
+            (60, &options[..], Steer::Redirect),
+            (44, &first[..], Steer::Redirect),
+            // Nothing without its first.
+            (44, &later[..], Steer::Pass),
+            (6, &[][..], Steer::Pass),
+        ] {
+            let ip = [&[0x60, 0, 0, 0, 0, 0, next, 64][..], &[0xfd; 16], &node].concat();
+            let frame = [&[2; 12][..], &[0x86, 0xdd], &ip, header, &udp].concat();
+            assert_eq!(steer(&tables, &port, &frame), expected, "{next} {header:?}");
         }
     }
 }

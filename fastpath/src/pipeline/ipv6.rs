@@ -3,13 +3,14 @@
 
 use std::net::IpAddr;
 
-use margay_encap::{Headers, addresses6, ethernet, icmp, parse_ip6, parse_quoted6, pull, rewrite};
+use margay_encap::{Headers, addresses6, ethernet, icmp, parse_ip6, parse_quoted6, protocol, pull, rewrite};
 use margay_flowtable::table::FlowTable;
-use margay_flowtable::{FlowKey6, PortId, PortKind, Rewrite};
+use margay_flowtable::{FlowKey6, PortId, PortKind, Rewrite, Snapshot};
 
 use super::Turn;
 use super::ingress::Input;
 use super::lane::{Keys, Lane};
+use super::martian::is_own;
 use super::rewrite::{prepare, push, undeliverable};
 use super::senders::{check_sender_of, check_tunnel_source};
 use crate::drop::DropReason;
@@ -28,17 +29,27 @@ impl Input<'_> {
     fn admit6(&self, turn: &Turn<'_>, frame: &Frame) -> Result<Headers, DropReason> {
         let bytes = turn.umem.bytes(frame);
         let headers = parse_ip6(bytes, ethernet::HEADER_LEN as u16)?;
-        let [src, _] = addresses6(bytes, &headers);
+        let [src, dst] = addresses6(bytes, &headers);
         if bytes[0] & 1 != 0 {
             return Err(DropReason::Multicast);
         }
         match self.kind {
             Some(PortKind::Uplink) => Ok(headers),
+            Some(PortKind::Pod { .. }) if is_forbidden_tunnel6(turn.snapshot, &headers, dst.into()) => {
+                Err(DropReason::TunnelFromPod)
+            }
             Some(PortKind::Pod { addresses }) if addresses.contains(&IpAddr::V6(src)) => Ok(headers),
             Some(PortKind::Pod { .. }) => Err(DropReason::SourceSpoofed),
             None => Err(DropReason::PortGone),
         }
     }
+}
+
+/// Whether a pod may not send this: VXLAN to this node or to another, whose kernels take it from anyone.
+fn is_forbidden_tunnel6(snapshot: &Snapshot, headers: &Headers, dst: IpAddr) -> bool {
+    let is_vxlan = headers.protocol() == protocol::UDP && headers.dport() == snapshot.local.vxlan_port;
+    let to_node = || is_own(&snapshot.local, dst) || snapshot.tunnel_sources.contains(&dst);
+    is_vxlan && !snapshot.local.tunnels_from_pods && to_node()
 }
 
 impl Input<'_> {

@@ -143,6 +143,7 @@ fn what_does_not_pass_has_its_reason() {
         (R::Multicast, OPEN, udp6(OPEN6, "ff02::1".parse().unwrap(), (1, 2), b"")),
         (R::NoRoute, OPEN, udp6(OPEN6, "2001:db8::1".parse().unwrap(), (1, 2), b"")),
         (R::HostBound, OPEN, udp6(OPEN6, NODE6, (1, 2), b"")),
+        (R::TunnelFromPod, OPEN, udp6(OPEN6, NODE6, (1, 4789), b"")),
         (R::BadTotalLength, UPLINK, cut),
         (R::BadTotalLength, UPLINK, long),
         (R::TinyFragment, UPLINK, fragment(OPEN6)),

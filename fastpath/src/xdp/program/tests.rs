@@ -109,6 +109,27 @@ fn ipv6(to: Ipv6Addr, next_header: u8, port: u16) -> Vec<u8> {
     ethernet(0x86dd, &packet)
 }
 
+const EXTENSIONS: [&[(u8, &[u8])]; 7] = [
+    &[(60, &[0; 7])],
+    &[(0, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), (43, &[0; 7])],
+    // The first fragment, a later one, and one that is the whole packet.
+    &[(44, &[0, 0, 1, 0, 0, 0, 9])],
+    &[(44, &[0, 0, 9, 0, 0, 0, 9])],
+    &[(60, &[0; 7]), (44, &[0; 7])],
+    &[(51, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])],
+    // Longer than the frame.
+    &[(60, &[9, 0, 0, 0, 0, 0, 0])],
+];
+
+/// The same with extension headers before the ports: their numbers and their bytes.
+fn behind(to: Ipv6Addr, headers: &[(u8, &[u8])], port: u16) -> Vec<u8> {
+    let first = headers.first().map_or(17, |(number, _)| *number);
+    let frame = ipv6(to, first, port);
+    let nexts = headers.iter().skip(1).map(|(number, _)| *number).chain([17]);
+    let chain = headers.iter().zip(nexts).flat_map(|((_, bytes), next)| [&[next], *bytes].concat());
+    [&frame[..54], &chain.collect::<Vec<_>>(), &frame[54..]].concat()
+}
+
 fn frames() -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     let to4 = [
@@ -146,6 +167,12 @@ fn frames() -> Vec<Vec<u8>> {
     for to in to6.map(|to| to.parse().expect("an address")) {
         for (next_header, port) in [(17, VXLAN_PORT), (17, 53), (4, VXLAN_PORT), (58, 0), (44, VXLAN_PORT)] {
             frames.push(ipv6(to, next_header, port));
+        }
+        for headers in EXTENSIONS {
+            frames.extend([VXLAN_PORT, 53].map(|port| behind(to, headers, port)));
+        }
+        for count in [8, 9] {
+            frames.push(behind(to, &vec![(60, &[0; 7][..]); count], VXLAN_PORT));
         }
     }
     for ethertype in [0x0806, 0x8100, 0x88a8, 0x88cc, 0x0801] {
