@@ -3,7 +3,6 @@
 //! A hit that was judged under this snapshot has its next hop in the entry. A hit from an older one is confirmed if no
 //! change since touched its ends, else judged again; only a miss asks policy in full.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_encap::Headers;
@@ -11,27 +10,19 @@ use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
 use margay_encap::{icmp, icmp6};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Judged};
-use margay_flowtable::{FlowKey, Interface, Key, NextHop, NextHopId, Snapshot, TrailId, Verdict};
+use margay_flowtable::{FlowKey, Key, NextHopId, Snapshot, TrailId, Verdict};
 
 use super::Turn;
 use super::host;
 use super::ingress::{Input, own_key};
 use super::judge::{Established, Judge, allows};
 use super::lane::{Keys, Lane};
-use super::martian::{check_destination, check_source, is_own};
+use super::martian::{check_destination, check_source};
 use super::mid_flow::{Admission, MidFlow};
 use super::rewrite::entrance;
+use super::routes::{DENIED, NO_ROUTE, TO_HOST, action, action_by, is_host, next_hop, owner, route_word};
 use crate::counters::{Counters, RuleRun};
 use crate::drop::DropReason;
-
-/// Next hop of a half whose destination has no route in the snapshot that it was judged under.
-const NO_ROUTE: u32 = FlowAction::NEXT_HOPS - 1;
-/// Next hop of both halves of a connection that a change of policy has ended. What is below it is a next hop.
-const DENIED: u32 = FlowAction::NEXT_HOPS - 2;
-
-/// Flag of the direction in which packets enter this node's own kernel. It answers by the pod's own device: workers
-/// do not see the other direction.
-pub(super) const TO_HOST: u16 = 2;
 
 #[derive(Debug)]
 pub(super) struct Flows {
@@ -345,21 +336,6 @@ impl Flows {
     }
 }
 
-/// Whose share of the table a connection counts in: that of the pod that opens it, else of the one that it leads to.
-/// (A flood from outside comes from sources without number: what it spends is the share of the pod that it is for.)
-fn owner(snapshot: &Snapshot, key: &impl Key) -> u32 {
-    let sender = snapshot.policies.addresses.get(key.src());
-    let is_served = sender.is_some_and(|sender| sender.endpoint.is_some());
-    match if is_served { key.src() } else { key.dst() } {
-        IpAddr::V4(address) => address.to_bits(),
-        // The low bits alone would be the same of the first pod of every node.
-        IpAddr::V6(address) => address
-            .segments()
-            .chunks(2)
-            .fold(0, |sum, pair| sum.rotate_left(7) ^ (u32::from(pair[0]) << 16 | u32::from(pair[1]))),
-    }
-}
-
 pub(super) fn seconds(now: u64) -> u32 {
     (now / 1000) as u32
 }
@@ -387,39 +363,4 @@ fn first_icmp(lane: &Lane, direction: Direction) -> (u8, u8) {
         Direction::Original => (own, code),
         Direction::Reply => (request_of(own).unwrap_or(own), 0),
     }
-}
-
-/// What to do with packets of this key, whether they come from here, and whether to here. The connection began at
-/// `entry`.
-fn action(snapshot: &Snapshot, key: &impl Key, entry: Interface) -> FlowAction {
-    action_by(snapshot, key, route_word(snapshot, key.dst()), entry)
-}
-
-/// The same, where the next hop is known.
-fn action_by(snapshot: &Snapshot, key: &impl Key, next_hop: u32, entry: Interface) -> FlowAction {
-    let (src, local) = (key.src(), &snapshot.local);
-    let is_from_here = local.pods.contains(&src) || is_own(local, src);
-    let mut flags = if is_from_here { FlowAction::SRC_LOCAL } else { 0 };
-    if is_host(snapshot, next_hop) {
-        flags |= TO_HOST;
-    }
-    host::remember(FlowAction { next_hop, generation: snapshot.generation, flags }, entry)
-}
-
-/// The next hop of what came in here, or why it has none.
-fn next_hop(snapshot: &Snapshot, input: &Input<'_>, word: u32) -> Result<NextHopId, DropReason> {
-    match word {
-        NO_ROUTE => Err(DropReason::NoRoute),
-        word if !input.is_pod() && is_host(snapshot, word) => Err(DropReason::HostBound),
-        word => Ok(NextHopId(word)),
-    }
-}
-
-pub(super) fn route_word(snapshot: &Snapshot, dst: IpAddr) -> u32 {
-    snapshot.fib.lookup(dst).map_or(NO_ROUTE, |id| id.0)
-}
-
-/// Whether this next hop is the node itself.
-pub(super) fn is_host(snapshot: &Snapshot, word: u32) -> bool {
-    matches!(snapshot.next_hops.get(word as usize), Some(NextHop::Host))
 }

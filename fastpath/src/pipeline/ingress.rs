@@ -11,8 +11,9 @@ use margay_flowtable::table::{FlowAction, FlowTable};
 use margay_flowtable::{PortId, PortKind, Snapshot};
 
 use super::Turn;
-use super::flows::{TO_HOST, seconds};
+use super::flows::seconds;
 use super::lane::{Lane, Way};
+use super::routes::TO_HOST;
 use super::senders::KnownSenders;
 use super::tunnel::{is_tunnel_packet, is_tunnelled_by_pod};
 use crate::drop::DropReason;

@@ -8,9 +8,9 @@ use margay_flowtable::{
     Staged, TrailId, Tuple, Verdict, classify, classify_to_node, classify_untracked, classify_with_staged,
 };
 
-use super::flows::{is_host, route_word};
 use super::host;
 use super::passed::{End, Passed, admitting, pass_differing};
+use super::routes::{is_host, route_word};
 use crate::counters::{Counters, PolicyDrop};
 use crate::drop::DropReason;
 

@@ -18,6 +18,7 @@ mod martian;
 mod mid_flow;
 mod passed;
 mod rewrite;
+mod routes;
 mod senders;
 mod split;
 mod tunnel;
