@@ -19,10 +19,10 @@ pub mod unreachable {
 }
 
 /// Whether messages of this type report an error and quote the packet that met it (RFC 4443 2.1). (Redirect, which is none by
-/// its number, is neighbour discovery.)
+/// its number, is neighbour discovery; 0 is no message.)
 #[inline]
 pub const fn is_error(kind: u8) -> bool {
-    kind < 128
+    kind != 0 && kind < 128
 }
 
 /// Whether messages of this type are a query or its reply, which carry the same identifier in bytes 4 and 5.

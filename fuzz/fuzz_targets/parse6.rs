@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
 fn forward(mut frame: Vec<u8>, headers: Headers) {
     assert!(u32::from(headers.transport()) <= headers.end() && headers.end() as usize <= frame.len());
     let ends = addresses6(&frame, &headers);
-    if headers.is_icmp_error() {
+    if headers.is_icmp_error() && !headers.is_later_fragment() {
         let payload = usize::from(headers.transport()) + 8;
         let _ = parse_quoted6(&frame[payload..headers.end() as usize]);
     }
