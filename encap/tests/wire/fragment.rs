@@ -172,6 +172,7 @@ fn fragments_of_ipv6_say_the_same() {
     assert!(later.is_later_fragment() && later.dont_fragment());
     assert_eq!(later.part(), Part { offset: 40, len: 9, is_last: true });
     assert_eq!(later.of_transport(first.transport_fields()).dport(), 54);
+    assert!(!fragment6(58, 5, false, &[1; 3]).unwrap().is_icmp_error(), "its header is in the first one");
     let longest = fragment6(17, 8191, false, &[0; 7]).unwrap();
     assert_eq!(longest.part().end(), 65_535);
     let refused = [
