@@ -267,6 +267,18 @@ fn the_node_knows_its_own_ends_and_its_peers() {
 }
 
 #[test]
+fn the_other_addresses_of_nodes_are_peers_too() {
+    let mut state = state();
+    let peer = Arc::make_mut(state.cluster.nodes.values_mut().next_back().expect("nodes"));
+    peer.ipv6 = Some("fd00::11/64".parse().unwrap());
+    let own = Arc::make_mut(state.cluster.nodes.get_mut(&identity().node).expect("our node"));
+    own.vxlan_tunnel_v6 = Some("fd00:65::1".parse().unwrap());
+    let snapshot = compile(&state, &identity());
+    assert!(snapshot.tunnel_sources.contains(&"fd00::11".parse::<std::net::IpAddr>().unwrap()));
+    assert_eq!(snapshot.local.icmp6_source, Some("fd00:65::1".parse().unwrap()));
+}
+
+#[test]
 fn a_gateway_serves_its_own_pods_and_those_of_the_nodes_behind_it() {
     let names = |node: &str| {
         let snapshot = compile(&state(), &Identity::new(node));

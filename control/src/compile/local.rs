@@ -26,7 +26,7 @@ pub(super) fn local(cluster: &Cluster, kernel: &Kernel, identity: &Identity) -> 
         tunnel_ends: underlay.into_iter().map(IpAddr::V4).collect(),
         addresses: by_object.chain(by_kernel).filter(|a| Some(*a) != underlay.map(IpAddr::V4)).collect(),
         icmp_source: underlay,
-        icmp6_source: node.and_then(underlay6),
+        icmp6_source: node.and_then(|node| underlay6(node).or_else(|| v6(node.vxlan_tunnel_v6?))),
         icmp_source_in_ipip: node.and_then(|node| v4(node.ipip_tunnel?)),
         icmp_source_in_vxlan: node.and_then(|node| v4(node.vxlan_tunnel_v4?)),
         answers_unreachable: identity.answers_unreachable,
@@ -39,10 +39,10 @@ pub(super) fn local(cluster: &Cluster, kernel: &Kernel, identity: &Identity) -> 
     }
 }
 
-/// Underlay addresses of the nodes that may send us tunnel packets: all but our own.
+/// Underlay addresses of the nodes that may send us tunnel packets, and to which no pod may: all but our own.
 pub(super) fn tunnel_sources(cluster: &Cluster, identity: &Identity) -> impl Iterator<Item = IpAddr> {
     let others = cluster.nodes.iter().filter(|(name, _)| **name != identity.node);
-    others.filter_map(|(_, node)| underlay4(node)).map(IpAddr::V4)
+    others.flat_map(|(_, node)| [node.ipv4, node.ipv6].into_iter().flatten()).map(|net| net.addr())
 }
 
 fn underlay4(node: &Node) -> Option<Ipv4Addr> {
@@ -50,15 +50,19 @@ fn underlay4(node: &Node) -> Option<Ipv4Addr> {
 }
 
 fn underlay6(node: &Node) -> Option<Ipv6Addr> {
-    match node.ipv6?.addr() {
-        IpAddr::V6(address) => Some(address),
-        IpAddr::V4(_) => None,
-    }
+    v6(node.ipv6?.addr())
 }
 
 pub(super) fn v4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
+    }
+}
+
+fn v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
     }
 }
