@@ -16,6 +16,7 @@ pub mod kind {
 /// Codes of Destination Unreachable.
 pub mod unreachable {
     pub const NO_ROUTE: u8 = 0;
+    pub const ADDRESS: u8 = 3;
 }
 
 /// Whether messages of this type report an error and quote the packet that met it (RFC 4443 2.1). (Redirect, which is none by

@@ -4,7 +4,8 @@ use core::net::Ipv6Addr;
 
 use crate::checksum::{Sum, pseudo_header_v6};
 use crate::ethernet::Ethernet;
-use crate::icmp::HEADER_LEN;
+use crate::icmp::{self, HEADER_LEN};
+use crate::icmp_error::IcmpError;
 use crate::icmp6::{self, kind, unreachable};
 use crate::ipv6;
 use crate::parse::{Headers, addresses6};
@@ -23,8 +24,22 @@ pub enum Icmp6Error {
     TimeExceeded,
     /// The packet is longer than `mtu`, the bytes of IP packet that the next hop takes.
     PacketTooBig { mtu: u16 },
-    /// No route leads to the destination.
-    NoRoute,
+    /// Destination Unreachable with one of the codes of [`icmp6::unreachable`].
+    Unreachable { code: u8 },
+}
+
+impl From<IcmpError> for Icmp6Error {
+    /// What says the same of a packet of IPv6.
+    fn from(error: IcmpError) -> Self {
+        match error {
+            IcmpError::TimeExceeded => Self::TimeExceeded,
+            IcmpError::FragmentationNeeded { mtu } => Self::PacketTooBig { mtu },
+            IcmpError::Unreachable { code: icmp::unreachable::HOST } => {
+                Self::Unreachable { code: unreachable::ADDRESS }
+            }
+            IcmpError::Unreachable { .. } => Self::Unreachable { code: unreachable::NO_ROUTE },
+        }
+    }
 }
 
 impl Icmp6Error {
@@ -33,7 +48,7 @@ impl Icmp6Error {
         match self {
             Self::TimeExceeded => (kind::TIME_EXCEEDED, 0, 0),
             Self::PacketTooBig { mtu } => (kind::PACKET_TOO_BIG, 0, mtu.max(ipv6::LEAST_MTU).into()),
-            Self::NoRoute => (kind::DESTINATION_UNREACHABLE, unreachable::NO_ROUTE, 0),
+            Self::Unreachable { code } => (kind::DESTINATION_UNREACHABLE, code, 0),
         }
     }
 

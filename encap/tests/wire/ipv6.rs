@@ -152,7 +152,7 @@ proptest! {
         for (error, kind, word) in [
             (Icmp6Error::TimeExceeded, 3, 0),
             (Icmp6Error::PacketTooBig { mtu }, 2, u32::from(mtu.max(1280))),
-            (Icmp6Error::NoRoute, 1, 0),
+            (Icmp6Error::Unreachable { code: 0 }, 1, 0),
         ] {
             let mut buffer = [0xcc; MAX_LEN];
             let len = error.write(&mut buffer, ROUTER, &frame, &headers);

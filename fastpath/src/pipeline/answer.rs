@@ -61,47 +61,23 @@ impl Answers {
         reason: DropReason,
         pool: &mut FramePool,
     ) -> Option<Frame> {
-        let headers = &lane.headers;
-        if headers.is_ipv6() {
-            return self.to6(turn, frame, lane, reason, pool);
-        }
+        let (headers, offending) = (&lane.headers, turn.umem.bytes(frame));
         let error = error_of(turn.snapshot, lane, reason)?;
-        let src = source_toward(turn.snapshot, headers.src())?.to_bits();
-        let offending = turn.umem.bytes(frame);
-        if !icmp_error::may_answer(headers, offending) || !self.take_token(turn.now) {
-            return None;
-        }
-        let mut packet = [0; icmp_error::MAX_LEN + ethernet::HEADER_LEN];
-        let len =
-            error.write(&mut packet[ethernet::HEADER_LEN..], src, self.next_ident(), offending, headers);
-        let mut answer = pool.get()?;
-        // A chunk holds at least 2048 - 256 bytes.
-        let fits = turn.umem.fill(&mut answer, &packet[..ethernet::HEADER_LEN + len]);
-        debug_assert!(fits);
-        Some(answer)
-    }
-
-    /// The same of IPv6.
-    fn to6(
-        &mut self,
-        turn: &Turn<'_>,
-        frame: &Frame,
-        lane: &Lane,
-        reason: DropReason,
-        pool: &mut FramePool,
-    ) -> Option<Frame> {
-        let headers = &lane.headers;
-        let error = match (reason, turn.snapshot.next_hops.rewrite(lane.next_hop.get().ok()?)) {
-            (DropReason::TtlExceeded, _) => Icmp6Error::TimeExceeded,
-            (DropReason::FragmentationNeeded, Some(rewrite)) => Icmp6Error::PacketTooBig { mtu: rewrite.mtu },
-            _ => return None,
+        let mut packet = [0; ethernet::HEADER_LEN + icmp6_error::MAX_LEN];
+        let room = &mut packet[ethernet::HEADER_LEN..];
+        let len = if headers.is_ipv6() {
+            let (error, src) = (Icmp6Error::from(error), turn.snapshot.local.icmp6_source?);
+            if !error.may_answer(headers, offending) || !self.take_token(turn.now) {
+                return None;
+            }
+            error.write(room, src, offending, headers)
+        } else {
+            let src = source_toward(turn.snapshot, headers.src())?.to_bits();
+            if !icmp_error::may_answer(headers, offending) || !self.take_token(turn.now) {
+                return None;
+            }
+            error.write(room, src, self.next_ident(), offending, headers)
         };
-        let (src, offending) = (turn.snapshot.local.icmp6_source?, turn.umem.bytes(frame));
-        if !error.may_answer(headers, offending) || !self.take_token(turn.now) {
-            return None;
-        }
-        let mut packet = [0; icmp6_error::MAX_LEN + ethernet::HEADER_LEN];
-        let len = error.write(&mut packet[ethernet::HEADER_LEN..], src, offending, headers);
         let mut answer = pool.get()?;
         // A chunk holds at least 2048 - 256 bytes.
         let fits = turn.umem.fill(&mut answer, &packet[..ethernet::HEADER_LEN + len]);

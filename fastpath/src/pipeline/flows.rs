@@ -75,12 +75,12 @@ impl Flows {
 
     /// The same for a packet whose query is not its key: of IPv6, or an ICMP error.
     #[inline(never)]
-    pub(super) fn decide_keyed<K: Key>(
+    pub(super) fn decide_keyed(
         &self,
         turn: &Turn<'_>,
         input: &Input<'_>,
         lane: &Lane,
-        keys: &Keys<K>,
+        keys: &Keys,
     ) -> Result<NextHopId, DropReason> {
         let generation = turn.snapshot.generation;
         let own = (!lane.is_related()).then_some(&keys.flow);

@@ -30,7 +30,7 @@ fn is_of_tunnels(snapshot: &Snapshot, headers: &Headers) -> bool {
 
 #[inline]
 fn is_tunnel_end(snapshot: &Snapshot, address: u32) -> bool {
-    // There are one or two: to compare words in line takes a third of what comparing addresses of any family does.
+    // As words: compared as addresses of any family they took 13 instructions more of each packet out of a tunnel.
     let is_it = |end: &IpAddr| matches!(end, IpAddr::V4(end) if end.to_bits() == address);
     snapshot.local.tunnel_ends.iter().any(is_it)
 }

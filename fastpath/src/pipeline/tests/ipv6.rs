@@ -185,6 +185,25 @@ fn what_cannot_go_on_is_answered_by_icmpv6() {
 }
 
 #[test]
+fn what_has_no_way_is_answered_where_that_is_configured() {
+    let nowhere = "2001:db8::1".parse().unwrap();
+    let unheld = Ipv6Addr::new(0xfd00, 0x65, 0x10, 0, 0, 0, 0, 0x20);
+    for (answers, dst, reason, code) in [
+        (false, nowhere, DropReason::NoRoute, None),
+        (true, nowhere, DropReason::NoRoute, Some(0)),
+        (true, unheld, DropReason::Blackhole, Some(3)),
+    ] {
+        let mut gateway = gateway();
+        gateway.snapshot.local.answers_unreachable = answers;
+        gateway.snapshot.fib.apply([(unheld.into(), 128, Some(NextHopId(0)))]);
+        let Outcome { sent, dropped } = gateway.run(OPEN, &udp6(OPEN6, dst, (53, 4000), b"payload"));
+        assert_eq!(dropped, Some(reason));
+        let said: Vec<_> = sent.iter().map(|(port, answer)| (*port, answer[54], answer[55])).collect();
+        assert_eq!(said, code.map(|code| (OPEN, 1, code)).into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn an_icmpv6_error_passes_with_the_flow_that_it_quotes() {
     let mut gateway = gateway();
     let there = tcp6(DIRECT6, WEB6, (4000, 80), SYN);
