@@ -107,6 +107,13 @@ fn fate(snapshot: &Snapshot, destination: &str) -> String {
                     mac(*inner_src_mac),
                     mac(*inner_dst_mac)
                 ),
+                Some(Tunnel::Vxlan6 { src, dst, vni, udp_port, inner_src_mac, inner_dst_mac, .. }) => {
+                    format!(
+                        " vxlan {src} {dst} {vni} {udp_port} {} {}",
+                        mac(*inner_src_mac),
+                        mac(*inner_dst_mac)
+                    )
+                }
             };
             format!("{port} {src} {dst} mtu {}{tunnel}", adjacency.mtu)
         }

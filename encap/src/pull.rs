@@ -45,6 +45,14 @@ pub struct VxlanInner {
     pub inner: Inner,
 }
 
+/// What becomes of a tunnel packet over IPv6 whose sender took no UDP checksum (RFC 6935 5, RFC 6936 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ZeroChecksum {
+    #[default]
+    Refused,
+    Accepted,
+}
+
 /// Why a VXLAN packet holds no IPv4 packet for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PullError {

@@ -13,11 +13,13 @@ use crate::protocol;
 use crate::udp;
 use crate::vxlan;
 
+mod over_ipv6;
+
 const IP: usize = ethernet::HEADER_LEN;
 const UDP: usize = IP + ipv4::HEADER_LEN;
 const VXLAN: usize = UDP + udp::HEADER_LEN;
 const INNER: usize = VXLAN + vxlan::HEADER_LEN;
-/// The longest template: exactly a cache line.
+/// The longest template over IPv4: exactly a cache line.
 const LEN: usize = INNER + ethernet::HEADER_LEN;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,7 @@ enum Kind {
     Vxlan,
     /// Of whose outer header more than ECN is the inner packet's.
     FollowingVxlan,
+    VxlanOverIpv6,
 }
 
 /// Which bits of a packet's header the outer one takes over.
@@ -53,13 +56,16 @@ impl Followed {
 
 /// The bytes before a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Template {
-    bytes: [u8; LEN],
-    /// Of the outer IP header's words that are the same for every packet.
+    bytes: [u8; over_ipv6::LEN],
+    /// Of the outer IP header's words that are the same for every packet; over IPv6 of the pseudo header's.
     sum: u16,
     overhead: u16,
     followed: Followed,
     kind: Kind,
+    /// Over IPv6: there is a UDP checksum.
+    is_summed: bool,
 }
 
 /// The two VTEPs of a VXLAN tunnel.
@@ -76,9 +82,10 @@ pub struct Vteps {
 impl Template {
     /// To the neighbour `dst_mac`, in no tunnel.
     pub fn plain(dst_mac: [u8; 6], src_mac: [u8; 6]) -> Self {
-        let mut bytes = [0; LEN];
+        let mut bytes = [0; over_ipv6::LEN];
         ethernet::write(&mut bytes, dst_mac, src_mac, ethertype::IPV4);
-        Self { bytes, sum: 0, overhead: 0, followed: Followed::default(), kind: Kind::Plain }
+        let followed = Followed::default();
+        Self { bytes, sum: 0, overhead: 0, followed, kind: Kind::Plain, is_summed: false }
     }
 
     /// The same in IP-in-IP (RFC 2003) between two tunnel ends.
@@ -107,7 +114,7 @@ impl Template {
         Self { sum, kind, followed: Followed::by(outer), overhead: (len - IP) as u16, ..self }
     }
 
-    /// Bytes of IP packet that the tunnel adds: RFC 2003 3 (20), RFC 7348 5 (20 + 8 + 8 + 14); 0 without one.
+    /// Bytes of IP packet that the tunnel adds: RFC 2003 3 (20), RFC 7348 5 (20 or 40, + 8 + 8 + 14); 0 without one.
     #[inline]
     pub const fn overhead(&self) -> u16 {
         self.overhead
@@ -116,9 +123,9 @@ impl Template {
     /// Writes the headers over the first bytes of `frame`, which ends with the packet, at offset 14 and the overhead.
     /// Returns the packet's own IP header.
     ///
-    /// `ttl` is that with which the packet leaves. `ident` is the outer identification, which means something only
-    /// without DF (RFC 6864 4.1); `source_port` is [`vxlan::source_port`] of the flow. Of `inner`, only what does not
-    /// depend on offsets is used.
+    /// `ttl` is that with which the packet leaves, and all else of it is as it leaves. `ident` is the outer
+    /// identification, which means something only without DF (RFC 6864 4.1); `source_port` is [`vxlan::source_port`] of
+    /// the flow. Of `inner`, only what does not depend on offsets is used.
     ///
     /// Panics if the frame is shorter than the headers.
     #[inline(always)]
@@ -151,6 +158,7 @@ impl Template {
                 stamp_udp(room, source_port, total_len);
                 packet
             }
+            Kind::VxlanOverIpv6 => self.write_over_ipv6(frame, inner, ttl, source_port),
         }
     }
 
@@ -180,6 +188,7 @@ impl Template {
                 frame[LEN - 2..LEN].copy_from_slice(&ethertype);
                 LEN
             }
+            Kind::VxlanOverIpv6 => over_ipv6::LEN,
         };
         frame[packet..].first_chunk_mut().expect("a packet behind the headers")
     }

@@ -1,6 +1,6 @@
 //! Where a route leads: the next hop, the Ethernet rewrite of its adjacency and the tunnel it may enter.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub struct Adjacency {
     pub mtu: u16,
 }
 
-/// A tunnel's outer addresses (IPv4 outer), and what else its outer header is.
+/// A tunnel's outer addresses, and what else its outer header is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tunnel {
     Ipip {
@@ -54,6 +54,19 @@ pub enum Tunnel {
         inner_src_mac: [u8; 6],
         inner_dst_mac: [u8; 6],
         outer: Outer,
+    },
+    /// VXLAN over IPv6.
+    Vxlan6 {
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+        vni: u32,
+        udp_port: u16,
+        inner_src_mac: [u8; 6],
+        inner_dst_mac: [u8; 6],
+        /// There is no DF.
+        outer: Outer,
+        /// Whether its packets have a UDP checksum, without which receivers refuse them unless told otherwise (RFC 6936).
+        udp_checksum: bool,
     },
 }
 
@@ -120,6 +133,19 @@ impl Rewrite {
             Some(Tunnel::Vxlan { src, dst, vni, udp_port, inner_src_mac, inner_dst_mac, outer }) => {
                 let vteps = Vteps { vni, udp_port, src_mac: inner_src_mac, dst_mac: inner_dst_mac };
                 plain.vxlan(src.to_bits(), dst.to_bits(), &vteps, outer)
+            }
+            Some(Tunnel::Vxlan6 {
+                src,
+                dst,
+                vni,
+                udp_port,
+                inner_src_mac,
+                inner_dst_mac,
+                outer,
+                udp_checksum,
+            }) => {
+                let vteps = Vteps { vni, udp_port, src_mac: inner_src_mac, dst_mac: inner_dst_mac };
+                plain.vxlan_over_ipv6(src, dst, &vteps, outer, udp_checksum)
             }
         };
         let mtu = adjacency.mtu.saturating_sub(template.overhead());

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
+use margay_encap::pull::ZeroChecksum;
 
 pub use self::epochs::Epochs;
 pub use self::way_out::WayOut;
@@ -58,7 +59,11 @@ pub struct Local {
     pub tunnels_from_pods: bool,
     pub vni: u32,
     pub vxlan_port: u16,
+    /// Of our VTEP over IPv4, and of that over IPv6.
     pub vtep_mac: [u8; 6],
+    pub vtep_mac6: [u8; 6],
+    /// What becomes of tunnel packets over IPv6 without a UDP checksum.
+    pub zero_checksum6: ZeroChecksum,
 }
 
 impl Default for Local {
@@ -77,6 +82,8 @@ impl Default for Local {
             vni: 4096,
             vxlan_port: 4789,
             vtep_mac: [0; 6],
+            vtep_mac6: [0; 6],
+            zero_checksum6: ZeroChecksum::Refused,
         }
     }
 }

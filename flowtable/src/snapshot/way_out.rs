@@ -22,7 +22,9 @@ impl Snapshot {
         let next_hop = self.fib.lookup(dst).and_then(|id| self.next_hops.get(id.0 as usize));
         match next_hop {
             Some(NextHop::Forward { tunnel: Some(Tunnel::Ipip { .. }), .. }) => WayOut::By(Interface::Ipip),
-            Some(NextHop::Forward { tunnel: Some(Tunnel::Vxlan { .. }), .. }) => WayOut::By(Interface::Vxlan),
+            Some(NextHop::Forward { tunnel: Some(Tunnel::Vxlan { .. } | Tunnel::Vxlan6 { .. }), .. }) => {
+                WayOut::By(Interface::Vxlan)
+            }
             Some(NextHop::Forward { adjacency, tunnel: None }) => match self.port(adjacency.port) {
                 Some(port) if port.kind == PortKind::Uplink => WayOut::By(Interface::Uplink(adjacency.port)),
                 Some(_) => WayOut::By(Interface::Pod),
