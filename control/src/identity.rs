@@ -1,9 +1,9 @@
 //! Who this process is: the node that it forwards for, and what its configuration says of tunnels and errors.
 
-use margay_flowtable::{InnerSource, Outer};
+use margay_flowtable::{InnerSource, Outer, ZeroChecksum};
 
 use crate::config::{Config, TunnelKind};
-use crate::state::{Cluster, FelixConfiguration};
+use crate::state::{Cluster, Family, FelixConfiguration};
 
 /// What `compile` must know besides the state of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Identity {
     pub ipip: TunnelKind,
     pub inner_source: InnerSource,
     pub tunnels_from_pods: bool,
+    /// Whether VXLAN over IPv6 does without UDP checksums, both ways.
+    pub zero_checksum6: ZeroChecksum,
     pub answers_unreachable: bool,
     pub clamps_mss: bool,
 }
@@ -43,6 +45,11 @@ impl Identity {
             ipip: config.tunnel.ipip,
             inner_source: config.tunnel.inner_source,
             tunnels_from_pods: config.tunnel.from_pods,
+            zero_checksum6: if config.tunnel.udp6_zero_checksum {
+                ZeroChecksum::Accepted
+            } else {
+                ZeroChecksum::Refused
+            },
             answers_unreachable: config.icmp.unreachable,
             clamps_mss: config.tcp.clamp_mss,
         }
@@ -64,9 +71,13 @@ impl Identity {
         self.ipip.outer(Outer::IPIP)
     }
 
-    /// The most that a packet may be inside a VXLAN tunnel, where the configuration or the cluster says.
-    pub(crate) fn vxlan_mtu(&self, cluster: &Cluster) -> Option<u16> {
-        self.vxlan.mtu.or_else(|| self.by_felix(cluster, |felix| felix.vxlan_mtu))
+    /// The most that a packet may be inside a VXLAN tunnel over this family, where the configuration or the cluster says.
+    pub(crate) fn vxlan_mtu(&self, cluster: &Cluster, outer: Family) -> Option<u16> {
+        let by_felix = |felix: &FelixConfiguration| match outer {
+            Family::V4 => felix.vxlan_mtu,
+            Family::V6 => felix.vxlan_mtu_v6,
+        };
+        self.vxlan.mtu.or_else(|| self.by_felix(cluster, by_felix))
     }
 
     /// The same of IP-in-IP.

@@ -59,6 +59,7 @@ vni = 7
 vxlan_port = 8472
 inner_source = "loose"
 from_pods = true
+udp6_zero_checksum = true
 [tunnel.vxlan]
 dscp = "copy"
 ttl = "inherit"
@@ -124,7 +125,7 @@ fn every_key_is_read() {
     let fixed = Outer { dscp: Dscp::Fixed(46), ttl: Ttl::Fixed(32), dont_fragment: DontFragment::Set };
     assert_eq!((config.tunnel.ipip.outer(Outer::IPIP), config.tunnel.ipip.mtu), (fixed, None));
     assert_eq!((config.tunnel.inner_source, config.tunnel.from_pods), (InnerSource::Loose, true));
-    assert!(config.icmp.unreachable && config.tcp.clamp_mss);
+    assert!(config.icmp.unreachable && config.tcp.clamp_mss && config.tunnel.udp6_zero_checksum);
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn outer_headers_are_the_kernel_s_unless_configured() {
     assert_eq!(config.tunnel.vxlan.outer(Outer::VXLAN), Outer::VXLAN);
     assert_eq!(config.tunnel.ipip.outer(Outer::IPIP), Outer::IPIP);
     assert_eq!((config.tunnel.inner_source, config.tunnel.from_pods), (InnerSource::Strict, false));
-    assert!(!config.icmp.unreachable && !config.tcp.clamp_mss);
+    assert!(!config.icmp.unreachable && !config.tcp.clamp_mss && !config.tunnel.udp6_zero_checksum);
 }
 
 #[test]

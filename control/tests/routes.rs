@@ -70,6 +70,11 @@ fn pod_cidrs_families_and_nested_pools() {
 }
 
 #[test]
+fn vxlan_goes_by_the_family_that_two_nodes_have_in_common() {
+    check("tests/routes/families", "tests/routes/families");
+}
+
+#[test]
 fn subnets_by_the_local_prefix() {
     check("tests/routes/subnets", "tests/routes/subnets");
 }
@@ -83,7 +88,7 @@ fn two_zones_with_every_kind_of_pool() {
 /// sorted and unique.
 #[test]
 fn no_route_leads_to_a_node_without_an_address() {
-    for path in ["allocations", "gateways", "pod_cidrs", "subnets"] {
+    for path in ["allocations", "families", "gateways", "pod_cidrs", "subnets"] {
         let cluster = world(&format!("tests/routes/{path}"));
         for node in cluster.nodes.keys() {
             let table = table(&cluster, node).unwrap();
@@ -101,9 +106,10 @@ fn check_route(cluster: &Cluster, node: &str, route: &ClusterRoute) {
         return;
     }
     let next = &cluster.nodes[route.next_node.as_ref().unwrap()];
-    let is_v4 = route.dst.addr().is_ipv4();
+    let outer_is_v4 = route.via.is_some_and(|via| via.is_ipv4());
+    assert!(outer_is_v4 == route.dst.addr().is_ipv4() || route.kind == RouteKind::Vxlan, "{route:?}");
     let (underlay, vtep) =
-        if is_v4 { (next.ipv4, next.vxlan_tunnel_v4) } else { (next.ipv6, next.vxlan_tunnel_v6) };
+        if outer_is_v4 { (next.ipv4, next.vxlan_tunnel_v4) } else { (next.ipv6, next.vxlan_tunnel_v6) };
     assert_eq!(route.via, underlay.map(|net| net.addr()), "{route:?}");
     assert!(route.via.is_some() && route.node != node, "{route:?}");
     let is_tunnel = route.kind != RouteKind::Direct;

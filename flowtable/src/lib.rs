@@ -41,6 +41,7 @@ pub use inner_source::{InnerSource, InnerSources, Senders};
 pub use isa::Isa;
 pub use key::{AnyKey, FlowKey, FlowKey6, Key, KeyWords};
 pub use margay_encap::outer::{DontFragment, Dscp, Outer, Ttl};
+pub use margay_encap::pull::ZeroChecksum;
 pub use next_hop::{Adjacency, NextHop, NextHopId, NextHops, PortId, Rewrite, Tunnel};
 pub use paged::Paged;
 pub use policy::{

@@ -5,15 +5,16 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use sha1::{Digest, Sha1};
 
-use super::routes::RouteKind;
+use super::routes::{ClusterRoute, RouteKind};
 use crate::identity::Identity;
 pub use crate::state::Family;
 use crate::state::{Cluster, IpPool, Node, TunnelMode};
 
 /// Bytes of the outer IPv4 header (RFC 2003).
 const IPIP_HEADERS: u16 = 20;
-/// Bytes of IPv4, UDP, VXLAN and the inner Ethernet header (RFC 7348 5).
+/// Bytes of IP, UDP, VXLAN and the inner Ethernet header (RFC 7348 5), over IPv4 and over IPv6.
 const VXLAN_HEADERS: u16 = 50;
+const VXLAN_HEADERS_V6: u16 = 70;
 
 /// The node's underlay address and the prefix of its subnet.
 pub fn underlay(node: &Node, family: Family) -> Option<IpNet> {
@@ -44,15 +45,37 @@ pub fn vtep_mac(name: &str, node: Option<&Node>, family: Family) -> [u8; 6] {
     })
 }
 
+/// Bytes of the headers that such a route puts before a packet whose tunnel ends there.
+pub(crate) fn overhead(kind: RouteKind, tunnel_dst: Option<IpAddr>) -> u16 {
+    match (kind, tunnel_dst) {
+        (RouteKind::Ipip, Some(_)) => IPIP_HEADERS,
+        (RouteKind::Vxlan, Some(IpAddr::V4(_))) => VXLAN_HEADERS,
+        (RouteKind::Vxlan, Some(IpAddr::V6(_))) => VXLAN_HEADERS_V6,
+        _ => 0,
+    }
+}
+
 /// The largest packet that leaves an uplink with this MTU by such a route, tunnel headers included, where the cluster
 /// bounds what is in the tunnel.
-pub(super) fn mtu(kind: RouteKind, link: u16, identity: &Identity, cluster: &Cluster) -> u16 {
-    let (inside, headers) = match kind {
-        RouteKind::Ipip => (identity.ipip_mtu(cluster), IPIP_HEADERS),
-        RouteKind::Vxlan => (identity.vxlan_mtu(cluster), VXLAN_HEADERS),
-        _ => (None, 0),
+pub(super) fn mtu(route: &ClusterRoute, link: u16, identity: &Identity, cluster: &Cluster) -> u16 {
+    let inside = match (route.kind, route.tunnel_dst) {
+        (RouteKind::Ipip, _) => identity.ipip_mtu(cluster),
+        (RouteKind::Vxlan, Some(outer)) => identity.vxlan_mtu(cluster, Family::of(&outer.into())),
+        _ => None,
     };
+    let headers = overhead(route.kind, route.tunnel_dst);
     inside.map_or(link, |inside| link.min(inside.saturating_add(headers)))
+}
+
+/// The family of the underlay by which a node sends to another what is of family `inner`: the same, but where one of the
+/// two has no address of it, and the pool wants VXLAN, which carries both, the other.
+///
+/// Calico's nodes have no such way: where a family has no underlay they have no route.
+pub(super) fn outer_family(pool: Option<&IpPool>, ours: &Node, theirs: &Node, inner: Family) -> Family {
+    let joins = |family| underlay(ours, family).is_some() && underlay(theirs, family).is_some();
+    let wants_vxlan = pool.is_some_and(|pool| pool.vxlan != TunnelMode::Never);
+    let other = inner.other();
+    if wants_vxlan && !joins(inner) && joins(other) { other } else { inner }
 }
 
 /// How a node whose underlay subnet is `local` sends to a block of `pool` by way of the underlay address `remote`:
@@ -117,5 +140,16 @@ mod tests {
             assert_eq!(kind, expected, "ipip {ipip:?} vxlan {vxlan:?} to {remote}");
         }
         assert_eq!(encapsulation(None, local, "10.0.1.9".parse().unwrap()), Direct);
+        let local = Some("2001:db8:1::1/64".parse().unwrap());
+        for (vxlan, remote, expected) in [
+            (CrossSubnet, "2001:db8:1::9", Direct),
+            (CrossSubnet, "2001:db8:2::9", Vxlan),
+            (Always, "2001:db8:1::9", Vxlan),
+            (Never, "2001:db8:2::9", Direct),
+        ] {
+            let pool = IpPool { cidr: "fd00::/48".parse().unwrap(), ipip: Never, vxlan, disabled: false };
+            let kind = encapsulation(Some(&pool), local, remote.parse().unwrap());
+            assert_eq!(kind, expected, "vxlan {vxlan:?} to {remote}");
+        }
     }
 }

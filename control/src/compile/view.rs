@@ -12,7 +12,7 @@ use super::local;
 use super::owners::Owners;
 use super::prefixes::Prefixes;
 use super::routes::{ClusterRoute, RouteKind, Unreachable};
-use super::tunnels::{Family, encapsulation, underlay, vxlan_tunnel};
+use super::tunnels::{Family, encapsulation, outer_family, underlay, vxlan_tunnel};
 use crate::state::{Cluster, IpPool, Node};
 
 /// Where a destination lives.
@@ -112,11 +112,12 @@ impl View {
         let no_address = |node: &str| Unreachable::NoAddress { node: node.to_owned(), family };
         let next = next_node(cluster, &self.name, node)?;
         let next_object = cluster.nodes.get(next).ok_or_else(|| Unreachable::UnknownNode(next.into()))?;
-        let via = underlay(next_object, family).ok_or_else(|| no_address(next))?.addr();
-        let local = underlay(&self.node, family);
-        let kind = encapsulation(pool, local, via);
-        if kind == RouteKind::Vxlan && vxlan_tunnel(next_object, family).is_none() {
-            return Err(Unreachable::NoTunnelAddress { node: next.to_owned(), family });
+        let outer = outer_family(pool, &self.node, next_object, family);
+        let via = underlay(next_object, outer).ok_or_else(|| no_address(next))?.addr();
+        let local = underlay(&self.node, outer);
+        let kind = if outer == family { encapsulation(pool, local, via) } else { RouteKind::Vxlan };
+        if kind == RouteKind::Vxlan && vxlan_tunnel(next_object, outer).is_none() {
+            return Err(Unreachable::NoTunnelAddress { node: next.to_owned(), family: outer });
         }
         let tunnel_dst = (kind != RouteKind::Direct).then_some(via);
         // Outer packets need a source.

@@ -25,6 +25,10 @@ pub struct Tunnel {
     pub inner_source: InnerSource,
     /// Whether pods may send tunnel packets of their own to nodes. Default false.
     pub from_pods: bool,
+    /// Whether VXLAN over IPv6 goes out with the UDP checksum 0 and may come in so (RFC 6935, RFC 6936 5), which spares reading the
+    /// whole packet. A peer that is a Linux node takes it only where its device has `udp6zerocsumrx`, which Calico's has not.
+    /// Default false: it is computed, and a packet without one is dropped. Over IPv4 it is always 0 and may be anything.
+    pub udp6_zero_checksum: bool,
     /// `[tunnel.vxlan]`. By default DSCP 0, TTL 64 and DF clear, as Linux' device.
     pub vxlan: TunnelKind,
     /// `[tunnel.ipip]`. By default DSCP 0, the inner packet's TTL and its DF, as Linux' `tunl0`.

@@ -8,12 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::compile::gateways::gateway_of;
 use crate::compile::routes::{ClusterRoute, RouteKind, RoutingTable, Unreachable};
+use crate::compile::tunnels::overhead;
 use crate::state::Cluster;
-
-/// Bytes that IP-in-IP puts before a packet (RFC 2003), by the family of the outer header.
-const IPIP: (u16, u16) = (20, 40);
-/// Bytes of outer IP, UDP and VXLAN headers and the inner Ethernet header (RFC 7348).
-const VXLAN: (u16, u16) = (50, 70);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
@@ -144,13 +140,4 @@ pub(super) fn way_out(cluster: &Cluster, node: &str, table: &RoutingTable, addre
             RouteKind::Blackhole => WayOut::Unknown,
         },
     }
-}
-
-fn overhead(kind: RouteKind, outer: Option<IpAddr>) -> u16 {
-    let (v4, v6) = match kind {
-        RouteKind::Ipip => IPIP,
-        RouteKind::Vxlan => VXLAN,
-        RouteKind::Local | RouteKind::Direct | RouteKind::Blackhole => (0, 0),
-    };
-    if outer.is_some_and(|outer| outer.is_ipv6()) { v6 } else { v4 }
 }

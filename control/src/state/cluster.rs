@@ -123,6 +123,14 @@ impl Family {
             IpNet::V6(_) => Self::V6,
         }
     }
+
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
 }
 
 impl fmt::Display for Family {
@@ -191,8 +199,9 @@ pub struct SliceEndpoint {
 pub struct FelixConfiguration {
     pub vni: Option<u32>,
     pub vxlan_port: Option<u16>,
-    /// Largest packet inside a tunnel of the kind, in bytes.
+    /// Largest packet inside a tunnel of the kind, in bytes; of VXLAN over IPv6 it is the second.
     pub vxlan_mtu: Option<u16>,
+    pub vxlan_mtu_v6: Option<u16>,
     pub ipip_mtu: Option<u16>,
 }
 

@@ -117,6 +117,11 @@ fn other_kinds_are_validated_too() {
             "FelixConfiguration default: spec.ipipMTU: 20 is not an MTU (576 to 65535, or 0)",
         ),
         (
+            "apiVersion: crd.projectcalico.org/v1\nkind: FelixConfiguration\nmetadata: {name: default}\nspec:\n  vxlanMTUV6: 70000",
+            5,
+            "FelixConfiguration default: spec.vxlanMTUV6: 70000 is not an MTU (576 to 65535, or 0)",
+        ),
+        (
             "apiVersion: crd.projectcalico.org/v1\nkind: FelixConfiguration\nmetadata: {name: default}\nspec:\n  vxlanVNI: 16777216",
             5,
             "FelixConfiguration default: spec.vxlanVNI: 16777216 is not a VNI",

@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use margay_fastpath::steer::{Destination, RouteChanges, Routes};
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::{
-    Adjacency, Fib, InnerSources, NextHopId, NextHops, PortId, PortKind, PortState, Tunnel,
+    Adjacency, Fib, InnerSources, NextHopId, NextHops, PortId, PortKind, PortState, Tunnel, ZeroChecksum,
 };
 
 use self::here::Here;
@@ -207,13 +207,13 @@ impl Routing {
                 let neighbour = route.via.and_then(|via| underlay.uplink_toward(via));
                 let adjacency = neighbour.and_then(|neighbour| underlay.adjacency(neighbour));
                 let within = |adjacency: Adjacency| Adjacency {
-                    mtu: mtu(route.kind, adjacency.mtu, identity, cluster),
+                    mtu: mtu(route, adjacency.mtu, identity, cluster),
                     ..adjacency
                 };
                 let adjacency = adjacency.map(within);
                 match tunnel(route, cluster, local, identity) {
                     Ok(tunnel) => numbered.forward(adjacency, tunnel),
-                    Err(OuterNotIpv4) => NumberedHops::UNRESOLVED,
+                    Err(NoTunnel) => NumberedHops::UNRESOLVED,
                 }
             }
         })
@@ -354,32 +354,45 @@ impl Routing {
     }
 }
 
-/// The packet path has no tunnels over IPv6.
-struct OuterNotIpv4;
+/// A route of this kind has no tunnel to there from any address of ours.
+struct NoTunnel;
 
+/// The tunnel that the route leads into, if it leads into one.
 fn tunnel(
     route: &ClusterRoute,
     cluster: &Cluster,
     local: &Local,
     identity: &Identity,
-) -> Result<Option<Tunnel>, OuterNotIpv4> {
+) -> Result<Option<Tunnel>, NoTunnel> {
     let Some(dst) = route.tunnel_dst else { return Ok(None) };
-    let (IpAddr::V4(dst), Some(&IpAddr::V4(src))) = (dst, local.tunnel_ends.first()) else {
-        return Err(OuterNotIpv4);
-    };
-    if route.kind == RouteKind::Ipip {
-        return Ok(Some(Tunnel::Ipip { src, dst, outer: identity.ipip_outer() }));
-    }
+    let src = local.tunnel_ends.iter().find(|end| end.is_ipv4() == dst.is_ipv4()).ok_or(NoTunnel)?;
     let next_node = route.next_node.as_deref().unwrap_or(&route.node);
     let object = cluster.nodes.get(next_node).map(|node| &**node);
-    Ok(Some(Tunnel::Vxlan {
-        src,
-        dst,
-        vni: local.vni,
-        udp_port: local.vxlan_port,
-        inner_src_mac: local.vtep_mac,
-        inner_dst_mac: vtep_mac(next_node, object, Family::V4),
-        outer: identity.vxlan_outer(),
+    let (vni, udp_port) = (local.vni, local.vxlan_port);
+    Ok(Some(match (route.kind, *src, dst) {
+        (RouteKind::Ipip, IpAddr::V4(src), IpAddr::V4(dst)) => {
+            Tunnel::Ipip { src, dst, outer: identity.ipip_outer() }
+        }
+        (RouteKind::Vxlan, IpAddr::V4(src), IpAddr::V4(dst)) => Tunnel::Vxlan {
+            src,
+            dst,
+            vni,
+            udp_port,
+            inner_src_mac: local.vtep_mac,
+            inner_dst_mac: vtep_mac(next_node, object, Family::V4),
+            outer: identity.vxlan_outer(),
+        },
+        (RouteKind::Vxlan, IpAddr::V6(src), IpAddr::V6(dst)) => Tunnel::Vxlan6 {
+            src,
+            dst,
+            vni,
+            udp_port,
+            inner_src_mac: local.vtep_mac6,
+            inner_dst_mac: vtep_mac(next_node, object, Family::V6),
+            outer: identity.vxlan_outer(),
+            udp_checksum: identity.zero_checksum6 == ZeroChecksum::Refused,
+        },
+        _ => return Err(NoTunnel),
     }))
 }
 

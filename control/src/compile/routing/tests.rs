@@ -107,7 +107,8 @@ fn check(followed: &Followed) {
     assert_eq!(followed.pods(), plain.pods);
     assert_eq!(ports(routing.ports()), plain.ports);
     assert_eq!(routing.tunnel_sources(), &plain.tunnel_sources);
-    let nodes: Vec<_> = state.cluster.nodes.values().filter_map(|node| Some(node.ipv4?.addr())).collect();
+    let nodes = state.cluster.nodes.values().flat_map(|node| [node.ipv4, node.ipv6]);
+    let nodes: Vec<_> = nodes.flatten().map(|net| net.addr()).collect();
     for address in world::addresses() {
         for node in &nodes {
             let admits = routing.inner_sources().admits(address, *node);

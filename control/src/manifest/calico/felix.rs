@@ -15,6 +15,8 @@ pub(in crate::manifest) struct Spec {
     vxlan_port: Option<i32>,
     #[serde(rename = "vxlanMTU")]
     vxlan_mtu: Option<i64>,
+    #[serde(rename = "vxlanMTUV6")]
+    vxlan_mtu_v6: Option<i64>,
     #[serde(rename = "ipipMTU")]
     ipip_mtu: Option<i64>,
 }
@@ -42,6 +44,7 @@ pub(in crate::manifest) fn felix_configuration(
         vni: object.spec.vni.map(vni).transpose()?,
         vxlan_port: object.spec.vxlan_port.map(port).transpose()?,
         vxlan_mtu: mtu("vxlanMTU", object.spec.vxlan_mtu)?,
+        vxlan_mtu_v6: mtu("vxlanMTUV6", object.spec.vxlan_mtu_v6)?,
         ipip_mtu: mtu("ipipMTU", object.spec.ipip_mtu)?,
     })
 }

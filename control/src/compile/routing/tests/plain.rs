@@ -8,15 +8,15 @@ use hashbrown::HashSet;
 use ipnet::IpNet;
 use margay_fastpath::steer::{Destination, Routes};
 use margay_flowtable::snapshot::Local;
-use margay_flowtable::{NextHop, PortKind, PortState};
+use margay_flowtable::{NextHop, PortKind, PortState, Tunnel};
 
 use crate::compile::gateways::gateway_of;
 use crate::compile::local;
 use crate::compile::next_hops::{NeighbourKey, Underlay};
 use crate::compile::routes::{ClusterRoute, RouteKind, local_pods, routes, table};
-use crate::compile::routing::{OuterNotIpv4, tunnel};
+use crate::compile::routing::{NoTunnel, tunnel};
 use crate::identity::Identity;
-use crate::state::{Cluster, Name, State};
+use crate::state::{Cluster, Family, Name, State};
 
 pub(super) struct Plain {
     pub(super) local: Local,
@@ -173,8 +173,9 @@ fn fates(
             }
             _ => match tunnel(route, &state.cluster, local, identity) {
                 Ok(tunnel) => {
-                    let (inside, headers) = match route.kind {
-                        RouteKind::Vxlan => (identity.vxlan_mtu(&state.cluster), 50),
+                    let (inside, headers) = match &tunnel {
+                        Some(Tunnel::Vxlan6 { .. }) => (identity.vxlan_mtu(&state.cluster, Family::V6), 70),
+                        Some(Tunnel::Vxlan { .. }) => (identity.vxlan_mtu(&state.cluster, Family::V4), 50),
                         _ => (identity.ipip_mtu(&state.cluster), 20),
                     };
                     let most =
@@ -187,7 +188,7 @@ fn fates(
                         other => other,
                     }
                 }
-                Err(OuterNotIpv4) => NextHop::Unresolved,
+                Err(NoTunnel) => NextHop::Unresolved,
             },
         };
         fates.insert(route.dst, fate);

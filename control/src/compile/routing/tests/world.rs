@@ -40,7 +40,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
 pub(super) fn addresses() -> impl Iterator<Item = IpAddr> {
     let v4 = [[10, 0, 0], [10, 0, 1], [192, 0, 2], [198, 51, 100], [203, 0, 113]];
     let v4 = v4.into_iter().flat_map(|[a, b, c]| (0..18).map(move |d| IpAddr::from([a, b, c, d])));
-    v4.chain((0..10).map(pod6))
+    v4.chain((0..18).map(pod6)).chain((0..6).flat_map(|last| [near6(last), far6(last)]))
 }
 
 fn pod4() -> impl Strategy<Value = IpAddr> {
@@ -51,8 +51,17 @@ fn pod6(last: u16) -> IpAddr {
     Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last).into()
 }
 
+/// Underlay addresses on the link of the uplink, and behind a router.
+fn near6(last: u16) -> IpAddr {
+    Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, last).into()
+}
+
+fn far6(last: u16) -> IpAddr {
+    Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, last).into()
+}
+
 fn pod_address() -> impl Strategy<Value = IpAddr> {
-    prop_oneof![4 => pod4(), 1 => (0u16..8).prop_map(pod6)]
+    prop_oneof![3 => pod4(), 2 => (0u16..16).prop_map(pod6)]
 }
 
 fn node_name() -> impl Strategy<Value = String> {
@@ -72,7 +81,15 @@ fn pod_name(number: u32) -> Name {
 }
 
 fn block() -> impl Strategy<Value = IpNet> {
-    let blocks = vec!["10.0.0.0/29", "10.0.1.0/29", "10.0.0.4/30", "10.0.1.3/32", "fd00::/125"];
+    let blocks = vec![
+        "10.0.0.0/29",
+        "10.0.1.0/29",
+        "10.0.0.4/30",
+        "10.0.1.3/32",
+        "fd00::/125",
+        "fd00::8/125",
+        "fd00::a/127",
+    ];
     prop::sample::select(blocks).prop_map(|text| text.parse().unwrap())
 }
 
@@ -98,11 +115,12 @@ fn felix_name() -> impl Strategy<Value = String> {
 
 fn felix() -> impl Strategy<Value = FelixConfiguration> {
     let mtu = || prop::option::of(prop::sample::select(vec![1400, 1480, 9000]));
-    let numbers = (prop::option::of(1u32..3), prop::option::of(1u16..3), mtu(), mtu());
-    numbers.prop_map(|(vni, vxlan_port, vxlan_mtu, ipip_mtu)| FelixConfiguration {
+    let numbers = (prop::option::of(1u32..3), prop::option::of(1u16..3), mtu(), mtu(), mtu());
+    numbers.prop_map(|(vni, vxlan_port, vxlan_mtu, vxlan_mtu_v6, ipip_mtu)| FelixConfiguration {
         vni,
         vxlan_port,
         vxlan_mtu,
+        vxlan_mtu_v6,
         ipip_mtu,
     })
 }
@@ -137,23 +155,30 @@ fn pod() -> impl Strategy<Value = Pod> {
 }
 
 fn node() -> impl Strategy<Value = Node> {
-    let underlay = prop::option::weighted(0.9, (prop::bool::ANY, 1u8..4));
+    let underlay = |weight| prop::option::weighted(weight, (prop::bool::ANY, 1u8..4));
     let tunnel = || prop::option::weighted(0.4, pod4());
+    let six = (underlay(0.6), prop::option::weighted(0.6, (0u16..16).prop_map(pod6)));
     let gateway = prop::option::weighted(0.3, node_name());
     let pod_cidr = prop::option::weighted(0.5, block());
-    (underlay, tunnel(), tunnel(), gateway, pod_cidr, 0u8..3).prop_map(
-        |(underlay, ipip_tunnel, vxlan_tunnel_v4, gateway, pod_cidr, last)| {
+    (underlay(0.8), tunnel(), tunnel(), six, gateway, pod_cidr, 0u8..3).prop_map(
+        |(underlay, ipip_tunnel, vxlan_tunnel_v4, (six, vxlan_tunnel_v6), gateway, pod_cidr, last)| {
             let ipv4 = underlay.map(|(is_near, last)| {
                 let address = if is_near { [192, 0, 2, last] } else { [198, 51, 100, last] };
                 IpNet::new(address.into(), 24).unwrap()
+            });
+            let ipv6 = six.map(|(is_near, last)| {
+                let address = if is_near { near6(last.into()) } else { far6(last.into()) };
+                IpNet::new(address, 64).unwrap()
             });
             let labels = gateway.map(|gateway| (GATEWAY.to_owned(), gateway));
             Node {
                 labels: labels.into_iter().collect::<Labels>(),
                 ipv4,
+                ipv6,
                 addresses: vec![Ipv4Addr::new(203, 0, 113, last).into()],
                 ipip_tunnel,
                 vxlan_tunnel_v4,
+                vxlan_tunnel_v6,
                 pod_cidrs: pod_cidr.into_iter().collect(),
                 ..Node::default()
             }
@@ -162,7 +187,7 @@ fn node() -> impl Strategy<Value = Node> {
 }
 
 fn pool() -> impl Strategy<Value = IpPool> {
-    let cidr = prop::sample::select(&["10.0.0.0/16", "10.0.1.0/24", "fd00::/64"][..]);
+    let cidr = prop::sample::select(&["10.0.0.0/16", "10.0.1.0/24", "fd00::/64", "fd00::8/125"][..]);
     (cidr, mode(), mode()).prop_map(|(cidr, ipip, vxlan)| IpPool {
         cidr: cidr.parse().unwrap(),
         ipip,
@@ -182,7 +207,7 @@ fn affinity() -> impl Strategy<Value = BlockAffinity> {
 fn ipam_block() -> impl Strategy<Value = IpamBlock> {
     let allocation = (pod_address(), prop::option::weighted(0.8, node_name()));
     // Few blocks, so that one often changes its allocations alone.
-    let cidr = prop::sample::select(&["10.0.0.0/29", "10.0.1.0/29"][..]);
+    let cidr = prop::sample::select(&["10.0.0.0/29", "10.0.1.0/29", "fd00::8/125"][..]);
     let affinity = prop::option::weighted(0.7, Just(HERE.to_owned()));
     (cidr, affinity, prop::collection::vec(allocation, 0..4)).prop_map(|(cidr, affinity, allocations)| {
         IpamBlock { cidr: cidr.parse().unwrap(), affinity, allocations }
@@ -197,27 +222,37 @@ fn neighbour(key: (u32, IpAddr)) -> impl Strategy<Value = Option<((u32, IpAddr),
 
 pub(super) fn kernel() -> impl Strategy<Value = Kernel> {
     let near = (0u8..5).map(|last| (UPLINK, IpAddr::from([192, 0, 2, last])));
+    let near = near.chain((0..5).map(|last| (UPLINK, near6(last))));
     let pods = (0u8..4).map(|last| (POD_LINKS + u32::from(last % 2), IpAddr::from([10, 0, 0, last])));
     let neighbours: Vec<_> = near.chain(pods).map(neighbour).collect();
-    let route = |dst: &str, gateway: Option<[u8; 4]>, ifindex| Route {
+    let route = |dst: &str, gateway: Option<IpAddr>, ifindex| Route {
         dst: dst.parse().unwrap(),
-        gateway: gateway.map(IpAddr::from),
+        gateway,
         ifindex,
         metric: 0,
     };
+    let by = |address: [u8; 4]| Some(IpAddr::from(address));
     let routes = vec![
-        route("0.0.0.0/0", Some([192, 0, 2, 3]), UPLINK),
+        route("0.0.0.0/0", by([192, 0, 2, 3]), UPLINK),
         route("192.0.2.0/24", None, UPLINK),
-        route("198.51.100.0/24", Some([192, 0, 2, 4]), UPLINK),
-        route("203.0.113.0/24", Some([203, 0, 113, 9]), MANAGEMENT),
+        route("198.51.100.0/24", by([192, 0, 2, 4]), UPLINK),
+        route("203.0.113.0/24", by([203, 0, 113, 9]), MANAGEMENT),
         // What the cluster may route too.
-        route("10.0.0.0/29", Some([192, 0, 2, 2]), UPLINK),
-        route("10.0.1.5/32", Some([192, 0, 2, 2]), UPLINK),
+        route("10.0.0.0/29", by([192, 0, 2, 2]), UPLINK),
+        route("10.0.1.5/32", by([192, 0, 2, 2]), UPLINK),
+        route("2001:db8:1::/64", None, UPLINK),
+        route("2001:db8:2::/64", Some(near6(4)), UPLINK),
+        route("::/0", Some(near6(3)), UPLINK),
+        route("fd00::8/125", Some(near6(2)), UPLINK),
     ];
     let count = routes.len();
     let addresses = prop::sample::subsequence(
-        vec![(UPLINK, "192.0.2.1/24".parse().unwrap()), (MANAGEMENT, "10.0.1.1/32".parse().unwrap())],
-        0..=2,
+        vec![
+            (UPLINK, "192.0.2.1/24".parse().unwrap()),
+            (MANAGEMENT, "10.0.1.1/32".parse().unwrap()),
+            (UPLINK, "2001:db8:1::1/64".parse().unwrap()),
+        ],
+        0..=3,
     );
     let links = prop::sample::subsequence(vec![UPLINK, MANAGEMENT, POD_LINKS, POD_LINKS + 1], 2..=4);
     (neighbours, prop::sample::subsequence(routes, 0..=count), addresses, links).prop_map(
