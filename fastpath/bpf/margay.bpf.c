@@ -211,7 +211,9 @@ static __always_inline bool polices(const struct ethhdr *eth, const void *end)
 	return !is_of_node(part, &exchange);
 }
 
-SEC("xdp")
+// Of a packet in several buffers the first has the headers, and `end` is its end. What is cut off there is taken as what
+// is cut off at the packet's end: of a pod to Margay, of an uplink to the kernel.
+SEC("xdp.frags")
 int margay(struct xdp_md *ctx)
 {
 	const void *end = (const void *)(long)ctx->data_end;

@@ -239,14 +239,16 @@ fn errors_say_what_where_and_how_to_mend_it() {
 #[test]
 fn a_device_that_takes_no_native_program_says_why() {
     in_namespace(|| {
-        // A veth whose peer sends more than a page takes no program without frags in native mode.
-        veth("near", "far", 1);
-        ip("link set far mtu 9000");
+        // A veth that receives on fewer queues than its peer sends on takes no native program.
+        ip("link add near numrxqueues 1 numtxqueues 1 type veth peer name far numrxqueues 2 numtxqueues 2");
+        for device in ["near", "far"] {
+            ip(&format!("link set {device} up"));
+        }
         let mut bench = Bench::new(CHUNKS);
-        let error = bench.xdp.open_port(&spec("near", ModeChoice::Native)).expect_err("frames do not fit");
+        let error = bench.xdp.open_port(&spec("near", ModeChoice::Native)).expect_err("the queues do not fit");
         let said = error.to_string();
         assert!(said.starts_with("near: the XDP program cannot be attached: native mode: "), "{said}");
-        assert!(said.contains("MTU"), "the kernel's own words: {said}");
+        assert!(said.contains("queues"), "the kernel's own words: {said}");
         let mut opened = bench.open("near", ModeChoice::Best);
         assert_eq!(opened.mode, Mode::Skb);
         bench.drain(&mut opened.ports);
