@@ -5,6 +5,8 @@ use crate::checksum::{self, Sum};
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;
+/// Bytes of a header with as many options as there can be.
+pub const MAX_HEADER_LEN: usize = 60;
 
 /// Flags and fragment offset word: don't fragment, more fragments, offset in units of 8 bytes.
 pub(crate) const DONT_FRAGMENT: u16 = 0x4000;

@@ -16,6 +16,7 @@ pub mod icmp6_error;
 pub mod icmp_error;
 pub mod ipv4;
 pub mod ipv6;
+mod options;
 pub mod outer;
 pub mod parse;
 pub mod protocol;

@@ -15,6 +15,7 @@ use crate::ethernet::{self, Ethernet, ethertype};
 use crate::icmp::{self, Icmp};
 use crate::icmp6;
 use crate::ipv4::{self, Ipv4};
+use crate::options;
 use crate::protocol::{self, has_ports};
 use crate::sctp;
 use crate::tcp::{self, Tcp};
@@ -47,8 +48,12 @@ pub enum ParseError {
     BadTotalLength,
     #[error("IPv4 header checksum is wrong")]
     BadHeaderChecksum,
-    #[error("IPv4 header has options")]
-    Options,
+    #[error("IPv4 option has a length that cannot be")]
+    BadOptions,
+    #[error("packet has a source route")]
+    SourceRoute,
+    #[error("IPv6 extension headers are too many, out of place, or behind a fragment header")]
+    ExtensionHeaders,
     #[error("fragment is empty, is cut where none can be, or reaches beyond the longest packet")]
     BadFragment,
     #[error("first fragment does not hold the transport header, or another begins inside TCP's")]
@@ -101,18 +106,18 @@ fn parse_any(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
         return Err(ParseError::BadVersion);
     }
     let header_len = ip.header_len();
-    if header_len != ipv4::HEADER_LEN {
-        return Err(unusual_header(packet, header_len));
-    }
+    let header = packet.get(..header_len).ok_or(ParseError::BadHeaderLength)?;
+    let (fixed, options) =
+        header.split_first_chunk::<{ ipv4::HEADER_LEN }>().ok_or(ParseError::BadHeaderLength)?;
     let total_len = usize::from(ip.total_len());
     let packet = packet.get(..total_len).ok_or(ParseError::BadTotalLength)?;
-    let segment = packet.get(ipv4::HEADER_LEN..).ok_or(ParseError::BadTotalLength)?;
-    if !ip.checksum_holds() {
+    let segment = packet.get(header_len..).ok_or(ParseError::BadTotalLength)?;
+    if !Sum::of(header).is_ones() {
         return Err(ParseError::BadHeaderChecksum);
     }
+    options::check(options)?;
     l3.checked_add(header_len as u16).ok_or(ParseError::BadHeaderLength)?;
-    let header: &[u8; ipv4::HEADER_LEN] = packet.first_chunk().ok_or(ParseError::BadHeaderLength)?;
-    let mut headers = Headers { l3: l3.into(), ..Headers::load(header, 0) };
+    let mut headers = Headers { l3: l3.into(), ..Headers::load(fixed, 0) };
     if headers.is_fragment() {
         return fragment::read(segment, headers);
     }
@@ -120,24 +125,6 @@ fn parse_any(frame: &[u8], l3: u16) -> Result<Headers, ParseError> {
     let pseudo_header = |len| checksum::pseudo_header_v4(src, dst, protocol, len);
     parse_transport(segment, &mut headers, pseudo_header).ok_or(ParseError::TruncatedL4)?;
     Ok(headers)
-}
-
-/// What a header of another length than 20 bytes is: malformed in one of the ways, or sound, with options.
-#[cold]
-fn unusual_header(packet: &[u8], header_len: usize) -> ParseError {
-    let (Some(ip), Some(header)) = (Ipv4::new(packet), packet.get(..header_len)) else {
-        return ParseError::BadHeaderLength;
-    };
-    let total_len = usize::from(ip.total_len());
-    if header_len < ipv4::HEADER_LEN {
-        ParseError::BadHeaderLength
-    } else if total_len < header_len || total_len > packet.len() {
-        ParseError::BadTotalLength
-    } else if Sum::of(header).fold() != 0xffff {
-        ParseError::BadHeaderChecksum
-    } else {
-        ParseError::Options
-    }
 }
 
 /// Fills in what the transport header says. `segment`: the packet behind its IP header, whole or a first fragment; `pseudo_header` is for so many bytes.

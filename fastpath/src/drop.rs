@@ -46,8 +46,12 @@ drop_reasons! {
     BadTotalLength = "bad-total-length",
     /// IP header checksum wrong (RFC 1812 5.2.2).
     BadHeaderChecksum = "bad-header-checksum",
-    /// IP options, or of IPv6 a source route, too many extension headers or hop-by-hop options out of place: not forwarded.
-    IpOptions = "ip-options",
+    /// An option of IPv4 with a length that cannot be: 0, 1, or beyond the header.
+    BadOptions = "bad-options",
+    /// A source route: an option of IPv4 (RFC 7126 4.3, 4.4), or of IPv6 a routing header of type 0 or 1 (RFC 5095).
+    SourceRoute = "source-route",
+    /// Extension headers of IPv6 that are too many, out of place, or behind a fragment header.
+    ExtensionHeaders = "extension-headers",
     /// A fragment that is empty, cut where none can be, or reaches beyond the longest packet.
     BadFragment = "bad-fragment",
     /// A first fragment without its whole transport header, or one that begins inside TCP's (RFC 1858).

@@ -27,12 +27,12 @@ fn mend_header_checksum(frame: &mut [u8], l3: usize) {
 }
 
 fn forward(mut frame: Vec<u8>, headers: Headers) {
-    assert!(u32::from(headers.l4()) <= headers.end() && headers.end() as usize <= frame.len());
+    assert!(u32::from(headers.transport()) <= headers.end() && headers.end() as usize <= frame.len());
     if let Some(inner) = tunnelled(&frame, &headers) {
         inside(frame.clone(), &headers, inner);
     }
     if headers.is_icmp_error() {
-        let _ = parse_quoted(&frame[usize::from(headers.l4()) + 8..headers.end() as usize]);
+        let _ = parse_quoted(&frame[usize::from(headers.transport()) + 8..headers.end() as usize]);
     }
     if may_answer(&headers, &frame) {
         let mut packet = [0; icmp_error::MAX_LEN];

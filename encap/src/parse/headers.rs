@@ -91,21 +91,32 @@ impl Headers {
         self.l3 as u16
     }
 
-    /// Offset of the transport header of a packet of IPv4.
+    /// Offset of what follows an IPv4 header without options, as outer headers are.
     #[inline]
     pub const fn l4(&self) -> u16 {
         self.l3 as u16 + ipv4::HEADER_LEN as u16
     }
 
-    /// The same of either family.
+    /// Offset of the transport header, of either family, behind options or extension headers.
     #[inline]
     pub const fn transport(&self) -> u16 {
         if self.is_ipv6() {
             let [high, low, ..] = self.second.to_ne_bytes();
             self.l3 as u16 + u16::from_be_bytes([high, low])
         } else {
-            self.l4()
+            let [version_and_ihl, ..] = self.first.to_ne_bytes();
+            self.l3 as u16 + (version_and_ihl & 0x0f) as u16 * 4
         }
+    }
+
+    /// Of an IPv4 packet as if it began so much later and had no options: what a tunnel's outer header is to what follows it.
+    #[must_use]
+    pub const fn without_options(mut self) -> Self {
+        let options = self.transport() - self.l4();
+        let ([_, tos, ..], [a, b]) = (self.first.to_ne_bytes(), (self.total_len() - options).to_be_bytes());
+        self.first = u32::from_ne_bytes([0x45, tos, a, b]);
+        self.l3 += options as u32;
+        self
     }
 
     /// Whether this is a packet of IPv6, whose addresses stand in the frame alone.

@@ -51,7 +51,7 @@ fn upper_layer(packet: &[u8], first: u8) -> Result<Upper, ParseError> {
     for place in 0..=MOST_EXTENSIONS {
         let header = || packet.get(at..).and_then(|rest| rest.first_chunk::<8>().copied());
         let header = match next {
-            extension::HOP_BY_HOP if place > 0 => return Err(ParseError::Options),
+            extension::HOP_BY_HOP if place > 0 => return Err(ParseError::ExtensionHeaders),
             extension::HOP_BY_HOP
             | extension::ROUTING
             | extension::FRAGMENT
@@ -60,9 +60,9 @@ fn upper_layer(packet: &[u8], first: u8) -> Result<Upper, ParseError> {
             protocol => return Ok(Upper { protocol, at, fragment }),
         };
         at += match next {
-            extension::ROUTING if is_source_route(header) => return Err(ParseError::Options),
+            extension::ROUTING if is_source_route(header) => return Err(ParseError::SourceRoute),
             // Whose first header is an extension, later fragments do not know their protocol.
-            _ if fragment.is_some() => return Err(ParseError::Options),
+            _ if fragment.is_some() => return Err(ParseError::ExtensionHeaders),
             extension::FRAGMENT => {
                 fragment = extension::is_part(header).then_some(header);
                 ipv6::FRAGMENT_LEN
@@ -72,7 +72,7 @@ fn upper_layer(packet: &[u8], first: u8) -> Result<Upper, ParseError> {
         };
         next = header[0];
     }
-    Err(ParseError::Options)
+    Err(ParseError::ExtensionHeaders)
 }
 
 /// Types 0 (RFC 5095) and 1 (RFC 5871), with segments left.

@@ -181,8 +181,8 @@ fn fragments_of_ipv6_say_the_same() {
         (fragment6(17, 1, false, &[]), ParseError::BadFragment),
         (fragment6(6, 0, true, &[0; 16]), ParseError::TinyFragment),
         (fragment6(6, 1, true, &[0; 16]), ParseError::TinyFragment),
-        (fragment6(60, 0, true, &[0; 16]), ParseError::Options),
-        (fragment6(44, 0, true, &[0; 16]), ParseError::Options),
+        (fragment6(60, 0, true, &[0; 16]), ParseError::ExtensionHeaders),
+        (fragment6(44, 0, true, &[0; 16]), ParseError::ExtensionHeaders),
     ];
     for (parsed, error) in refused {
         assert_eq!(parsed, Err(error));

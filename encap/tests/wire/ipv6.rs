@@ -221,9 +221,9 @@ fn each_fault_has_its_own_error() {
         ("nothing", good.frame(), Ok(())),
         ("version", with(fixed, 0x40), Err(ParseError::BadVersion)),
         ("longer than the frame", with(fixed + 5, 0xff), Err(ParseError::BadTotalLength)),
-        ("hop-by-hop not first", with(hop_by_hop, 0), Err(ParseError::Options)),
+        ("hop-by-hop not first", with(hop_by_hop, 0), Err(ParseError::ExtensionHeaders)),
         ("an extension beyond the packet", with(options + 1, 9), Err(ParseError::BadHeaderLength)),
-        ("a source route with a way to go", with(hop_by_hop, 43), Err(ParseError::Options)),
+        ("a source route with a way to go", with(hop_by_hop, 43), Err(ParseError::SourceRoute)),
         ("UDP longer than the packet", with(udp + 5, 13), Err(ParseError::TruncatedL4)),
         (
             "a fragment cut where none can be",
@@ -242,11 +242,11 @@ fn each_fault_has_its_own_error() {
     route[options + 2..options + 4].copy_from_slice(&[0, 1]);
     assert_eq!(
         parse_ip6(&route, L3).map(|_| ()),
-        Err(ParseError::Options),
+        Err(ParseError::SourceRoute),
         "a source route with a way to go"
     );
     let many = Sample { extensions: vec![(60, 0); 9], ..good.clone() };
-    assert_eq!(parse_ip6(&many.frame(), L3).map(|_| ()), Err(ParseError::Options), "too many");
+    assert_eq!(parse_ip6(&many.frame(), L3).map(|_| ()), Err(ParseError::ExtensionHeaders), "too many");
     let most = Sample { extensions: vec![(60, 0); 8], ..good };
     assert!(parse_ip6(&most.frame(), L3).is_ok());
 }

@@ -1,6 +1,6 @@
 //! Packets to try things on: random valid ones built by etherparse, and captured ones.
 
-use etherparse::{IpDscp, IpEcn, IpNumber, Ipv4Header, TcpHeader, UdpHeader};
+use etherparse::{IpDscp, IpEcn, IpNumber, Ipv4Header, Ipv4Options, TcpHeader, UdpHeader};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -91,12 +91,29 @@ pub(crate) fn any_sample() -> impl Strategy<Value = Sample> {
 }
 
 fn any_ip() -> impl Strategy<Value = Ipv4Header> {
-    any::<([u8; 4], [u8; 4], u8, u8, u16, bool)>().prop_map(|(src, dst, ttl, tos, ident, df)| Ipv4Header {
+    let fields = any::<([u8; 4], [u8; 4], u8, u8, u16, bool)>();
+    (fields, any_options()).prop_map(|((src, dst, ttl, tos, ident, df), options)| Ipv4Header {
         dscp: IpDscp::try_new(tos >> 2).unwrap(),
         ecn: IpEcn::try_new(tos & 3).unwrap(),
         identification: ident,
         dont_fragment: df,
+        options,
         ..Ipv4Header::new(0, ttl, IpNumber(0), src, dst).unwrap()
+    })
+}
+
+/// Mostly none; else sound ones, an end, and whatever follows it.
+fn any_options() -> impl Strategy<Value = Ipv4Options> {
+    let option = (any::<u8>(), vec(any::<u8>(), 0..10)).prop_map(|(kind, data)| match kind {
+        0 | 1 => vec![1],
+        131 | 137 => vec![148, 4, 0, 0],
+        kind => [&[kind, data.len() as u8 + 2][..], &data].concat(),
+    });
+    (any::<bool>(), vec(option, 0..6), any::<u8>()).prop_map(|(has_some, options, rest)| {
+        let mut bytes = options.concat();
+        bytes.push(0);
+        bytes.resize(bytes.len().next_multiple_of(4), rest);
+        Ipv4Options::try_from(&bytes[..]).ok().filter(|_| has_some).unwrap_or_default()
     })
 }
 

@@ -19,8 +19,8 @@ fn damaged(sample: &Sample, damage: Vec<(Index, u8)>) -> Vec<u8> {
 }
 
 fn assert_inside(headers: &Headers, frame: &[u8]) {
-    assert!(headers.l3() < headers.l4());
-    assert!(u32::from(headers.l4()) <= headers.end());
+    assert!(headers.l3() < headers.transport());
+    assert!(u32::from(headers.transport()) <= headers.end());
     assert!(headers.end() as usize <= frame.len());
     assert_eq!(u32::from(headers.total_len()), headers.end() - u32::from(headers.l3()));
 }
@@ -39,7 +39,7 @@ fn all(headers: &Headers, l3: u16) -> impl PartialEq + Copy + std::fmt::Debug + 
             headers.checksum_partial(),
         ),
         (headers.tcp_flags(), headers.icmp_type(), headers.icmp_code()),
-        (u32::from(headers.l4()) - l3, headers.end() - l3, headers.total_len()),
+        (u32::from(headers.transport()) - l3, headers.end() - l3, headers.total_len()),
     )
 }
 
@@ -69,7 +69,7 @@ proptest! {
             let mut ip = sample.ip.clone();
             ip.total_len = u16::from_be_bytes([bytes[16], bytes[17]]);
             ip.header_checksum = ip.calc_header_checksum();
-            bytes[14..34].copy_from_slice(&ip.to_bytes());
+            bytes[14..14 + ip.header_len()].copy_from_slice(&ip.to_bytes());
         }
         bytes.truncate(cut.index(bytes.len() + 1));
         if let Ok(headers) = parse(&bytes) {
@@ -85,7 +85,7 @@ proptest! {
         prop_assert_eq!(headers.src(), u32::from_be_bytes(sample.ip.source));
         prop_assert_eq!(headers.dst(), u32::from_be_bytes(sample.ip.destination));
         prop_assert_eq!(headers.end() as usize, frame.len() - sample.trailer.len());
-        prop_assert_eq!((headers.l3(), headers.l4()), (14, 34));
+        prop_assert_eq!((headers.l3(), usize::from(headers.transport())), (14, 14 + sample.ip.header_len()));
         prop_assert_eq!((headers.sport(), headers.dport()), sample.ports);
         prop_assert_eq!(headers.protocol(), sample.ip.protocol.0);
         prop_assert_eq!((headers.ttl(), headers.tos()), (sample.ip.time_to_live, tos));
@@ -107,7 +107,8 @@ proptest! {
         let mut bytes = damaged(&sample, damage);
         if mend {
             bytes[24..26].fill(0);
-            let sum = Sum::of(&bytes[14..34]).finish();
+            let header_len = usize::from(bytes[14] & 15) * 4;
+            let sum = Sum::of(&bytes[14..bytes.len().min(14 + header_len)]).finish();
             bytes[24..26].copy_from_slice(&sum.to_be_bytes());
         } else {
             bytes.truncate(cut.index(bytes.len() + 1).max(14));
@@ -132,7 +133,7 @@ proptest! {
             prop_assert_eq!(headers.src(), u32::from_be_bytes(ip.header().source()));
             prop_assert_eq!(headers.protocol(), ip.header().protocol().0);
             prop_assert_eq!(usize::from(headers.total_len()), usize::from(ip.header().total_len()));
-            prop_assert_eq!(headers.end() as usize - usize::from(headers.l4()), ip.payload().payload.len());
+            prop_assert_eq!(headers.end() as usize - usize::from(headers.transport()), ip.payload().payload.len());
         }
     }
 }
@@ -193,7 +194,8 @@ fn each_fault_has_its_own_error() {
         ("total length below IHL 6", changed(&[(0, 0x46), (3, 23)]), ParseError::BadTotalLength),
         ("one bit of checksum", bad_checksum, ParseError::BadHeaderChecksum),
         ("one bit of checksum, with options", bad_checksum_with_options, ParseError::BadHeaderChecksum),
-        ("IHL 6", changed(&[(0, 0x46)]), ParseError::Options),
+        ("an option of length 0", changed(&[(0, 0x46)]), ParseError::BadOptions),
+        ("a source route", changed(&[(0, 0x46), (20, 131)]), ParseError::SourceRoute),
         ("UDP header cut", segment(17, &[0; 7]), ParseError::TruncatedL4),
         ("UDP length 7", segment(17, &udp_len(7)), ParseError::TruncatedL4),
         ("UDP length beyond", segment(17, &udp_len(11)), ParseError::TruncatedL4),

@@ -21,9 +21,10 @@ fn partial(sample: &Sample) -> [u8; 2] {
 
 /// Where in the frame the checksum of TCP or UDP stands.
 fn field(sample: &Sample) -> Option<usize> {
+    let segment = 14 + sample.ip.header_len();
     match sample.ip.protocol {
-        IpNumber::TCP => Some(34 + 16),
-        IpNumber::UDP => Some(34 + 6),
+        IpNumber::TCP => Some(segment + 16),
+        IpNumber::UDP => Some(segment + 6),
         _ => None,
     }
 }
@@ -52,8 +53,9 @@ proptest! {
         let mut ip = sample.ip;
         ip.time_to_live -= 1;
         ip.header_checksum = ip.calc_header_checksum();
-        prop_assert_eq!(&after[14..34], &ip.to_bytes()[..]);
-        prop_assert_eq!(&after[34..], &before[34..]);
+        let segment = 14 + ip.header_len();
+        prop_assert_eq!(&after[14..segment], &ip.to_bytes()[..]);
+        prop_assert_eq!(&after[segment..], &before[segment..]);
         prop_assert_eq!(parse(&after).map(|after| after.ttl()), Ok(headers.ttl() - 1));
     }
 
@@ -77,7 +79,7 @@ proptest! {
         if let Some(at) = field(&sample) {
             frame[at..at + 2].copy_from_slice(&full_checksum(&sample).to_be_bytes());
         } else if sample.ip.protocol == IpNumber(132) {
-            frame[34 + 8..34 + 12].fill(0xa5);
+            frame[14 + sample.ip.header_len()..][8..12].fill(0xa5);
         }
         let before = frame.clone();
         let headers = parse(&frame).unwrap();

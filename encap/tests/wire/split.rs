@@ -1,4 +1,5 @@
-//! Fragments: put together again they are the packet, and none is longer than it may be.
+//! Fragments: put together again they are the packet, and none is longer than it may be. The later ones have the options that
+//! are copied.
 
 use margay_encap::checksum::Sum;
 use margay_encap::ipv4::Ipv4;
@@ -20,7 +21,9 @@ fn packet(flags: u16, payload: &[u8]) -> Vec<u8> {
 /// The fragments as packets of their own.
 fn split(packet: &[u8], mtu: u16) -> Vec<Vec<u8>> {
     let split = Split::new(packet, 63, mtu).expect("room for a unit");
-    let whole = |Fragment { header, payload }: Fragment| [&header[..], &packet[20..][payload]].concat();
+    let header_len = Ipv4::new(packet).unwrap().header_len();
+    let payload = |fragment: &Fragment| &packet[header_len..][fragment.payload.clone()];
+    let whole = |fragment: Fragment| [fragment.header(), payload(&fragment)].concat();
     let fragments: Vec<_> = split.fragments().map(whole).collect();
     assert_eq!(fragments.len(), split.count());
     fragments
@@ -82,11 +85,32 @@ fn what_fits_is_one_fragment_and_the_boundary_is_exact() {
 }
 
 #[test]
+fn options_that_are_not_copied_are_the_first_one_s() {
+    // Record Route, Router Alert, and an end.
+    let options = [7, 7, 4, 10, 0, 0, 9, 148, 4, 0, 0, 0];
+    let mut whole = [&packet(0, &[7; 100])[..20], &options, &[7; 100]].concat();
+    (whole[0], whole[3]) = (0x48, 132);
+    let fragments = split(&whole, 80);
+    assert_eq!(fragments.iter().map(Vec::len).collect::<Vec<_>>(), [80, 80, 36]);
+    for fragment in &fragments {
+        assert_eq!((fragment[0], Sum::of(&fragment[..32]).fold()), (0x48, 0xffff));
+        assert_eq!(fragment[32..], whole[32..][..fragment.len() - 32]);
+    }
+    assert_eq!(fragments[0][20..32], options);
+    for later in &fragments[1..] {
+        assert_eq!(later[20..32], [1, 1, 1, 1, 1, 1, 1, 148, 4, 0, 0, 0]);
+    }
+    let again = split(&fragments[1], 56);
+    assert_eq!((place(&again[0]), place(&again[1])), ((48, true), (72, true)));
+}
+
+#[test]
 fn what_cannot_be_split_is_refused() {
     let whole = packet(0, &[7; 100]);
     assert!(Split::new(&whole, 63, 27).is_none(), "no room for 8 bytes of payload");
     assert!(Split::new(&whole, 63, 0).is_none());
     assert!(Split::new(&whole[..19], 63, 1500).is_none());
+    assert!(Split::new(&[&[0x4f][..], &whole[1..50]].concat(), 63, 1500).is_none(), "a header cut off");
     let beyond = packet(0x1fff, &[7; 9]);
     assert!(Split::new(&beyond, 63, 28).is_none(), "the second half begins beyond the largest offset");
     assert!(Split::new(&packet(0x1fff, &[7; 8]), 63, 28).is_some());

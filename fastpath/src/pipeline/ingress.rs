@@ -106,7 +106,7 @@ impl<'a> Input<'a> {
                 if headers.is_fragment() {
                     return lane.end(DropReason::TunnelFragment);
                 }
-                self.open(turn, table, frame, lane, &headers);
+                self.open(turn, table, frame, lane, &headers.without_options());
             }
             Ok(headers) => note(self, turn, table, frame, lane, headers),
             Err(reason) => lane.end(reason),
@@ -203,7 +203,7 @@ pub(super) fn is_ipv6(frame: &[u8]) -> bool {
 /// The key of the packet that an ICMP error quotes, if that was sent by whom the error goes to.
 #[cold]
 fn quoted_key(umem: &Umem, frame: &Frame, headers: &Headers) -> FlowKey {
-    let payload = usize::from(headers.l4()) + icmp::HEADER_LEN;
+    let payload = usize::from(headers.transport()) + icmp::HEADER_LEN;
     let quoted = parse_quoted(&umem.bytes(frame)[payload..headers.end() as usize]);
     // Without a usable quote the key is the error's own, ports 0: it goes with what else of ICMP its ends exchange.
     quoted.filter(|quoted| quoted.src == headers.dst()).map_or(own_key(headers), |quoted| FlowKey {
@@ -237,7 +237,9 @@ impl From<ParseError> for DropReason {
             ParseError::BadHeaderLength => Self::BadHeaderLength,
             ParseError::BadTotalLength => Self::BadTotalLength,
             ParseError::BadHeaderChecksum => Self::BadHeaderChecksum,
-            ParseError::Options => Self::IpOptions,
+            ParseError::BadOptions => Self::BadOptions,
+            ParseError::SourceRoute => Self::SourceRoute,
+            ParseError::ExtensionHeaders => Self::ExtensionHeaders,
             ParseError::BadFragment => Self::BadFragment,
             ParseError::TinyFragment => Self::TinyFragment,
             ParseError::TruncatedL4 => Self::TruncatedTransport,

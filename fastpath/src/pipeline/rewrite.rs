@@ -89,20 +89,17 @@ pub(super) fn prepare(
 /// Lowers the MSS to what goes to this packet's destination, and from there to its source.
 fn clamp_mss(turn: &Turn<'_>, frame: &mut Frame, headers: &Headers, rewrite: &Rewrite) {
     let bytes = turn.umem.bytes_mut(frame);
-    let (src, l4, header_lens) = if headers.is_ipv6() {
+    let (src, header_lens) = if headers.is_ipv6() {
         let [src, _] = addresses6(bytes, headers);
-        (
-            IpAddr::V6(src),
-            headers.transport(),
-            TCP_HEADERS + ipv6::HEADER_LEN as u16 - ipv4::HEADER_LEN as u16,
-        )
+        (IpAddr::V6(src), TCP_HEADERS + ipv6::HEADER_LEN as u16 - ipv4::HEADER_LEN as u16)
     } else {
-        (IpAddr::V4(Ipv4Addr::from_bits(headers.src())), headers.l4(), TCP_HEADERS)
+        (IpAddr::V4(Ipv4Addr::from_bits(headers.src())), TCP_HEADERS)
     };
     let snapshot = turn.snapshot;
     let back = snapshot.fib.lookup(src).and_then(|id| snapshot.next_hops.rewrite(id.0));
     let mtu = back.map_or(rewrite.mtu, |back| back.mtu.min(rewrite.mtu));
-    tcp::clamp_mss(&mut bytes[usize::from(l4)..headers.end() as usize], mtu.saturating_sub(header_lens));
+    let segment = &mut bytes[usize::from(headers.transport())..headers.end() as usize];
+    tcp::clamp_mss(segment, mtu.saturating_sub(header_lens));
 }
 
 /// By what a packet leaves that goes to this next hop, and with which TTL.

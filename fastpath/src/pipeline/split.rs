@@ -83,13 +83,13 @@ impl Pipeline {
 /// Puts a fragment of the packet in `frame` into `made`, behind room for its Ethernet header.
 fn lay_out(turn: &Turn<'_>, frame: &Frame, headers: &Headers, mut made: Frame, fragment: &Fragment) -> Frame {
     let from = turn.umem.bytes(frame);
-    let payload = &from[usize::from(headers.l4())..headers.end() as usize][fragment.payload.clone()];
-    let l4 = ethernet::HEADER_LEN + fragment.header.len();
+    let payload = &from[usize::from(headers.transport())..headers.end() as usize][fragment.payload.clone()];
+    let l4 = ethernet::HEADER_LEN + fragment.header().len();
     // As many bytes, of which all but the Ethernet header's are written over.
     let fits = turn.umem.fill(&mut made, &from[..l4 + payload.len()]);
     debug_assert!(fits, "the MTU was bounded by what a chunk holds");
     let bytes = turn.umem.bytes_mut(&mut made);
-    bytes[ethernet::HEADER_LEN..l4].copy_from_slice(&fragment.header);
+    bytes[ethernet::HEADER_LEN..l4].copy_from_slice(fragment.header());
     bytes[l4..].copy_from_slice(payload);
     made.port = frame.port;
     made

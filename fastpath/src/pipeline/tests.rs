@@ -6,6 +6,7 @@ mod forwarding;
 mod fragments;
 mod host;
 mod ipv6;
+mod options;
 mod passed;
 mod policy;
 mod rules;

@@ -85,19 +85,6 @@ fn every_refusal_names_its_reason() {
 }
 
 #[test]
-fn options_are_refused() {
-    let mut packet = udp(OPEN_IP, PEER_IP, (1000, 53), b"query");
-    packet.splice(34..34, [1, 1, 1, 0]);
-    let length = (packet.len() - 14) as u16;
-    packet[14] = 0x46;
-    packet[16..18].copy_from_slice(&length.to_be_bytes());
-    packet[24..26].fill(0);
-    let sum = checksum::Sum::of(&packet[14..38]).finish();
-    packet[24..26].copy_from_slice(&sum.to_be_bytes());
-    assert_eq!(Gateway::new().run(OPEN, &packet).dropped, Some(DropReason::IpOptions));
-}
-
-#[test]
 fn spoofed_packet_of_a_live_flow_is_refused() {
     let mut gateway = Gateway::new();
     let packet = udp(OPEN_IP, PEER_IP, (1000, 53), b"query");
