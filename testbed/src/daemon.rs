@@ -31,6 +31,7 @@ struct Config<'a> {
     workers: WorkersTable<'a>,
     umem: UmemTable,
     admin: AdminTable,
+    tunnel: TunnelTable,
     uplink: [UplinkTable; 1],
 }
 
@@ -62,6 +63,11 @@ struct UmemTable {
 #[derive(Serialize)]
 struct AdminTable {
     socket: PathBuf,
+}
+
+#[derive(Serialize)]
+struct TunnelTable {
+    udp6_zero_checksum: bool,
 }
 
 #[derive(Serialize)]
@@ -123,6 +129,7 @@ fn configuration(lab: &LabState, node: &LabNode) -> Result<String> {
         workers: WorkersTable { cores: &lab.cores, idle: "poll" },
         umem: UmemTable { frames: 1 << 17 },
         admin: AdminTable { socket: socket(&lab.name, &node.name) },
+        tunnel: TunnelTable { udp6_zero_checksum: lab.zero_checksum6 },
         uplink: [UplinkTable { device: UPLINK }],
     };
     toml::to_string(&config).context("cannot write the configuration as TOML")

@@ -51,6 +51,7 @@ pub fn run(directory: &Path, name: &str, margay: &Path) -> Result<bool> {
         queues: 1,
         cores: Vec::new(),
         dataplanes: [].into(),
+        zero_checksum6: false,
     };
 
     println!("Two zones in network namespaces; Margay is the gateway of zone a.");

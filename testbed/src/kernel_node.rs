@@ -10,11 +10,12 @@ use ipnet::IpNet;
 use margay_control::compile::routes::{ClusterRoute, RouteKind};
 
 use crate::ip::Batch;
-use crate::topology::{Dataplane, LabNode, POD_MTU, Topology, Vtep, VxlanNumbers};
+use crate::topology::{Dataplane, LabNode, Topology, VXLAN_MTU, VXLAN_MTU6, Vtep, VxlanNumbers};
 use crate::wiring::UPLINK;
 
-/// Calico's VXLAN device.
-pub const VXLAN: &str = "vxlan.calico";
+/// Calico's VXLAN devices, over IPv4 and over IPv6.
+const VXLAN: &str = "vxlan.calico";
+const VXLAN6: &str = "vxlan-v6.calico";
 
 /// Routing table for what a Margay node's own processes send to pods. Not the main one: Margay forwards by that.
 const OWN_TABLE: u32 = 4096;
@@ -38,15 +39,8 @@ pub fn program(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> 
 
 fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> Program {
     let mut program = Program::default();
-    let VxlanNumbers { vni, port } = topology.vxlan;
-    if let Some(Vtep { address, mac }) = node.vtep {
-        program.ip.line(format!(
-            "link add {VXLAN} address {} mtu {POD_MTU} type vxlan id {vni} dstport {port} local {} nolearning",
-            lladdr(mac),
-            node.address.addr(),
-        ));
-        program.ip.line(format!("address add {address}/32 dev {VXLAN}"));
-        program.ip.line(format!("link set {VXLAN} up"));
+    for vtep in [node.vtep4, node.vtep6].into_iter().flatten() {
+        program.ip.lines(vxlan_device(topology, vtep));
     }
     let mut peers = BTreeMap::new();
     let (mut no_ipip, mut no_vxlan) = (Vec::new(), Vec::new());
@@ -54,9 +48,10 @@ fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> P
         match (route.kind, vxlan_peer(topology, node, route)) {
             (RouteKind::Ipip, _) => no_ipip.push(dst),
             (RouteKind::Vxlan, None) => no_vxlan.push(dst),
-            (RouteKind::Vxlan, Some((peer, vtep))) => {
-                program.ip.line(format!("route replace {dst} via {} dev {VXLAN} onlink", vtep.address));
-                peers.insert(vtep.address, (peer, vtep));
+            (RouteKind::Vxlan, Some(vtep)) => {
+                let (via, device) = (vtep.address, device_over(vtep.outer));
+                program.ip.line(format!("route replace {dst} via {via} dev {device} onlink"));
+                peers.insert(via, vtep);
             }
             (RouteKind::Local | RouteKind::Direct | RouteKind::Blackhole, _) => {
                 let line = plain_route(topology, node, dst, route);
@@ -64,10 +59,10 @@ fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> P
             }
         }
     }
-    for (peer, Vtep { address, mac }) in peers.into_values() {
-        let (mac, outer) = (lladdr(mac), peer.address.addr());
-        program.ip.line(format!("neigh replace {address} lladdr {mac} dev {VXLAN} nud permanent"));
-        program.bridge.line(format!("fdb replace {mac} dev {VXLAN} dst {outer} self permanent"));
+    for Vtep { address, mac, outer } in peers.into_values() {
+        let (mac, device) = (lladdr(mac), device_over(outer));
+        program.ip.line(format!("neigh replace {address} lladdr {mac} dev {device} nud permanent"));
+        program.bridge.line(format!("fdb replace {mac} dev {device} dst {outer} self permanent"));
     }
     program.unroutable(node, "Linux nodes of the lab have no IP-in-IP", &no_ipip);
     program.unroutable(
@@ -78,16 +73,36 @@ fn forwarding(topology: &Topology, node: &LabNode, routes: &[ClusterRoute]) -> P
     program
 }
 
-/// The other end of the route's tunnel, where both ends have a tunnel address.
-fn vxlan_peer<'a>(
-    topology: &'a Topology,
-    node: &LabNode,
-    route: &ClusterRoute,
-) -> Option<(&'a LabNode, Vtep)> {
-    // The tunnels of the lab's kernels are of IPv4, and carry that.
-    node.vtep.filter(|_| route.dst.addr().is_ipv4())?;
+/// The VXLAN devices of a node's kernel.
+pub fn vxlan_devices(node: &LabNode) -> impl Iterator<Item = &'static str> {
+    [node.vtep4, node.vtep6].into_iter().flatten().map(|vtep| device_over(vtep.outer))
+}
+
+fn device_over(outer: IpAddr) -> &'static str {
+    if outer.is_ipv6() { VXLAN6 } else { VXLAN }
+}
+
+fn vxlan_device(topology: &Topology, Vtep { address, mac, outer }: Vtep) -> [String; 3] {
+    let VxlanNumbers { vni, port } = topology.vxlan;
+    let (device, mac, own) = (device_over(outer), lladdr(mac), IpNet::from(address));
+    let mtu = if outer.is_ipv6() { VXLAN_MTU6 } else { VXLAN_MTU };
+    let zero = if topology.zero_checksum6 && outer.is_ipv6() { " udp6zerocsumtx udp6zerocsumrx" } else { "" };
+    [
+        format!(
+            "link add {device} address {mac} mtu {mtu} type vxlan id {vni} dstport {port} local {outer} nolearning{zero}"
+        ),
+        format!("address add {own} dev {device}"),
+        format!("link set {device} up"),
+    ]
+}
+
+/// The other end of the route's tunnel, where both ends have a tunnel address. The tunnels of the lab's kernels are of one
+/// family inside and outside, as Calico's are.
+fn vxlan_peer(topology: &Topology, node: &LabNode, route: &ClusterRoute) -> Option<Vtep> {
+    let is_ipv6 = route.dst.addr().is_ipv6();
+    node.vtep(is_ipv6)?;
     let peer = topology.nodes.get(route.next_node.as_ref()?)?;
-    Some((peer, peer.vtep?))
+    peer.vtep(is_ipv6).filter(|vtep| Some(vtep.outer) == route.tunnel_dst)
 }
 
 impl Program {
@@ -136,7 +151,7 @@ fn plain_route(topology: &Topology, node: &LabNode, dst: IpNet, route: &ClusterR
 fn first_hop(topology: &Topology, node: &LabNode, next: &LabNode, is_ipv6: bool) -> Option<IpAddr> {
     let next_address = next.underlay(is_ipv6)?;
     let is_beside = node.segment == next.segment;
-    Some(if is_beside { next_address } else { topology.segments[node.segment].router(is_ipv6) })
+    if is_beside { Some(next_address) } else { topology.segments[node.segment].router(is_ipv6) }
 }
 
 /// The routes of families that the node has.
@@ -144,8 +159,8 @@ fn carried<'a>(
     node: &LabNode,
     routes: &'a [ClusterRoute],
 ) -> impl Iterator<Item = (IpNet, &'a ClusterRoute)> {
-    let has_ipv6 = node.address6.is_some();
-    routes.iter().map(|route| (route.dst, route)).filter(move |(dst, _)| has_ipv6 || dst.addr().is_ipv4())
+    let is_carried = |dst: &IpNet| node.underlay(dst.addr().is_ipv6()).is_some();
+    routes.iter().map(|route| (route.dst, route)).filter(move |(dst, _)| is_carried(dst))
 }
 
 /// Blocks that `node` sends to another segment without a tunnel, with the address that they lead to: the router must

@@ -39,7 +39,7 @@ impl Lab {
         down(&state.name)?;
         let lab = Self::read(state, note)?;
         if lab.topology.nodes.is_empty() {
-            bail!("{}: no Node has an IPv4 address: nothing to build", lab.state.manifests.display());
+            bail!("{}: no Node has an address: nothing to build", lab.state.manifests.display());
         }
         if lab.margay_nodes().next().is_some() && !lab.state.margay.exists() {
             bail!(
@@ -64,6 +64,7 @@ impl Lab {
     fn read(state: LabState, note: &mut dyn FnMut(&str)) -> Result<Self> {
         let cluster = load(&state.manifests, note)?;
         let topology = Topology::new(&state.name, &cluster, &state.dataplanes);
+        let topology = Topology { zero_checksum6: state.zero_checksum6, ..topology };
         for line in &topology.left_out {
             note(line);
         }
@@ -127,11 +128,11 @@ impl Lab {
     /// Makes the tunnels of the Linux nodes anew, by what the manifests say when the lab is opened.
     pub fn remake_tunnels(&self) -> Result<()> {
         let linux = self.topology.nodes.values().filter(|node| node.dataplane == Dataplane::Kernel);
-        for node in linux.filter(|node| node.vtep.is_some()) {
+        for node in linux {
             let routes = routes::routes(&self.cluster, &node.name)?;
             let program = kernel_node::program(&self.topology, node, &routes);
             let mut batch = Batch::new();
-            batch.line(format!("link del {}", kernel_node::VXLAN));
+            batch.lines(kernel_node::vxlan_devices(node).map(|device| format!("link del {device}")));
             batch.append(&program.ip);
             batch.run(Some(&node.netns))?;
             program.bridge.run_bridge(Some(&node.netns))?;

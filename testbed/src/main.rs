@@ -12,6 +12,7 @@ use std::{env, fs, path};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use margay_testbed::kube::{self, Server, Site};
 use margay_testbed::lab::{self, Lab};
 use margay_testbed::probe::{self, Report};
@@ -169,6 +170,7 @@ fn bring_up(Up { lab, manifests, build, dataplanes }: Up) -> Result<ExitCode> {
         queues: build.queues,
         cores: build.workers,
         dataplanes: BTreeMap::from_iter(dataplanes),
+        zero_checksum6: false,
     };
     let lab = Lab::up(state, &mut |line| eprintln!("margay-lab: {line}"))?;
     let topology = &lab.topology;
@@ -215,7 +217,9 @@ fn status(name: &str) -> Result<ExitCode> {
             Dataplane::Kernel => "kernel",
         };
         // Writing to a String cannot fail, here and below.
-        let _ = writeln!(text, "node:{}  {}  {who}  netns {}", node.name, node.address, node.netns);
+        let own = [node.address4.map(IpNet::V4), node.address6.map(IpNet::V6)].into_iter().flatten();
+        let addresses: Vec<_> = own.map(|net| net.to_string()).collect();
+        let _ = writeln!(text, "node:{}  {}  {who}  netns {}", node.name, addresses.join(" "), node.netns);
         for (pod, place) in lab.topology.pods_on(&node.name) {
             let addresses: Vec<_> = place.addresses.iter().map(ToString::to_string).collect();
             let _ =

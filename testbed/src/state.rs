@@ -29,6 +29,9 @@ pub struct LabState {
     pub cores: Vec<usize>,
     /// Nodes that forward otherwise than their annotation says.
     pub dataplanes: BTreeMap<String, Dataplane>,
+    /// Whether VXLAN over IPv6 does without UDP checksums, at all nodes.
+    #[serde(default)]
+    pub zero_checksum6: bool,
 }
 
 /// Where the lab keeps its state, configurations, sockets and logs.

@@ -97,8 +97,8 @@ impl<'a> Ways<'a> {
                     "what node {name} itself sends to {to} needs a tunnel, and in the lab only pods' packets get one there",
                 ))
             }
-            RouteKind::Vxlan => match [hop.node, next].into_iter().find(|node| !ends_vxlan(node)) {
-                Some(node) => Err(format!("the kernel of node {} has no VXLAN tunnel address", node.name)),
+            RouteKind::Vxlan => match [hop.node, next].into_iter().find(|node| !ends_vxlan(node, route)) {
+                Some(node) => Err(format!("the kernel of node {} has no such VXLAN tunnel", node.name)),
                 None => Ok(next),
             },
             RouteKind::Ipip => match [hop.node, next].iter().find(|node| node.dataplane == Dataplane::Kernel)
@@ -120,6 +120,9 @@ fn is_node(end: &End) -> bool {
     matches!(end, End::Node(_))
 }
 
-fn ends_vxlan(node: &LabNode) -> bool {
-    node.dataplane == Dataplane::Margay || node.vtep.is_some()
+/// Whether the node has an end of the route's tunnel. In the lab kernels' tunnels are of one family inside and outside.
+fn ends_vxlan(node: &LabNode, route: &ClusterRoute) -> bool {
+    let is_ipv6 = route.dst.addr().is_ipv6();
+    let is_of_one = route.tunnel_dst.is_some_and(|outer| outer.is_ipv6() == is_ipv6);
+    node.dataplane == Dataplane::Margay || is_of_one && node.vtep(is_ipv6).is_some()
 }

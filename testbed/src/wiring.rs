@@ -20,35 +20,32 @@ pub fn router(topology: &Topology, queues: u32) -> Batch {
     batch.line("link set lo up");
     for Segment { bridge, gateway, .. } in &topology.segments {
         batch.line(format!("link add {bridge} mtu {UPLINK_MTU} type bridge mcast_snooping 0"));
-        batch.line(format!("address add {gateway} dev {bridge}"));
+        batch.lines(gateway.map(|net| format!("address add {net} dev {bridge}")));
         if topology.has_ipv6() {
             batch.line(format!("address add {ROUTER6}/64 dev {bridge} nodad"));
         }
         batch.line(format!("link set {bridge} up"));
     }
-    for LabNode { netns, router_port, segment, address, address6, .. } in topology.nodes.values() {
+    for LabNode { netns, router_port, segment, address4, address6, .. } in topology.nodes.values() {
         let Segment { bridge, gateway, .. } = &topology.segments[*segment];
         let end = format!("mtu {UPLINK_MTU} numtxqueues {queues} numrxqueues {queues}");
         batch.line(format!("link add {router_port} {end} type veth peer name {UPLINK} {end} netns {netns}"));
         batch.line(format!("link set {router_port} master {bridge} up"));
-        if gateway.prefix_len() == 32 {
-            batch.line(format!("route add {} dev {bridge} scope link", address.addr()));
-        }
+        // A bridge without an address of its own has no route to the subnet either.
+        let alone = address4.filter(|_| gateway.is_some_and(|net| net.prefix_len() == 32));
+        batch.lines(alone.map(|net| format!("route add {} dev {bridge} scope link", net.addr())));
         batch.lines(address6.map(|net| format!("route add {} dev {bridge}", net.addr())));
     }
     batch
 }
 
-/// In the node: its uplink, and the default route through the router.
+/// In the node: its uplink, and the default routes through the router.
 pub fn uplink(topology: &Topology, node: &LabNode) -> Batch {
-    let gateway = topology.segments[node.segment].gateway.addr();
+    let router = topology.segments[node.segment].router(false).filter(|_| node.address4.is_some());
     Batch::new()
-        .extend([
-            "link set lo up".to_owned(),
-            format!("address add {} dev {UPLINK}", node.address),
-            format!("link set {UPLINK} up"),
-            format!("route add default via {gateway} dev {UPLINK} onlink"),
-        ])
+        .extend(["link set lo up".to_owned(), format!("link set {UPLINK} up")])
+        .extend(node.address4.map(|address| format!("address add {address} dev {UPLINK}")))
+        .extend(router.map(|router| format!("route add default via {router} dev {UPLINK} onlink")))
         .extend(node.address6.into_iter().flat_map(|address| {
             [
                 format!("address add {address} dev {UPLINK} nodad"),

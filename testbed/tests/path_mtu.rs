@@ -26,7 +26,7 @@ fn narrow(lab: &Lab) -> anyhow::Result<()> {
         router.line(format!("link set {} mtu {UNDERLAY}", node.router_port));
         let mut own = Batch::new();
         own.line(format!("link set uplink0 mtu {UNDERLAY}"));
-        if node.dataplane == Dataplane::Kernel && node.vtep.is_some() {
+        if node.dataplane == Dataplane::Kernel && node.vtep4.is_some() {
             own.line(format!("link set vxlan.calico mtu {}", UNDERLAY - VXLAN));
         }
         own.run(Some(&node.netns))?;

@@ -46,6 +46,8 @@ pub struct Options {
     pub dataplanes: Vec<(&'static str, Dataplane)>,
     /// The API server to watch; the manifests are read where there is none.
     pub kubeconfig: Option<PathBuf>,
+    /// Whether VXLAN over IPv6 does without UDP checksums.
+    pub zero_checksum6: bool,
     /// More manifests, by file name.
     pub extra: Vec<(&'static str, String)>,
 }
@@ -90,6 +92,7 @@ impl TestLab {
             queues: options.queues.unwrap_or(1),
             cores: options.cores,
             dataplanes: options.dataplanes.into_iter().map(|(node, who)| (node.to_owned(), who)).collect(),
+            zero_checksum6: options.zero_checksum6,
         };
         let mut notes = Vec::new();
         let lab = Lab::up_after(state, &mut |line| notes.push(line.to_owned()), prepare)
