@@ -4,6 +4,8 @@
 //! start goes to [`Inner::frame_start`] and its length to [`Inner::frame_len`], and
 //! [`parse_ip`](crate::parse_ip) at offset 14 reads what came out.
 
+mod over_ipv6;
+
 use thiserror::Error;
 
 use crate::checksum;
@@ -12,6 +14,8 @@ use crate::ipv4::{self, ecn};
 use crate::parse::Headers;
 use crate::udp::{self, Udp};
 use crate::vxlan::{self, Vxlan};
+
+pub use over_ipv6::vxlan_over_ipv6;
 
 /// Where the inner IP packet lies in the outer frame, as far as the tunnel's own headers tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +57,15 @@ pub enum ZeroChecksum {
     Accepted,
 }
 
-/// Why a VXLAN packet holds no IPv4 packet for us.
+/// Why a VXLAN packet holds no IP packet for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PullError {
     #[error("tunnel packet ends inside its VXLAN or inner Ethernet header")]
     Truncated,
+    #[error("UDP checksum is wrong")]
+    BadChecksum,
+    #[error("no UDP checksum, over IPv6")]
+    NoChecksum,
     #[error("VXLAN header's I flag is clear, so it names no network")]
     NoVni,
     #[error("inner frame is ARP")]
@@ -84,11 +92,17 @@ pub fn ipip(outer: &Headers) -> Inner {
 #[inline]
 pub fn vxlan(frame: &[u8], outer: &Headers) -> Result<VxlanInner, PullError> {
     debug_assert_eq!(outer.protocol(), crate::protocol::UDP);
-    let datagram = frame.get(usize::from(outer.l4())..).ok_or(PullError::Truncated)?;
+    vxlan_at(frame, outer.l4(), outer.end())
+}
+
+/// The same of a UDP datagram at `l4` of a packet that ends at `outer_end`.
+#[inline(always)]
+fn vxlan_at(frame: &[u8], l4: u16, outer_end: u32) -> Result<VxlanInner, PullError> {
+    let datagram = frame.get(usize::from(l4)..).ok_or(PullError::Truncated)?;
     let datagram_len = Udp::new(datagram).ok_or(PullError::Truncated)?.datagram_len();
-    let end = u32::from(outer.l4()) + u32::from(datagram_len);
+    let end = u32::from(l4) + u32::from(datagram_len);
     // Before anything behind it is looked at: the frame may go on where the datagram does not.
-    if usize::from(datagram_len) < udp::HEADER_LEN + vxlan::HEADER_LEN || end > outer.end() {
+    if usize::from(datagram_len) < udp::HEADER_LEN + vxlan::HEADER_LEN || end > outer_end {
         return Err(PullError::Truncated);
     }
     let payload = &datagram[udp::HEADER_LEN..];
@@ -106,7 +120,7 @@ pub fn vxlan(frame: &[u8], outer: &Headers) -> Result<VxlanInner, PullError> {
         ethertype::VLAN | ethertype::QINQ => return Err(PullError::InnerVlan),
         other => return Err(PullError::InnerNotIp(other)),
     }
-    let l3 = outer.l4() + (udp::HEADER_LEN + vxlan::HEADER_LEN + ethernet::HEADER_LEN) as u16;
+    let l3 = l4 + (udp::HEADER_LEN + vxlan::HEADER_LEN + ethernet::HEADER_LEN) as u16;
     Ok(VxlanInner {
         vni: vxlan.vni(),
         dst_mac: ethernet.dst(),

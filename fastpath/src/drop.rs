@@ -84,6 +84,10 @@ drop_reasons! {
     WrongVni = "wrong-vni",
     /// VXLAN header without the I flag, or cut off (RFC 7348 5).
     BadVxlanHeader = "bad-vxlan-header",
+    /// The UDP checksum of a tunnel packet over IPv6 is wrong.
+    TunnelChecksum = "tunnel-checksum",
+    /// A tunnel packet over IPv6 without a UDP checksum (RFC 6936), which the configuration may accept.
+    TunnelNoChecksum = "tunnel-no-checksum",
     /// What the tunnel carries is no IP packet.
     InnerNotIp = "inner-not-ip",
     /// The inner Ethernet frame is neither for our VTEP's MAC nor for everyone.

@@ -10,4 +10,5 @@ mod parse;
 mod rewrite;
 mod split;
 mod tunnel;
+mod tunnel6;
 mod views;

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use margay_encap::{Headers, addresses6, ethernet, icmp, parse_ip6, parse_quoted6, protocol, pull, rewrite};
+use margay_encap::{Headers, addresses6, ethernet, icmp, parse_ip6, parse_quoted6, pull, rewrite};
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{FlowKey6, PortId, PortKind, Rewrite, Snapshot};
 
@@ -12,7 +12,9 @@ use super::ingress::Input;
 use super::lane::{Keys, Lane};
 use super::martian::is_own;
 use super::rewrite::{prepare, push, undeliverable};
-use super::senders::{check_sender_of, check_tunnel_source};
+use super::senders::check_sender_of;
+use super::tunnel::Carrier;
+use super::tunnel6::{is_tunnel_packet6, is_vxlan};
 use crate::drop::DropReason;
 use crate::frame::Frame;
 use crate::umem::Umem;
@@ -21,6 +23,11 @@ impl Input<'_> {
     /// As `receive`, of a frame whose `EtherType` is that of IPv6.
     pub(super) fn receive6(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
         match self.admit6(turn, frame) {
+            Ok(headers)
+                if self.is_uplink && is_tunnel_packet6(turn.snapshot, turn.umem.bytes(frame), &headers) =>
+            {
+                self.open6(turn, table, frame, lane, &headers);
+            }
             Ok(headers) => note6(self, turn, table, frame, lane, headers),
             Err(reason) => lane.end(reason),
         }
@@ -47,9 +54,8 @@ impl Input<'_> {
 
 /// Whether a pod may not send this: VXLAN to this node or to another, whose kernels take it from anyone.
 fn is_forbidden_tunnel6(snapshot: &Snapshot, headers: &Headers, dst: IpAddr) -> bool {
-    let is_vxlan = headers.protocol() == protocol::UDP && headers.dport() == snapshot.local.vxlan_port;
     let to_node = || is_own(&snapshot.local, dst) || snapshot.tunnel_sources.contains(&dst);
-    is_vxlan && !snapshot.local.tunnels_from_pods && to_node()
+    is_vxlan(snapshot, headers) && !snapshot.local.tunnels_from_pods && to_node()
 }
 
 impl Input<'_> {
@@ -58,14 +64,17 @@ impl Input<'_> {
         &self,
         turn: &Turn<'_>,
         frame: &mut Frame,
-        outer: &Headers,
+        carrier: &Carrier,
     ) -> Result<Headers, DropReason> {
-        check_tunnel_source(turn.snapshot, outer)?;
-        let headers = parse_ip6(turn.umem.bytes(frame), ethernet::HEADER_LEN as u16)?;
+        let bytes = turn.umem.bytes(frame);
+        let headers = parse_ip6(bytes, ethernet::HEADER_LEN as u16)?;
+        if is_tunnel_packet6(turn.snapshot, bytes, &headers) {
+            return Err(DropReason::NestedTunnel);
+        }
         let own = own_key6(turn.umem, frame, &headers);
-        check_sender_of(turn.snapshot, self, outer, &own)?;
+        check_sender_of(turn.snapshot, self, carrier.sender, &own)?;
         let bytes = turn.umem.bytes_mut(frame);
-        pull::decapsulate_ecn(outer.tos(), bytes, headers).map_err(|_| DropReason::EcnNotCapable)
+        pull::decapsulate_ecn(carrier.tos, bytes, headers).map_err(|_| DropReason::EcnNotCapable)
     }
 }
 

@@ -22,6 +22,7 @@ mod routes;
 mod senders;
 mod split;
 mod tunnel;
+mod tunnel6;
 
 #[cfg(test)]
 pub(crate) mod tests;

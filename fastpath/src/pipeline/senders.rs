@@ -4,7 +4,7 @@
 //! for as long as the snapshot stands.
 
 use std::array;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use margay_encap::Headers;
@@ -17,7 +17,7 @@ use crate::drop::DropReason;
 /// Pairs remembered, each at the place that its inner source has.
 const PAIRS: usize = 1 << 12;
 
-/// Pairs of an inner source and a tunnel end. (One worker's: atomic only so that it can be shared with who works on a
+/// Pairs of an inner source and a tunnel end, both of IPv4. (One worker's: atomic only so that it can be shared with who works on a
 /// burst.)
 #[derive(Debug)]
 pub(super) struct KnownSenders {
@@ -38,10 +38,10 @@ fn nobody(place: usize) -> u64 {
 
 /// Addresses as they stand in the headers.
 #[inline]
-fn pair(outer: &Headers, inner: &Headers) -> (usize, u64) {
+fn pair(sender: u32, inner: &Headers) -> (usize, u64) {
     let src = inner.addresses_ne() as u32;
     let place = u32::from_be(src) as usize % PAIRS;
-    (place, outer.addresses_ne() << 32 | u64::from(src))
+    (place, u64::from(sender) << 32 | u64::from(src))
 }
 
 impl KnownSenders {
@@ -64,32 +64,43 @@ impl KnownSenders {
     /// Whether the two were found to go together.
     #[inline(always)]
     pub(super) fn know(&self, outer: &Headers, inner: &Headers) -> bool {
-        let (place, pair) = pair(outer, inner);
+        self.has(outer.addresses_ne() as u32, inner)
+    }
+
+    #[inline(always)]
+    fn has(&self, sender: u32, inner: &Headers) -> bool {
+        let (place, pair) = pair(sender, inner);
         self.pairs[place].load(Relaxed) == pair
     }
 
-    fn remember(&self, outer: &Headers, inner: &Headers) {
-        let (place, pair) = pair(outer, inner);
+    fn remember(&self, sender: u32, inner: &Headers) {
+        let (place, pair) = pair(sender, inner);
         self.pairs[place].store(pair, Relaxed);
     }
 }
 
 /// Whether tunnel packets are taken from there: it is a known node's.
-pub(super) fn check_tunnel_source(snapshot: &Snapshot, outer: &Headers) -> Result<(), DropReason> {
-    let is_known = snapshot.tunnel_sources.contains(&IpAddr::V4(Ipv4Addr::from_bits(outer.src())));
+pub(super) fn check_tunnel_source(snapshot: &Snapshot, sender: IpAddr) -> Result<(), DropReason> {
+    let is_known = snapshot.tunnel_sources.contains(&sender);
     if is_known { Ok(()) } else { Err(DropReason::UnknownTunnelSource) }
 }
 
-/// Whether the sender of the tunnel packet, a known node, may send what is inside.
+/// Whether the sender of the tunnel packet, a known node, may send what is inside, a packet of IPv4.
 #[cold]
 pub(super) fn check_inner_source(
     snapshot: &Snapshot,
     input: &Input<'_>,
-    outer: &Headers,
+    sender: IpAddr,
     inner: &Headers,
 ) -> Result<(), DropReason> {
-    check_sender_of(snapshot, input, outer, &own_key(inner))?;
-    input.senders.remember(outer, inner);
+    let IpAddr::V4(end) = sender else {
+        return check_sender_of(snapshot, input, sender, &own_key(inner));
+    };
+    let end = u32::from_ne_bytes(end.octets());
+    if !input.senders.has(end, inner) {
+        check_sender_of(snapshot, input, sender, &own_key(inner))?;
+        input.senders.remember(end, inner);
+    }
     Ok(())
 }
 
@@ -97,10 +108,9 @@ pub(super) fn check_inner_source(
 pub(super) fn check_sender_of(
     snapshot: &Snapshot,
     input: &Input<'_>,
-    outer: &Headers,
+    sender: IpAddr,
     inner: &impl Key,
 ) -> Result<(), DropReason> {
-    let sender = IpAddr::V4(Ipv4Addr::from_bits(outer.src()));
     if snapshot.inner_sources.admits(inner.src(), sender) {
         return Ok(());
     }

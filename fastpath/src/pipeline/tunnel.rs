@@ -1,10 +1,11 @@
-//! Still the first pass: what is in a tunnel packet.
+//! Still the first pass: what is in a tunnel packet over IPv4.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use margay_encap::pull::{self, Inner, PullError};
+use margay_encap::pull::{self, Inner, PullError, VxlanInner};
 use margay_encap::{Headers, ethernet, ipv4, parse_ip, parse_outer, parse_plain, protocol};
 use margay_flowtable::Snapshot;
+use margay_flowtable::snapshot::Local;
 use margay_flowtable::table::FlowTable;
 
 use super::Turn;
@@ -91,7 +92,8 @@ impl Input<'_> {
         let inner = match inner(turn.snapshot, bytes, outer) {
             Ok(inner) => inner.frame_start()..inner.end as usize,
             Err(reason) => {
-                return lane.end(check_tunnel_source(turn.snapshot, outer).err().unwrap_or(reason));
+                let unknown = check_tunnel_source(turn.snapshot, sender(outer)).err();
+                return lane.end(unknown.unwrap_or(reason));
             }
         };
         let headers = parse_plain(&bytes[inner.clone()]);
@@ -120,12 +122,30 @@ impl Input<'_> {
         lane: &mut Lane,
         outer: &Headers,
     ) {
+        // Tunnel packets are taken from known nodes alone.
+        if let Err(reason) = check_tunnel_source(turn.snapshot, sender(outer)) {
+            return lane.end(reason);
+        }
+        let carrier = Carrier { sender: sender(outer), tos: outer.tos() };
         // In VXLAN the inner packet has an Ethernet header of its own.
         let is_ipv6 = outer.protocol() == protocol::UDP && is_ipv6(turn.umem.bytes(frame));
+        self.note_carried(turn, table, frame, lane, &carrier, is_ipv6);
+    }
+
+    /// Makes the query for the flow of what a known node's tunnel packet carried, if that may come in here.
+    pub(super) fn note_carried(
+        &self,
+        turn: &Turn<'_>,
+        table: &FlowTable,
+        frame: &mut Frame,
+        lane: &mut Lane,
+        carrier: &Carrier,
+        is_ipv6: bool,
+    ) {
         match if is_ipv6 {
-            self.admit_inner6(turn, frame, outer)
+            self.admit_inner6(turn, frame, carrier)
         } else {
-            self.admit_inner(turn, frame, outer)
+            self.admit_inner(turn, frame, carrier)
         } {
             Ok(headers) if is_ipv6 => note6(self, turn, table, frame, lane, headers),
             Ok(headers) => note(self, turn, table, frame, lane, headers),
@@ -138,20 +158,28 @@ impl Input<'_> {
         &self,
         turn: &Turn<'_>,
         frame: &mut Frame,
-        outer: &Headers,
+        carrier: &Carrier,
     ) -> Result<Headers, DropReason> {
-        // Tunnel packets are taken from known nodes alone.
-        check_tunnel_source(turn.snapshot, outer)?;
         let bytes = turn.umem.bytes_mut(frame);
         let headers = parse_ip(bytes, ethernet::HEADER_LEN as u16)?;
         if is_tunnel_packet(turn.snapshot, &headers) {
             return Err(DropReason::NestedTunnel);
         }
-        if !self.senders.know(outer, &headers) {
-            check_inner_source(turn.snapshot, self, outer, &headers)?;
-        }
-        pull::decapsulate_ecn(outer.tos(), bytes, headers).map_err(|_| DropReason::EcnNotCapable)
+        check_inner_source(turn.snapshot, self, carrier.sender, &headers)?;
+        pull::decapsulate_ecn(carrier.tos, bytes, headers).map_err(|_| DropReason::EcnNotCapable)
     }
+}
+
+/// What of the outer header counts for the inner packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Carrier {
+    pub(super) sender: IpAddr,
+    pub(super) tos: u8,
+}
+
+/// Who sent a tunnel packet over IPv4.
+fn sender(outer: &Headers) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(outer.src()))
 }
 
 /// Where in a tunnel packet the inner one lies.
@@ -160,11 +188,16 @@ fn inner(snapshot: &Snapshot, frame: &[u8], outer: &Headers) -> Result<Inner, Dr
     if outer.protocol() == protocol::IPIP {
         return Ok(pull::ipip(outer));
     }
-    let vxlan = pull::vxlan(frame, outer)?;
-    if vxlan.vni != snapshot.local.vni {
+    for_our_vtep(&snapshot.local, snapshot.local.vtep_mac, &pull::vxlan(frame, outer)?)
+}
+
+/// What VXLAN brought, if it is of our network and for our VTEP, which has this MAC.
+#[inline(always)]
+pub(super) fn for_our_vtep(local: &Local, mac: [u8; 6], vxlan: &VxlanInner) -> Result<Inner, DropReason> {
+    if vxlan.vni != local.vni {
         return Err(DropReason::WrongVni);
     }
-    if vxlan.dst_mac != snapshot.local.vtep_mac && vxlan.dst_mac != ethernet::BROADCAST {
+    if vxlan.dst_mac != mac && vxlan.dst_mac != ethernet::BROADCAST {
         return Err(DropReason::InnerWrongMac);
     }
     Ok(vxlan.inner)
@@ -174,6 +207,8 @@ impl From<PullError> for DropReason {
     fn from(error: PullError) -> Self {
         match error {
             PullError::Truncated | PullError::NoVni => Self::BadVxlanHeader,
+            PullError::BadChecksum => Self::TunnelChecksum,
+            PullError::NoChecksum => Self::TunnelNoChecksum,
             PullError::InnerArp => Self::InnerArp,
             PullError::InnerVlan => Self::InnerVlan,
             PullError::InnerNotIp(_) => Self::InnerNotIp,

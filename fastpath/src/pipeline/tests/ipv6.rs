@@ -7,16 +7,16 @@ use etherparse::{Icmpv6Type, PacketBuilder, PacketBuilderStep, icmpv6};
 use super::*;
 
 const WEB6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x65, 0x10, 0, 0, 0, 0, 5);
-const OPEN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x65, 0x10, 0, 0, 0, 0, 8);
+pub(super) const OPEN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x65, 0x10, 0, 0, 0, 0, 8);
 /// Behind a plain route, and the one peer that may reach `WEB6`, on TCP 80.
 const DIRECT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x69, 0x11, 0, 0, 0, 0, 5);
 const STRANGER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x69, 0x11, 0, 0, 0, 0, 6);
 const VXLAN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x65, 0x21, 0, 0, 0, 0, 5);
-const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x172, 0x20, 0, 0, 0, 0, 10);
+pub(super) const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x172, 0x20, 0, 0, 0, 0, 10);
 const HOP_LIMIT: u8 = 64;
 
 /// The small gateway, whose pods have an address of either family.
-fn gateway() -> Gateway {
+pub(super) fn gateway() -> Gateway {
     let mut gateway = Gateway::new();
     gateway.publish(|snapshot| {
         let ends = [(WEB, WEB6), (OPEN, OPEN6)];
@@ -70,7 +70,7 @@ fn tcp6(src: Ipv6Addr, dst: Ipv6Addr, ports: (u16, u16), flags: u8) -> Vec<u8> {
     packet
 }
 
-fn udp6(src: Ipv6Addr, dst: Ipv6Addr, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+pub(super) fn udp6(src: Ipv6Addr, dst: Ipv6Addr, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
     ipv6(src, dst).udp(ports.0, ports.1).write(&mut packet, payload).expect("a Vec takes all");
     packet
@@ -83,7 +83,7 @@ fn icmp6(src: Ipv6Addr, dst: Ipv6Addr, kind: Icmpv6Type, payload: &[u8]) -> Vec<
 }
 
 /// What forwarding makes of the packet, in front of the neighbour's Ethernet header.
-fn forwarded(packet: &[u8]) -> Vec<u8> {
+pub(super) fn forwarded(packet: &[u8]) -> Vec<u8> {
     let mut ip = packet[14..].to_vec();
     ip[7] -= 1;
     ip
@@ -266,7 +266,7 @@ fn a_sum_that_the_sender_left_to_its_device_is_taken() {
 }
 
 /// The packet in pieces of so many bytes.
-fn pieces6(packet: &[u8], ident: u32, len: usize) -> Vec<Vec<u8>> {
+pub(super) fn pieces6(packet: &[u8], ident: u32, len: usize) -> Vec<Vec<u8>> {
     let payload = &packet[54..];
     let piece = |at: usize| {
         let part = &payload[at..payload.len().min(at + len)];

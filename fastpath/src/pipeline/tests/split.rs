@@ -6,7 +6,7 @@ use margay_encap::pull;
 use super::*;
 
 /// A UDP packet of the pod `open` with DF clear.
-fn long(dst: [u8; 4], payload: usize) -> Vec<u8> {
+pub(super) fn long(dst: [u8; 4], payload: usize) -> Vec<u8> {
     let payload: Vec<u8> = (0..payload).map(|i| i as u8).collect();
     let mut packet = udp(OPEN_IP, dst, (1000, 53), &payload);
     set_ip_byte(&mut packet, 6, 0);
@@ -30,7 +30,7 @@ fn inner(sent: &[(PortId, Vec<u8>)], overhead: usize) -> Vec<Vec<u8>> {
 }
 
 /// The payload of fragments of one packet, in the order in which they left, each checked to follow the one before.
-fn reassemble(fragments: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn reassemble(fragments: &[Vec<u8>]) -> Vec<u8> {
     let mut payload = Vec::new();
     for (i, fragment) in fragments.iter().enumerate() {
         let header = Ipv4HeaderSlice::from_slice(fragment).unwrap();
