@@ -39,7 +39,7 @@ impl Split {
     /// TTL. `None`: the MTU has no room for a unit of payload, or an offset would be beyond what its field holds.
     pub fn new(packet: &[u8], ttl: u8, mtu: u16) -> Option<Self> {
         let ip = Ipv4::new(packet)?;
-        let header_len = ip.header_len();
+        let header_len = Some(ip.header_len()).filter(|len| *len >= ipv4::HEADER_LEN)?;
         let mut header = [0; MAX_HEADER_LEN];
         header[..header_len].copy_from_slice(packet.get(..header_len)?);
         header[8] = ttl;
