@@ -127,10 +127,19 @@ impl Lab {
 
     /// Makes the tunnels of the Linux nodes anew, by what the manifests say when the lab is opened.
     pub fn remake_tunnels(&self) -> Result<()> {
-        let linux = self.topology.nodes.values().filter(|node| node.dataplane == Dataplane::Kernel);
+        self.remake_tunnels_of(&self.topology)
+    }
+
+    /// The same, with or without UDP checksums over IPv6.
+    pub fn remake_tunnels_with(&self, zero_checksum6: bool) -> Result<()> {
+        self.remake_tunnels_of(&Topology { zero_checksum6, ..self.topology.clone() })
+    }
+
+    fn remake_tunnels_of(&self, topology: &Topology) -> Result<()> {
+        let linux = topology.nodes.values().filter(|node| node.dataplane == Dataplane::Kernel);
         for node in linux {
             let routes = routes::routes(&self.cluster, &node.name)?;
-            let program = kernel_node::program(&self.topology, node, &routes);
+            let program = kernel_node::program(topology, node, &routes);
             let mut batch = Batch::new();
             batch.lines(kernel_node::vxlan_devices(node).map(|device| format!("link del {device}")));
             batch.append(&program.ip);

@@ -3,14 +3,12 @@
 mod common;
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use common::traffic::{Connection, Place, blob, tcp_transfer, udp_echoes};
+use common::traffic::{Connection, Place, blob, path_mtu, say, tcp_transfer, udp_echoes};
 use common::{Options, TestLab, eventually};
-use margay_testbed::{ip, netns};
+use margay_testbed::ip;
 
 /// Longer than an echo takes, shorter than a patient user.
 const ECHO: Duration = Duration::from_secs(1);
@@ -113,12 +111,6 @@ fn lab() -> TestLab {
     lab
 }
 
-/// What `program` prints in the namespace of the place.
-fn output(place: &Place, program: &str, arguments: &[&str]) -> String {
-    let output = ip::in_netns(&place.netns, program).args(arguments).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 /// What the gateway has dropped for this reason.
 fn drops(lab: &TestLab, reason: &str) -> u64 {
     let status = lab.status("gw");
@@ -179,7 +171,7 @@ fn a_pod_and_its_node_find_each_other_and_policy_stands_between() {
     assert!(eventually(|| api.opens(&node.at(81))), "no policy selects the pod");
     let each_finds_the_others = || {
         for place in [&api, &node, &client] {
-            output(place, "ip", &["-6", "neigh", "flush", "all"]);
+            say(place, "ip", &["-6", "neigh", "flush", "all"]);
             assert!(eventually(|| api.opens(&client.at(80)) && client.opens(&api.at(80))), "{place:?}");
             assert!(node.opens(&api.at(80)) && api.opens(&node.at(80)), "{place:?}");
         }
@@ -204,7 +196,7 @@ fn what_cannot_go_on_is_answered_by_the_gateway() {
     for (from, to, hops) in [(&api, &client, "1"), (&client, &api, "2"), (&client, &web, "2")] {
         assert!(eventually(|| from.pings(to)));
         let to = to.address.to_string();
-        let said = output(from, "ping", &["-n", "-c", "1", "-W", "2", "-t", hops, &to]);
+        let said = say(from, "ping", &["-n", "-c", "1", "-W", "2", "-t", hops, &to]);
         let from_gateway = format!("From {} ", gateway.address);
         assert!(said.contains(&from_gateway) && said.contains("Time exceeded"), "{from:?} to {to}: {said}");
     }
@@ -216,24 +208,14 @@ fn what_cannot_go_on_is_answered_by_the_gateway() {
     narrow.run(Some(&gateway.netns)).unwrap();
     let is_narrow = || {
         let said =
-            output(&client, "ping", &["-n", "-c", "1", "-W", "1", "-s", "1402", &api.address.to_string()]);
-        said.contains("Packet too big: mtu=1400") || path_mtu(&client, api.address) == 1400
+            say(&client, "ping", &["-n", "-c", "1", "-W", "1", "-s", "1402", &api.address.to_string()]);
+        said.contains("Packet too big: mtu=1400") || path_mtu(&client, api.address) == Some(1400)
     };
-    assert!(eventually(is_narrow), "{}", path_mtu(&client, api.address));
+    assert!(eventually(is_narrow), "{:?}", path_mtu(&client, api.address));
     let remote = lab.place6(REMOTE);
-    assert_eq!(path_mtu(&remote, api.address), 1450);
+    assert_eq!(path_mtu(&remote, api.address), None);
     let bytes = blob(2 << 20, 3);
     assert!(tcp_transfer(&remote, &api, &bytes).unwrap() == bytes);
-    assert_eq!(path_mtu(&remote, api.address), 1400, "TCP has learnt it");
+    assert_eq!(path_mtu(&remote, api.address), Some(1400), "TCP has learnt it");
     assert!(drops(&lab, "fragmentation-needed") > 1);
-}
-
-/// The largest packet that the place's kernel sends to the address.
-fn path_mtu(from: &Place, to: IpAddr) -> u32 {
-    let mut get = Command::new("ip");
-    get.args(["-6", "-o", "route", "get", &to.to_string()]);
-    let said = netns::within(&from.netns, move || get.output().unwrap().stdout).unwrap();
-    let said = String::from_utf8(said).unwrap();
-    let mtu = said.split_once(" mtu ").and_then(|(_, rest)| rest.split_whitespace().next());
-    mtu.map_or(1450, |mtu| mtu.parse().unwrap())
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use margay_testbed::ip::in_netns;
 use margay_testbed::netns;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -73,6 +74,19 @@ impl Place {
     fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         self.within(|| TcpStream::connect_timeout(&to, HANDSHAKE))
     }
+}
+
+/// What a program says in the namespace of the place, errors too.
+pub fn say(place: &Place, program: &str, arguments: &[&str]) -> String {
+    let output = in_netns(&place.netns, program).args(arguments).output().unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+/// The largest packet that the place's kernel has learnt that it may send to the address; `None`: what its link takes.
+pub fn path_mtu(from: &Place, to: IpAddr) -> Option<u32> {
+    let said = say(from, "ip", &["-o", "route", "get", &to.to_string()]);
+    let (_, rest) = said.split_once(" mtu ")?;
+    Some(rest.split_whitespace().next()?.parse().unwrap())
 }
 
 /// Bytes without a pattern that a misplaced packet could repeat (xorshift64).
