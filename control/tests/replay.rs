@@ -151,6 +151,9 @@ fn comparable(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     assert_eq!(frame[6] & 1, 0, "a source MAC is unicast");
     frame[6..12].fill(0);
+    if frame[12..14] == [0x86, 0xdd] && frame[20] == 17 && frame[56..58] == 4789u16.to_be_bytes() {
+        return comparable_over_ipv6(frame);
+    }
     if frame[12..14] != [8, 0] {
         return frame;
     }
@@ -169,5 +172,20 @@ fn comparable(frame: &[u8]) -> Vec<u8> {
         frame[18..20].fill(0);
         frame[24..26].fill(0);
     }
+    frame
+}
+
+/// The same of VXLAN over IPv6: the UDP checksum, if there is one, is over the source port too.
+fn comparable_over_ipv6(mut frame: Vec<u8>) -> Vec<u8> {
+    assert!(u16::from_be_bytes([frame[54], frame[55]]) >= 1024);
+    if frame[60..62] != [0, 0] {
+        let words = [&frame[18..20], &[0, 17], &frame[22..]].concat();
+        let words = words.chunks(2).map(|word| [word[0], *word.get(1).unwrap_or(&0)]);
+        let sum: u32 = words.map(|word| u32::from(u16::from_be_bytes(word))).sum();
+        let sum = (sum >> 16) + (sum & 0xffff);
+        assert_eq!((sum >> 16) + (sum & 0xffff), 0xffff, "outer UDP checksum");
+        frame[60..62].fill(0xff);
+    }
+    frame[54..56].fill(0);
     frame
 }

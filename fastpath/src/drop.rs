@@ -86,7 +86,7 @@ drop_reasons! {
     BadVxlanHeader = "bad-vxlan-header",
     /// The UDP checksum of a tunnel packet over IPv6 is wrong.
     TunnelChecksum = "tunnel-checksum",
-    /// A tunnel packet over IPv6 without a UDP checksum (RFC 6936), which the configuration may accept.
+    /// A tunnel packet over IPv6 without a UDP checksum (RFC 6936), which the configuration may accept (`tunnel.udp6_zero_checksum`).
     TunnelNoChecksum = "tunnel-no-checksum",
     /// What the tunnel carries is no IP packet.
     InnerNotIp = "inner-not-ip",
