@@ -32,6 +32,15 @@ struct port {
 	// Of a pod: policy is asked about its packets to the node as well.
 	__u8 is_policed;
 	__u8 unused;
+	// Of an uplink: the VLAN whose frames are its own, 0 where untagged ones are.
+	__u16 vlan;
+	__u16 unused2;
+};
+
+// What follows the type of an Ethernet header that says 802.1Q: priority and VLAN, and the type of what is inside.
+struct tag {
+	__be16 control;
+	__be16 type;
 };
 
 struct prefix4 {
@@ -196,6 +205,15 @@ static __always_inline bool is_tagged(const struct ethhdr *eth)
 	return eth->h_proto == bpf_htons(ETH_P_8021Q) || eth->h_proto == bpf_htons(ETH_P_8021AD);
 }
 
+// Whether the frame has one tag, of this VLAN whatever its priority.
+static __always_inline bool is_of(__u16 vlan, const struct ethhdr *eth, const void *end)
+{
+	const struct tag *tag = (const void *)(eth + 1);
+
+	return eth->h_proto == bpf_htons(ETH_P_8021Q) && (const void *)(tag + 1) <= end &&
+	       (bpf_ntohs(tag->control) & 0xfff) == vlan;
+}
+
 // Whether the kernel may not have the IP packet of a policed pod that is for the node, or for everyone on the link.
 static __always_inline bool polices(const struct ethhdr *eth, const void *end)
 {
@@ -218,8 +236,10 @@ int margay(struct xdp_md *ctx)
 {
 	const void *end = (const void *)(long)ctx->data_end;
 	const struct ethhdr *eth = (const void *)(long)ctx->data;
+	const void *packet = (const void *)(eth + 1);
 	__u32 ifindex = ctx->ingress_ifindex;
 	const struct port *port = bpf_map_lookup_elem(&margay_ports, &ifindex);
+	__be16 type;
 	bool mine;
 
 	if (!port || (const void *)(eth + 1) > end)
@@ -231,10 +251,17 @@ int margay(struct xdp_md *ctx)
 	// pod sends goes no way round us, whatever the address: the worker drops what was for many.
 	if (port->kind != POD && !is_for(port, eth))
 		return XDP_PASS;
-	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		mine = takes4(port->kind, (const void *)(eth + 1), end);
-	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		mine = takes6(port->kind, (const void *)(eth + 1), end);
+	type = eth->h_proto;
+	if (port->vlan) {
+		if (!is_of(port->vlan, eth, end))
+			return XDP_PASS;
+		type = ((const struct tag *)packet)->type;
+		packet += sizeof(struct tag);
+	}
+	if (type == bpf_htons(ETH_P_IP))
+		mine = takes4(port->kind, packet, end);
+	else if (type == bpf_htons(ETH_P_IPV6))
+		mine = takes6(port->kind, packet, end);
 	else
 		// The kernel would take a pod's packet behind a priority tag (VLAN 0) for an untagged one.
 		mine = port->kind == POD && is_tagged(eth);

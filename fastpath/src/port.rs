@@ -3,6 +3,7 @@
 pub mod memory;
 pub mod pcap;
 pub mod queues;
+pub mod vlan;
 pub mod xdp;
 
 use std::os::fd::BorrowedFd;

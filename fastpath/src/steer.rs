@@ -33,6 +33,8 @@ pub struct SteerPort {
     pub mac: Option<[u8; 6]>,
     /// Of a pod: whether policy is asked about its packets to the node as well.
     pub is_policed: bool,
+    /// Of an uplink: the VLAN whose frames are its own, `None` where untagged ones are.
+    pub vlan: Option<u16>,
 }
 
 /// Whose the addresses of a prefix are. Prefixes that are none of these are not in the table.
@@ -73,6 +75,7 @@ pub enum Steer {
 }
 
 const ETHERNET: usize = 14;
+const TAG: usize = 4;
 const IPV4: usize = 20;
 const IPV6: usize = 40;
 const UDP: usize = 8;
@@ -121,7 +124,19 @@ pub fn steer(tables: &SteerTables, port: &SteerPort, frame: &[u8]) -> Steer {
     }
     let is_ours = kind == Kind::Pod || port.mac.map_or(header[0] & 1 == 0, |mac| header[..6] == mac);
     let is_policed = kind == Kind::Pod && port.is_policed;
-    let taken = match u16::from_be_bytes([header[12], header[13]]) {
+    let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
+    let mut packet = packet;
+    if let Some(vlan) = port.vlan {
+        match packet.split_first_chunk::<TAG>() {
+            Some((tag, rest))
+                if ethertype == 0x8100 && u16::from_be_bytes([tag[0], tag[1]]) & 0xfff == vlan =>
+            {
+                (ethertype, packet) = (u16::from_be_bytes([tag[2], tag[3]]), rest);
+            }
+            _ => return Steer::Pass,
+        }
+    }
+    let taken = match ethertype {
         0x0800 => is_ours && takes4(tables, kind, packet) || is_policed && !tables.is_of_node(read4(packet)),
         0x86dd => is_ours && takes6(tables, kind, packet) || is_policed && !tables.is_of_node(read6(packet)),
         // The kernel would take a pod's packet behind a priority tag (VLAN 0) for an untagged one.
@@ -218,10 +233,35 @@ mod tests {
             (tagged, Steer::Redirect, Steer::Pass),
         ] {
             for (kind, expected) in [(Kind::Pod, from_pod), (Kind::Uplink, from_uplink)] {
-                let port = SteerPort { kind, mac: Some(mac), is_policed: false };
+                let port = SteerPort { kind, mac: Some(mac), is_policed: false, vlan: None };
                 assert_eq!(steer(&tables, &port, &frame), expected, "{kind:?}: {frame:02x?}");
             }
         }
+    }
+
+    #[test]
+    fn an_uplink_on_a_vlan_takes_what_has_its_tag_alone() {
+        let routes = Routes::from([((IpAddr::from(NODE), 32), Destination::TunnelEnd)]);
+        let tables = SteerTables::new(&routes, 4789);
+        let mac = [2, 0, 0, 0, 0, 7];
+        let port = |vlan| SteerPort { kind: Kind::Uplink, mac: Some(mac), is_policed: false, vlan };
+        for (tag, expected) in [
+            (&[][..], Steer::Pass),
+            (&[0x81, 0, 0, 100], Steer::Redirect),
+            (&[0x81, 0, 0xe0, 100], Steer::Redirect),
+            (&[0x81, 0, 0, 101], Steer::Pass),
+            (&[0x88, 0xa8, 0, 100], Steer::Pass),
+            (&[0x81, 0, 0, 100, 0x81, 0, 0, 100], Steer::Pass),
+        ] {
+            let mut frame = vxlan(mac);
+            frame.splice(12..12, tag.iter().copied());
+            assert_eq!(steer(&tables, &port(Some(100)), &frame), expected, "{tag:02x?}");
+            let untagged = if tag.is_empty() { Steer::Redirect } else { Steer::Pass };
+            assert_eq!(steer(&tables, &port(None), &frame), untagged, "{tag:02x?}");
+        }
+        let other = vxlan([2, 0, 0, 0, 0, 8]);
+        let tagged = [&other[..12], &[0x81, 0, 0, 100], &other[12..]].concat();
+        assert_eq!(steer(&tables, &port(Some(100)), &tagged), Steer::Pass, "another station's");
     }
 
     #[test]
@@ -229,7 +269,7 @@ mod tests {
         let node = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         let routes = Routes::from([((IpAddr::from(node), 128), Destination::Local)]);
         let tables = SteerTables::new(&routes, 4789);
-        let port = SteerPort { kind: Kind::Pod, mac: None, is_policed: false };
+        let port = SteerPort { kind: Kind::Pod, mac: None, is_policed: false, vlan: None };
         let udp = [0x12, 0x34, 0x12, 0xb5, 0, 8, 0, 0];
         let (options, first, later) =
             ([17, 0, 0, 0, 0, 0, 0, 0], [17, 0, 0, 1, 0, 0, 0, 9], [17, 0, 0, 9, 0, 0, 0, 9]);

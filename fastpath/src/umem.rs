@@ -14,6 +14,9 @@ use crate::frame::Frame;
 /// Bytes that the kernel keeps before the packet in an RX chunk (`XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h).
 pub const XDP_HEADROOM: u32 = 256;
 
+/// Bytes that the pipeline leaves before a packet that it sends, for what a port puts there: a VLAN tag.
+pub const PORT_HEADROOM: u32 = 32;
+
 /// Size and number of the chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {

@@ -11,7 +11,7 @@ use super::ipv6::rewrite6;
 use super::lane::Lane;
 use crate::drop::DropReason;
 use crate::frame::Frame;
-use crate::umem::Umem;
+use crate::umem::{PORT_HEADROOM, Umem};
 
 /// Bytes of IPv4 and TCP header without options: what an MSS leaves out (RFC 6691 2).
 const TCP_HEADERS: u16 = 40;
@@ -56,6 +56,9 @@ pub(super) fn push<'f>(
     ident: u16,
 ) -> Result<&'f mut [u8; ipv4::HEADER_LEN], DropReason> {
     let template = &rewrite.template;
+    if lacks_headroom(umem, frame, rewrite) {
+        return Err(DropReason::NoHeadroom);
+    }
     let bytes = umem.push(frame, u32::from(template.overhead())).ok_or(DropReason::NoHeadroom)?;
     let source_port = vxlan::source_port(hash);
     Ok(if headers.is_ipv6() {
@@ -63,6 +66,12 @@ pub(super) fn push<'f>(
     } else {
         template.write(bytes, headers, ttl, source_port, ident)
     })
+}
+
+/// Whether there is no room for the next hop's headers, and before them for what a port adds.
+#[inline(always)]
+fn lacks_headroom(umem: &Umem, frame: &Frame, rewrite: &Rewrite) -> bool {
+    umem.headroom(frame) < u32::from(rewrite.template.overhead()) + PORT_HEADROOM
 }
 
 /// Does to a packet that will leave what few need: takes the sum that a local sender left to its device, and lowers the
@@ -74,7 +83,7 @@ pub(super) fn prepare(
     headers: &Headers,
     rewrite: &Rewrite,
 ) -> Result<(), DropReason> {
-    if turn.umem.headroom(frame) < u32::from(rewrite.template.overhead()) {
+    if lacks_headroom(turn.umem, frame, rewrite) {
         return Err(DropReason::NoHeadroom);
     }
     if headers.checksum_partial() {

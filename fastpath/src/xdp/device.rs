@@ -1,4 +1,4 @@
-//! What a port's device says of itself: name, MTU, MAC address and receive queues (`SIOCETHTOOL`, netdevice(7)).
+//! What a port's device says of itself: name, driver, MTU, MAC address and receive queues (`SIOCETHTOOL`, netdevice(7)).
 
 use std::ffi::CStr;
 use std::io;
@@ -8,6 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::SetupError;
 
+const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// `struct ethtool_channels` (include/uapi/linux/ethtool.h).
@@ -22,9 +23,19 @@ struct Channels {
     combined: u32,
 }
 
+/// `struct ethtool_drvinfo`.
+#[repr(C)]
+struct DriverInfo {
+    cmd: u32,
+    driver: [u8; 32],
+    rest: [u8; 160],
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Device {
     pub(super) name: String,
+    /// Empty where the driver does not say.
+    driver: String,
     pub(super) mtu: u32,
     pub(super) mac: [u8; 6],
     /// Queues that it receives on now.
@@ -34,8 +45,7 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn read(ifindex: u32) -> Result<Self, SetupError> {
         let unknown = |source| SetupError::NoDevice { ifindex, source };
-        let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
-            .map_err(|errno| unknown(errno.into()))?;
+        let fd = control().map_err(unknown)?;
         let name = name(&fd, ifindex).map_err(unknown)?;
         let at = |what| {
             let device = name.clone();
@@ -44,8 +54,18 @@ impl Device {
         let mtu = mtu(&fd, &name).map_err(at("its MTU"))?;
         let mac = mac(&fd, &name).map_err(at("its MAC address"))?;
         let queues = queues(&fd, &name).map_err(at("the number of its queues"))?;
-        Ok(Self { name, mtu, mac, queues })
+        let driver = driver(&fd, &name).unwrap_or_default();
+        Ok(Self { name, driver, mtu, mac, queues })
     }
+
+    pub(super) fn is_veth(&self) -> bool {
+        self.driver == "veth"
+    }
+}
+
+/// A socket to ask the kernel about devices by.
+pub(super) fn control() -> io::Result<OwnedFd> {
+    Ok(socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
 fn name(fd: &OwnedFd, ifindex: u32) -> io::Result<String> {
@@ -91,7 +111,17 @@ fn queues(fd: &OwnedFd, name: &str) -> io::Result<u32> {
     }
 }
 
-fn request(name: &str) -> libc::ifreq {
+fn driver(fd: &OwnedFd, name: &str) -> io::Result<String> {
+    let mut info = DriverInfo { cmd: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
+    let mut request = request(name);
+    request.ifr_ifru.ifru_data = (&raw mut info).cast();
+    // SAFETY: ETHTOOL_GDRVINFO reads and writes one `DriverInfo` at `ifru_data`, which lives until after the call.
+    unsafe { ask(fd, libc::SIOCETHTOOL, &mut request)? };
+    let driver = CStr::from_bytes_until_nul(&info.driver).map_err(io::Error::other)?;
+    Ok(driver.to_string_lossy().into_owned())
+}
+
+pub(super) fn request(name: &str) -> libc::ifreq {
     // SAFETY: all zeros are an `ifreq`: integers, and a union with a pointer that may be null.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The kernel's names have at most 15 bytes, so the last byte stays zero.
@@ -103,7 +133,7 @@ fn request(name: &str) -> libc::ifreq {
 
 /// # Safety
 /// What the request has the kernel read and write is there to be read and written.
-unsafe fn ask(fd: &OwnedFd, what: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+pub(super) unsafe fn ask(fd: &OwnedFd, what: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
     // SAFETY: `request` is a live ifreq; the rest is the caller's word.
     if unsafe { libc::ioctl(fd.as_raw_fd(), what, &raw mut *request) } == 0 {
         Ok(())

@@ -11,6 +11,7 @@ mod error;
 pub(crate) mod program;
 pub(crate) mod ring;
 pub(crate) mod socket;
+mod tags;
 mod umem;
 mod watch;
 
@@ -23,12 +24,15 @@ use margay_flowtable::PortId;
 
 pub use self::error::SetupError;
 pub use self::socket::RingSizes;
+pub use self::tags::Tags;
 
 use self::device::Device;
 use self::program::{ENTERED, PROGRAM, PortEntry, Program, SOCKET_SLOTS, TO_POD};
 use self::socket::Socket;
 use self::watch::Way;
 use crate::frame::Frame;
+use crate::port::Port;
+use crate::port::vlan::Tagged;
 use crate::port::xdp::XdpPort;
 use crate::steer::{Kind, RouteChanges};
 use crate::umem::{Layout, Umem};
@@ -96,12 +100,22 @@ impl ModeChoice {
     }
 }
 
+/// The VLAN that a port is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    pub id: u16,
+    /// The address that frames come to: its interface may have another than the device below.
+    pub mac: [u8; 6],
+}
+
 /// A port to open.
 #[derive(Clone, Debug)]
 pub struct PortSpec {
     pub id: PortId,
     pub ifindex: u32,
     pub kind: Kind,
+    /// The VLAN whose frames are the port's; `None`: untagged ones are.
+    pub vlan: Option<Vlan>,
     pub on_failure: OnFailure,
     pub mode: ModeChoice,
     /// Whether to have zero-copy mode where the driver has it.
@@ -120,7 +134,7 @@ impl PortSpec {
             Kind::Host => RingSizes { fill: 1, rx: 1, tx: 2048, completion: 2048 },
         };
         let (on_failure, mode) = (OnFailure::default(), ModeChoice::default());
-        Self { id, ifindex, kind, on_failure, mode, zero_copy: true, rings }
+        Self { id, ifindex, kind, vlan: None, on_failure, mode, zero_copy: true, rings }
     }
 }
 
@@ -132,6 +146,22 @@ pub struct Opened {
     pub mode: Mode,
     /// Whether every queue is in zero-copy mode.
     pub is_zero_copy: bool,
+    /// Of an uplink.
+    pub tags: Option<Tags>,
+    vlan: Option<Vlan>,
+}
+
+impl Opened {
+    /// The ports as workers have them: of a VLAN, without its tags.
+    pub fn into_ports(self) -> Vec<Box<dyn Port>> {
+        let boxed = |port: XdpPort| -> Box<dyn Port> {
+            match self.vlan {
+                Some(vlan) => Box::new(Tagged::new(port, vlan.id)),
+                None => Box::new(port),
+            }
+        };
+        self.ports.into_iter().map(boxed).collect()
+    }
 }
 
 /// A port as this side remembers it.
@@ -238,8 +268,9 @@ impl Xdp {
             on_failure: spec.on_failure,
             first: self.free_slots(&device)?,
             queues: device.queues,
-            mac: device.mac,
+            mac: spec.vlan.map_or(device.mac, |vlan| vlan.mac),
             is_policed: false,
+            vlan: spec.vlan.map(|vlan| vlan.id),
         };
         // The entry before the program: what arrives in between must not slip past `on_failure`.
         self.program.set_port(spec.ifindex, &entry)?;
@@ -272,6 +303,8 @@ impl Xdp {
         device: &Device,
         entry: &PortEntry,
     ) -> Result<Opened, SetupError> {
+        // An uplink that took the frames of other VLANs for untagged ones would be a way between them.
+        let tags = (spec.kind == Kind::Uplink).then(|| tags::leave_in_frames(device));
         let mode = self
             .program
             .with_fd(PROGRAM, |program| attach::attach(program, spec.ifindex, &device.name, spec.mode))?;
@@ -279,7 +312,7 @@ impl Xdp {
             .map(|queue| self.open_queue(spec, device, mode, entry.first + queue, queue))
             .collect::<Result<Vec<_>, _>>()?;
         let is_zero_copy = ports.iter().all(XdpPort::is_zero_copy);
-        Ok(Opened { device: device.name.clone(), ports, mode, is_zero_copy })
+        Ok(Opened { device: device.name.clone(), ports, mode, is_zero_copy, tags, vlan: spec.vlan })
     }
 
     fn open_queue(

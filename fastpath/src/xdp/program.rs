@@ -41,6 +41,8 @@ pub(super) struct PortEntry {
     pub(super) mac: [u8; 6],
     /// Of a pod: whether policy is asked about its packets to the node as well.
     pub(super) is_policed: bool,
+    /// Of an uplink: the VLAN whose frames are its own, `None` where untagged ones are.
+    pub(super) vlan: Option<u16>,
 }
 
 /// A socket's place in the map. The kernel would take a socket out when it is closed; but one that a child process has
@@ -149,12 +151,15 @@ impl Program {
             OnFailure::Pass => libbpf_rs::libbpf_sys::XDP_PASS,
         };
         // `struct port` of the program.
-        let mut value = Vec::with_capacity(24);
+        let mut value = Vec::with_capacity(28);
         for word in [port.kind as u32, on_failure, port.first, port.queues] {
             value.extend(word.to_ne_bytes());
         }
         value.extend(port.mac);
         value.extend([u8::from(port.is_policed), 0]);
+        for half in [port.vlan.unwrap_or(0), 0] {
+            value.extend(half.to_ne_bytes());
+        }
         put(&self.ports, PORTS, &ifindex.to_ne_bytes(), &value)
     }
 

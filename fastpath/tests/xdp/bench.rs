@@ -48,6 +48,14 @@ pub(crate) fn ip(arguments: &str) {
     assert!(out.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
+/// What `ethtool` says of a feature of the device.
+pub(crate) fn feature(device: &str, name: &str) -> String {
+    let out = Command::new("ethtool").args(["-k", device]).output().expect("ethtool is installed");
+    let features = String::from_utf8(out.stdout).expect("text");
+    let line = features.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
+    line.expect("a feature of this name").to_owned()
+}
+
 /// A pair of devices that are up and silent: the one a port is opened on, and the far one.
 pub(crate) fn veth(near: &str, far: &str, queues: u32) {
     let queues = format!("numrxqueues {queues} numtxqueues {queues}");
@@ -164,7 +172,11 @@ impl Bench {
 
     /// Opens an uplink port and gives it frames to receive into.
     pub(crate) fn open(&mut self, device: &str, mode: ModeChoice) -> Opened {
-        let mut opened = self.xdp.open_port(&spec(device, mode)).expect("the port opens");
+        self.open_as(&spec(device, mode))
+    }
+
+    pub(crate) fn open_as(&mut self, spec: &PortSpec) -> Opened {
+        let mut opened = self.xdp.open_port(spec).expect("the port opens");
         for port in &mut opened.ports {
             port.reclaim(&self.umem, &mut self.pool);
         }

@@ -43,16 +43,17 @@ fn all(routes: Routes) -> RouteChanges {
     routes.into_iter().map(|(prefix, destination)| (prefix, Some(destination))).collect()
 }
 
-/// Ports of each kind, and one of a pod that is policed.
-const PORTS: [SteerPort; 4] = [
-    SteerPort { kind: Kind::Uplink, mac: Some(MAC), is_policed: false },
-    SteerPort { kind: Kind::Pod, mac: Some(MAC), is_policed: false },
-    SteerPort { kind: Kind::Pod, mac: Some(MAC), is_policed: true },
-    SteerPort { kind: Kind::Host, mac: Some(MAC), is_policed: false },
+/// Ports of each kind, one of a pod that is policed, and one on a VLAN.
+const PORTS: [SteerPort; 5] = [
+    SteerPort { kind: Kind::Uplink, mac: Some(MAC), is_policed: false, vlan: None },
+    SteerPort { kind: Kind::Pod, mac: Some(MAC), is_policed: false, vlan: None },
+    SteerPort { kind: Kind::Pod, mac: Some(MAC), is_policed: true, vlan: None },
+    SteerPort { kind: Kind::Uplink, mac: Some(MAC), is_policed: false, vlan: Some(100) },
+    SteerPort { kind: Kind::Host, mac: Some(MAC), is_policed: false, vlan: None },
 ];
 
 fn program(kind: Kind) -> Program {
-    program_of(&SteerPort { kind, mac: Some(MAC), is_policed: false })
+    program_of(&SteerPort { kind, mac: Some(MAC), is_policed: false, vlan: None })
 }
 
 fn program_of(port: &SteerPort) -> Program {
@@ -72,6 +73,7 @@ fn entry(port: &SteerPort) -> PortEntry {
         queues: 1,
         mac: MAC,
         is_policed: port.is_policed,
+        vlan: port.vlan,
     }
 }
 
@@ -130,7 +132,31 @@ fn behind(to: Ipv6Addr, headers: &[(u8, &[u8])], port: u16) -> Vec<u8> {
     [&frame[..54], &chain.collect::<Vec<_>>(), &frame[54..]].concat()
 }
 
+/// Tags that an uplink may see: of the VLAN of [`PORTS`], with priorities too, of others, and two at once.
+const TAGS: [&[u8]; 9] = [
+    &[0x81, 0, 0, 100],
+    &[0x81, 0, 0xf0, 100],
+    &[0x81, 0, 0, 0],
+    &[0x81, 0, 0x01, 100],
+    &[0x81, 0, 0, 101],
+    &[0x88, 0xa8, 0, 100],
+    &[0x88, 0xa8, 0, 5, 0x81, 0, 0, 100],
+    &[0x81, 0, 0, 100, 0x81, 0, 0, 5],
+    &[0x81, 0, 0, 100, 0x81, 0, 0, 100],
+];
+
+/// All of them untagged and with the first tag, and some with each of the others.
 fn frames() -> Vec<Vec<u8>> {
+    let mut frames = untagged();
+    let tagged = |frame: &Vec<u8>, tag| [&frame[..12], tag, &frame[12..]].concat();
+    let of_the_port = frames.iter().map(|frame| tagged(frame, TAGS[0]));
+    let others = frames.iter().step_by(40).flat_map(|frame| TAGS[1..].iter().map(|tag| tagged(frame, tag)));
+    let with_tags: Vec<_> = of_the_port.chain(others).collect();
+    frames.extend(with_tags);
+    frames
+}
+
+fn untagged() -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     let to4 = [
         "10.244.3.1",
@@ -196,7 +222,7 @@ fn agrees_with_its_mirror() {
         return;
     }
     let tables = SteerTables::new(&routes(), VXLAN_PORT);
-    for port in &PORTS[..3] {
+    for port in &PORTS[..4] {
         let program = program_of(port);
         let mut redirected = 0;
         let frames = frames();
@@ -216,7 +242,7 @@ fn agrees_with_its_mirror_on_cut_and_damaged_frames() {
     }
     let tables = SteerTables::new(&routes(), VXLAN_PORT);
     let frames = frames();
-    for port in &PORTS[..3] {
+    for port in &PORTS[..4] {
         let program = program_of(port);
         let damaged =
             (any::<prop::sample::Index>(), 14usize..120, prop::option::of((0usize..70, any::<u8>())));
