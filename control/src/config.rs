@@ -83,6 +83,19 @@ pub struct Source {
 pub struct Uplink {
     /// The kernel's name of the device. Must be given.
     pub device: String,
+    /// The 802.1Q VLAN on the device whose frames are the port's, from 1 to 4094: what comes with its tag is Margay's
+    /// where it would be Margay's untagged, and leaves with it (priority 0); what is untagged, has another tag or two is
+    /// the kernel's. Addresses, routes, neighbours and MTU are those of the kernel's interface of the VLAN
+    /// (`ip link add link eth0 name eth0.100 type vlan id 100`), for which the port waits. Default: untagged frames.
+    ///
+    /// Tags have to be in the frames. Margay turns `rx-vlan-offload` of its uplinks off; where the device is a veth, what
+    /// is at its other end must not leave tags to it (`ethtool -K PEER tx-vlan-offload off`), else they go to the kernel. Captures of a replay have no tags.
+    #[serde(default, deserialize_with = "read::vlan")]
+    pub vlan: Option<u16>,
+    /// The interface that has the addresses, where that is not the VLAN's own: a bridge or a macvlan upon it. Goes with
+    /// `vlan`. Default: the interface of the VLAN, whatever its name.
+    #[serde(default)]
+    pub interface: Option<String>,
     /// Name of the port where people read it. Default: the device.
     pub name: Option<String>,
     #[serde(default)]

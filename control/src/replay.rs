@@ -165,7 +165,7 @@ impl Replay {
             PortKind::Uplink => Kind::Uplink,
             PortKind::Pod { .. } => Kind::Pod,
         };
-        let input = SteerPort { kind, mac: None, is_policed: is_policed(&self.snapshot, port) };
+        let input = SteerPort { kind, mac: None, is_policed: is_policed(&self.snapshot, port), vlan: None };
         if steer(&self.steering, &input, bytes) == Steer::Pass {
             return Some("pass".into());
         }

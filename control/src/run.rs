@@ -280,8 +280,10 @@ impl Dataplane {
         if self.wanted.refresh(&self.config, self.compiler.routing(), &kernel, self.host.device()) {
             self.ports.retire_unwanted(&self.wanted.ports, &kernel);
         }
-        for (ifindex, link) in &kernel.links {
-            if let Err(error) = self.xdp.set_mac(*ifindex, link.mac) {
+        for (device, interface) in self.ports.interfaces() {
+            if let Some(link) = kernel.links.get(&interface)
+                && let Err(error) = self.xdp.set_mac(device, link.mac)
+            {
                 tracing::error!("packets to the new MAC address of {} go to the kernel: {error}", link.name);
             }
         }

@@ -26,7 +26,15 @@ fn address(text: &str) -> IpAddr {
 }
 
 fn link(name: &str, last: u8, mtu: u32) -> Link {
-    Link { name: name.into(), mac: [2, 0, 0, 0, 0, last], mtu, up: true, rx_queues: 1, tx_queues: 1 }
+    Link {
+        name: name.into(),
+        mac: [2, 0, 0, 0, 0, last],
+        mtu,
+        up: true,
+        rx_queues: 1,
+        tx_queues: 1,
+        vlan: None,
+    }
 }
 
 fn route(dst: &str, gateway: Option<&str>, ifindex: u32, metric: u32) -> Route {

@@ -21,6 +21,8 @@ device = "eth0"
 [[uplink]]
 device = "eth1"
 name = "backbone"
+vlan = 100
+interface = "br100"
 on_failure = "drop"
 mtu = 9000
 [pods]
@@ -100,6 +102,10 @@ fn every_key_is_read() {
     assert_eq!(config.uplink[0].name(), "eth0");
     assert_eq!(config.uplink[0].on_failure, OnFailure::Pass);
     assert_eq!((config.uplink[1].name(), config.uplink[1].device.as_str()), ("backbone", "eth1"));
+    assert_eq!(
+        (config.uplink[1].vlan, config.uplink[1].interface.as_deref(), config.uplink[0].vlan),
+        (Some(100), Some("br100"), None)
+    );
     assert_eq!((config.uplink[1].on_failure, config.uplink[1].mtu), (OnFailure::Drop, Some(9000)));
     assert_eq!(config.pods.interface_prefix, "veth");
     assert_eq!(config.policy.endpoint_to_host, EndpointToHost::Drop);
@@ -234,6 +240,8 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
         ("[policy]\nendpoint_to_host = \"return\"", "2:20: unknown value `return`: "),
         ("[workers]\ncores = [1, 1]", "2:9: [1, 1] cannot be: it must be a list of different cores"),
         ("[[uplink]]\non_failure = \"pass\"", "1:1: missing field `device`"),
+        ("[[uplink]]\ndevice = \"a\"\nvlan = 4095", "3:8: 4095 cannot be: it must be from 1 to 4094"),
+        ("[[uplink]]\ndevice = \"a\"\ninterface = \"b\"", "1:1: uplink a has an interface and no vlan"),
         ("[[uplink]]\ndevice = \"a\"\n[[uplink]]\ndevice = \"a\"", "1:1: uplink a stands twice"),
         ("[node\nname = 1", "1:6: "),
     ];

@@ -100,7 +100,8 @@ fn underlay() -> (Kernel, Vec<PortBinding>) {
         let ifindex = UPLINK + id as u32;
         let name = format!("link{id}");
         let mac = [2, 0, 0, 0, (id >> 8) as u8, id as u8];
-        let link = Link { name: name.clone(), mac, mtu: 1500, up: true, rx_queues: 1, tx_queues: 1 };
+        let link =
+            Link { name: name.clone(), mac, mtu: 1500, up: true, rx_queues: 1, tx_queues: 1, vlan: None };
         kernel.links.insert(ifindex, link);
         let neighbour = pod.map_or(node_address(1), pod_address);
         kernel.neighbours.insert((ifindex, neighbour), Neighbour { mac, usable: true });

@@ -63,6 +63,8 @@ pub enum PortState {
 pub struct Port {
     pub name: String,
     pub device: String,
+    /// Of an uplink on a VLAN of its device.
+    pub vlan: Option<u16>,
     /// `uplink` or `pod`.
     pub kind: String,
     /// NAMESPACE/NAME of the pod.

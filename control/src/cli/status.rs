@@ -120,9 +120,10 @@ fn unwritten_line(trouble: &Trouble) -> String {
 }
 
 fn port_line(port: &Port) -> String {
-    let what = match &port.pod {
-        Some(pod) => format!("port {} ({} of {pod})", port.name, port.device),
-        None => format!("port {} ({} {})", port.name, port.kind, port.device),
+    let what = match (&port.pod, port.vlan) {
+        (Some(pod), _) => format!("port {} ({} of {pod})", port.name, port.device),
+        (None, Some(vlan)) => format!("port {} ({} {}, VLAN {vlan})", port.name, port.kind, port.device),
+        (None, None) => format!("port {} ({} {})", port.name, port.kind, port.device),
     };
     match (port.state, &port.mode, port.queues) {
         (PortState::Open, Some(mode), Some(queues)) => {

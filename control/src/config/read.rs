@@ -132,6 +132,10 @@ pub(super) fn port<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D:
     number(from, "a UDP port from 1 to 65535", |v| v > 0).map(Some)
 }
 
+pub(super) fn vlan<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
+    number(from, "from 1 to 4094 (802.1Q)", |v| (1..=4094).contains(&v)).map(Some)
+}
+
 /// 1280 is what IPv6 asks of every link (RFC 8200 5).
 pub(super) fn mtu<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
     number(from, "from 1280 to 65535 bytes", |v| v >= 1280).map(Some)
@@ -231,6 +235,12 @@ pub(super) fn cores<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<usize>, D:
 
 pub(super) fn uplinks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Uplink>, D::Error> {
     let uplinks = Vec::<Uplink>::deserialize(from)?;
+    if let Some(uplink) = uplinks.iter().find(|uplink| uplink.interface.is_some() && uplink.vlan.is_none()) {
+        return Err(D::Error::custom(format!(
+            "uplink {} has an interface and no vlan: untagged, its addresses stand on the device itself",
+            uplink.name()
+        )));
+    }
     let (mut devices, mut names) = (BTreeSet::new(), BTreeSet::new());
     match uplinks.iter().find(|u| !devices.insert(&u.device) || !names.insert(u.name())) {
         Some(twice) => Err(D::Error::custom(format!(

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
+};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -15,7 +17,7 @@ use rtnetlink::packet_route::route::{
 };
 
 use super::NeighbourKey;
-use crate::state::{Link, Neighbour, Route};
+use crate::state::{Link, Neighbour, Route, Vlan};
 
 /// A link and its index. Messages of the family `AF_BRIDGE` are about a bridge's port, not about the link.
 pub(super) fn link(message: &LinkMessage) -> Option<(u32, Link)> {
@@ -29,6 +31,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<(u32, Link)> {
         up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         rx_queues: 1,
         tx_queues: 1,
+        vlan: vlan(&message.attributes),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -41,6 +44,33 @@ pub(super) fn link(message: &LinkMessage) -> Option<(u32, Link)> {
         }
     }
     Some((message.header.index, link))
+}
+
+/// The tag of an interface of a VLAN, with the device below. That of one whose device is in another namespace is nothing
+/// here, nor is one of 802.1ad.
+fn vlan(attributes: &[LinkAttribute]) -> Option<Vlan> {
+    let (mut device, mut id) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            LinkAttribute::Link(index) => device = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => return None,
+            LinkAttribute::LinkInfo(infos) => id = id.or_else(|| infos.iter().find_map(vlan_id)),
+            _ => {}
+        }
+    }
+    Some(Vlan { device: device?, id: id? })
+}
+
+fn vlan_id(info: &LinkInfo) -> Option<u16> {
+    let LinkInfo::Data(InfoData::Vlan(infos)) = info else { return None };
+    let is_other = |info: &InfoVlan| matches!(info, InfoVlan::Protocol(protocol) if *protocol != VlanProtocol::Ieee8021Q);
+    if infos.iter().any(is_other) {
+        return None;
+    }
+    infos.iter().find_map(|info| match info {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })
 }
 
 /// An address of ours with the index of its link. On a point-to-point link `IFA_ADDRESS` is the other end's.
@@ -140,5 +170,35 @@ pub(super) fn neighbour_address(address: IpAddr) -> NeighbourAddress {
     match address {
         IpAddr::V4(address) => NeighbourAddress::Inet(address),
         IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_route::link::InfoKind;
+
+    use super::*;
+
+    #[test]
+    fn an_interface_of_a_vlan_is_known_by_its_device_and_tag() {
+        let of = |protocol, more: &[LinkAttribute]| {
+            let mut message = LinkMessage::default();
+            let data = vec![InfoVlan::Protocol(protocol), InfoVlan::Id(100)];
+            message.header.index = 7;
+            message.attributes = vec![
+                LinkAttribute::IfName("eth0.100".into()),
+                LinkAttribute::Link(2),
+                LinkAttribute::LinkInfo(vec![
+                    LinkInfo::Kind(InfoKind::Vlan),
+                    LinkInfo::Data(InfoData::Vlan(data)),
+                ]),
+            ];
+            message.attributes.extend_from_slice(more);
+            link(&message).and_then(|(_, link)| link.vlan)
+        };
+        assert_eq!(of(VlanProtocol::Ieee8021Q, &[]), Some(Vlan { device: 2, id: 100 }));
+        assert_eq!(of(VlanProtocol::Ieee8021Ad, &[]), None);
+        // Its number is another device's here.
+        assert_eq!(of(VlanProtocol::Ieee8021Q, &[LinkAttribute::LinkNetNsId(0)]), None);
     }
 }

@@ -157,6 +157,7 @@ impl World {
             up: true,
             rx_queues: 1,
             tx_queues: 1,
+            vlan: None,
         };
         self.state.kernel.links.insert(ifindex, link);
         self.state.ports.push(PortBinding { id, name, ifindex, pod });

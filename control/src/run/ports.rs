@@ -11,11 +11,11 @@ use margay_fastpath::counters::MAX_PORTS;
 use margay_fastpath::pipeline::MAX_UPLINKS;
 use margay_fastpath::port::Port;
 use margay_fastpath::steer::Kind;
-use margay_fastpath::xdp::{self, Mode, ModeChoice, PortSpec, RingSizes, Xdp};
+use margay_fastpath::xdp::{self, Mode, ModeChoice, PortSpec, RingSizes, Tags, Vlan, Xdp};
 use margay_flowtable::PortId;
 
 use super::status::Totals;
-use super::wanted::Wanted;
+use super::wanted::{Tagged, Wanted};
 use super::workers::{self, Grace, Workers};
 use crate::config::{self, Config, OnFailure, XdpMode, ZeroCopy};
 use crate::state::{Kernel, PortBinding};
@@ -26,6 +26,9 @@ const OPENING: Duration = Duration::from_millis(200);
 const AGAIN: Duration = Duration::from_secs(5);
 /// Turns in which a worker has surely taken out of its rings what others handed over before.
 const TURNS_TO_DRAIN: u64 = 16;
+
+/// In place of a device's index where opening it was not tried, so that it is tried as soon as it can be.
+const NO_DEVICE: u32 = 0;
 
 /// A port in use.
 #[derive(Debug)]
@@ -116,7 +119,8 @@ impl Ports {
         let binding = |(ifindex, open): (&u32, &Open)| PortBinding {
             id: open.id,
             name: open.wanted.name.clone(),
-            ifindex: *ifindex,
+            // Open ports of a VLAN have an interface: without one they are retired.
+            ifindex: open.wanted.interface().unwrap_or(*ifindex),
             pod: open.wanted.pod.clone(),
         };
         // Nothing is routed to the port for the kernel: packets take it where their route says that they are for here.
@@ -138,15 +142,21 @@ impl Ports {
         pods.map(|(ifindex, open)| (*ifindex, open.id))
     }
 
+    /// Interface index of each open port's device, and of the interface that has its addresses.
+    pub(super) fn interfaces(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.open.iter().filter_map(|(ifindex, open)| Some((*ifindex, open.wanted.interface()?)))
+    }
+
     /// Frames that the FILL rings of the open ports hold at most.
     pub(super) fn fill_total(&self, config: &config::Xdp) -> u64 {
         self.open().map(|open| open.fill_frames(config)).sum()
     }
 
-    /// Takes the ports out of use that are not wanted any more, or whose device is gone. Workers still have them until
+    /// Takes the ports out of use that are not wanted any more, or whose device or interface is gone. Workers still have them until
     /// [`detach_retired`](Self::detach_retired), once a snapshot without them is published.
     pub(super) fn retire_unwanted(&mut self, wanted: &[Wanted], kernel: &Kernel) {
-        let now: BTreeMap<u32, &Wanted> = wanted.iter().filter_map(|w| Some((w.ifindex?, w))).collect();
+        let has_place = wanted.iter().filter(|wanted| wanted.interface().is_some());
+        let now: BTreeMap<u32, &Wanted> = has_place.filter_map(|w| Some((w.ifindex?, w))).collect();
         self.open.retain(|ifindex, open| {
             let wanted = now.get(ifindex).filter(|_| kernel.links.contains_key(ifindex));
             if let Some(wanted) = wanted.filter(|wanted| wanted.kind == open.wanted.kind) {
@@ -199,6 +209,10 @@ impl Ports {
                 continue;
             };
             self.missing.remove(&wanted.name);
+            let Some(interface) = wanted.interface().and_then(|index| kernel.links.get(&index)) else {
+                self.note_failure(wanted, NO_DEVICE, without_interface(wanted));
+                continue;
+            };
             let is_closing = self.closing.iter().any(|closing| closing.ifindex == ifindex);
             let failed = self.failed.get(&wanted.name);
             let is_too_soon = failed.is_some_and(|f| f.ifindex == ifindex && f.at.elapsed() < AGAIN);
@@ -209,7 +223,7 @@ impl Ports {
                 self.are_waiting = true;
                 break;
             }
-            match self.open_one(wanted, ifindex, config, xdp) {
+            match self.open_one(wanted, ifindex, interface.mac, config, xdp) {
                 Ok((open, queues)) => {
                     self.failed.remove(&wanted.name);
                     let base = Totals::of(open.id, workers);
@@ -227,6 +241,7 @@ impl Ports {
         &self,
         wanted: &Wanted,
         ifindex: u32,
+        mac: [u8; 6],
         config: &Config,
         xdp: &mut Xdp,
     ) -> Result<(Open, Vec<Box<dyn Port>>), String> {
@@ -234,7 +249,7 @@ impl Ports {
             let others = MAX_PORTS - MAX_UPLINKS;
             format!("there are {MAX_UPLINKS} uplinks already, or {others} other ports")
         })?;
-        let spec = spec(id, ifindex, wanted, &config.xdp);
+        let spec = spec(id, ifindex, wanted, mac, &config.xdp);
         // Before the device is touched: a program that came and went would drop its packets at each try.
         let queues = Xdp::queues(ifindex).map_err(|error| error.to_string())?;
         let fill = self.fill_total(&config.xdp) + u64::from(queues) * u64::from(spec.rings.fill);
@@ -254,9 +269,11 @@ impl Ports {
             zero_copy = opened.is_zero_copy,
             queues,
             fill_frames = queues as u64 * u64::from(spec.rings.fill),
+            vlan = wanted.vlan.as_ref().map(|vlan| vlan.id),
             on_failure = ?wanted.on_failure,
             "port open"
         );
+        warn_of_hidden_tags(wanted, opened.tags);
         let open = Open {
             id,
             wanted: wanted.clone(),
@@ -265,7 +282,7 @@ impl Ports {
             queues,
             base: Totals::default(),
         };
-        Ok((open, opened.ports.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect()))
+        Ok((open, opened.into_ports()))
     }
 
     /// Logs once that an uplink is not there. Pods' devices come after their objects all the time.
@@ -327,11 +344,52 @@ impl Ports {
     }
 }
 
-fn spec(id: PortId, ifindex: u32, wanted: &Wanted, config: &config::Xdp) -> PortSpec {
+/// Why a port on a VLAN cannot be opened yet.
+fn without_interface(Wanted { device, vlan, .. }: &Wanted) -> String {
+    match vlan {
+        Some(Tagged { id, name: Some(name), .. }) => {
+            format!(
+                "VLAN {id} of {device} is to have its addresses on {name}, and there is no such interface"
+            )
+        }
+        Some(Tagged { id, .. }) => format!(
+            "the kernel has no interface of VLAN {id} on {device}, where the port's addresses and routes are to be: \
+             `ip link add link {device} name {device}.{id} type vlan id {id}` makes one"
+        ),
+        None => format!("{device} is gone"),
+    }
+}
+
+/// Says what goes to the kernel, or to the wrong network, where tags are not in the frames.
+fn warn_of_hidden_tags(wanted: &Wanted, tags: Option<Tags>) {
+    let (port, device) = (&wanted.name, &wanted.device);
+    match (&wanted.vlan, tags) {
+        (Some(Tagged { id, .. }), Some(Tags::AsPeerLeaves)) => tracing::warn!(
+            port,
+            device,
+            "what reaches this veth with the tag of VLAN {id} beside the frame goes to the kernel: its other end needs \
+             `ethtool -K PEER tx-vlan-offload off`"
+        ),
+        (Some(Tagged { id, .. }), Some(Tags::TakenOff)) => tracing::warn!(
+            port,
+            device,
+            "the device takes tags off and cannot be told not to (rx-vlan-offload): VLAN {id} goes to the kernel"
+        ),
+        (None, Some(Tags::TakenOff)) => tracing::warn!(
+            port,
+            device,
+            "the device takes tags off and cannot be told not to (rx-vlan-offload): frames of VLANs pass for untagged"
+        ),
+        _ => {}
+    }
+}
+
+fn spec(id: PortId, ifindex: u32, wanted: &Wanted, mac: [u8; 6], config: &config::Xdp) -> PortSpec {
     PortSpec {
         id,
         ifindex,
         kind: wanted.kind,
+        vlan: wanted.vlan.as_ref().map(|vlan| Vlan { id: vlan.id, mac }),
         on_failure: match wanted.on_failure {
             OnFailure::Pass => xdp::OnFailure::Pass,
             OnFailure::Drop => xdp::OnFailure::Drop,

@@ -162,6 +162,7 @@ impl Dataplane {
         admin::Port {
             name: wanted.name.clone(),
             device: wanted.device.clone(),
+            vlan: wanted.vlan.as_ref().map(|vlan| vlan.id),
             kind: word(wanted.kind).to_owned(),
             pod: wanted.pod.as_ref().map(ToString::to_string),
             state: if error.is_some() { admin::PortState::Failed } else { admin::PortState::Missing },

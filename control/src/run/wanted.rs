@@ -11,7 +11,7 @@ use sha1::{Digest, Sha1};
 
 use crate::compile::Routing;
 use crate::config::{Config, OnFailure, Pods, Uplink};
-use crate::state::{Kernel, Name};
+use crate::state::{Kernel, Name, Vlan};
 
 /// Hex digits of the hash in the name of a pod's device.
 const HASH_DIGITS: usize = 11;
@@ -25,12 +25,34 @@ pub(super) struct Wanted {
     pub device: String,
     /// `None` while the kernel has no such device.
     pub ifindex: Option<u32>,
+    /// Of an uplink on a VLAN.
+    pub vlan: Option<Tagged>,
     pub kind: Kind,
     /// Of a pod's port.
     pub pod: Option<Name>,
     pub on_failure: OnFailure,
     /// What the MTU is limited to, beside the device's own.
     pub mtu: Option<u16>,
+}
+
+/// What a port on a VLAN of its device has besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tagged {
+    pub id: u16,
+    /// The interface that has the port's addresses, by its name where the configuration has one.
+    pub name: Option<String>,
+    /// `None` while the kernel has none.
+    pub interface: Option<u32>,
+}
+
+impl Wanted {
+    /// The interface that has the port's addresses, routes and neighbours.
+    pub(super) fn interface(&self) -> Option<u32> {
+        match &self.vlan {
+            Some(vlan) => vlan.interface,
+            None => self.ifindex,
+        }
+    }
 }
 
 /// All of them, as of the kernel and the pods that were last looked at.
@@ -73,7 +95,7 @@ impl WantedPorts {
 /// The kernel with the MTUs that the configuration limits.
 fn limited(kernel: &Arc<Kernel>, wanted: &[Wanted]) -> Arc<Kernel> {
     let mut limited = Arc::clone(kernel);
-    for (ifindex, mtu) in wanted.iter().filter_map(|port| Some((port.ifindex?, u32::from(port.mtu?)))) {
+    for (ifindex, mtu) in wanted.iter().filter_map(|port| Some((port.interface()?, u32::from(port.mtu?)))) {
         if kernel.links.get(&ifindex).is_some_and(|link| link.mtu > mtu)
             && let Some(link) = Arc::make_mut(&mut limited).links.get_mut(&ifindex)
         {
@@ -87,8 +109,10 @@ fn limited(kernel: &Arc<Kernel>, wanted: &[Wanted]) -> Arc<Kernel> {
 fn wanted(config: &Config, routing: &Routing, kernel: &Kernel) -> Vec<Wanted> {
     let by_name: BTreeMap<&str, u32> =
         kernel.links.iter().map(|(index, link)| (link.name.as_str(), *index)).collect();
-    let uplinks: Vec<Wanted> = config.uplink.iter().map(|uplink| of_uplink(uplink, &by_name)).collect();
-    let is_uplink = |index: u32| uplinks.iter().any(|uplink| uplink.ifindex == Some(index));
+    let uplinks: Vec<Wanted> =
+        config.uplink.iter().map(|uplink| of_uplink(uplink, &by_name, kernel)).collect();
+    let is_uplink =
+        |index: u32| uplinks.iter().any(|uplink| [uplink.ifindex, uplink.interface()].contains(&Some(index)));
     let pods: Vec<Wanted> = routing
         .pods()
         .map(|(name, addresses)| {
@@ -118,6 +142,7 @@ fn of_host(device: &str, kernel: &Kernel) -> Wanted {
         name: device.to_owned(),
         device: device.to_owned(),
         ifindex: kernel.links.iter().find(|(_, link)| link.name == device).map(|(index, _)| *index),
+        vlan: None,
         kind: Kind::Host,
         pod: None,
         on_failure: OnFailure::Pass,
@@ -125,11 +150,25 @@ fn of_host(device: &str, kernel: &Kernel) -> Wanted {
     }
 }
 
-fn of_uplink(uplink: &Uplink, by_name: &BTreeMap<&str, u32>) -> Wanted {
+fn of_uplink(uplink: &Uplink, by_name: &BTreeMap<&str, u32>, kernel: &Kernel) -> Wanted {
+    let ifindex = by_name.get(uplink.device.as_str()).copied();
+    let of_vlan = |id: u16| {
+        let vlan = Some(Vlan { device: ifindex?, id });
+        kernel.links.iter().find(|(_, link)| link.vlan == vlan).map(|(index, _)| *index)
+    };
+    let tagged = |id: u16| Tagged {
+        id,
+        name: uplink.interface.clone(),
+        interface: match &uplink.interface {
+            Some(name) => by_name.get(name.as_str()).copied(),
+            None => of_vlan(id),
+        },
+    };
     Wanted {
         name: uplink.name().to_owned(),
         device: uplink.device.clone(),
-        ifindex: by_name.get(uplink.device.as_str()).copied(),
+        ifindex,
+        vlan: uplink.vlan.map(tagged),
         kind: Kind::Uplink,
         pod: None,
         on_failure: uplink.on_failure,
@@ -143,6 +182,7 @@ fn of_pod(name: &Name, device: String, ifindex: Option<u32>, pods: &Pods, kernel
         name: device.clone(),
         device,
         ifindex,
+        vlan: None,
         kind: Kind::Pod,
         pod: Some(name.clone()),
         on_failure: pods.on_failure,
@@ -168,7 +208,7 @@ mod tests {
     use crate::state::{Cluster, Link, Pod, Route, State};
 
     fn link(name: &str) -> Link {
-        Link { name: name.into(), mac: [2; 6], mtu: 1500, up: true, rx_queues: 1, tx_queues: 1 }
+        Link { name: name.into(), mac: [2; 6], mtu: 1500, up: true, rx_queues: 1, tx_queues: 1, vlan: None }
     }
 
     fn pod(node: &str, address: &str) -> Arc<Pod> {
@@ -183,6 +223,37 @@ mod tests {
     fn a_pod_s_device_has_the_name_that_calico_gives_it() {
         // printf default.nginx | sha1sum
         assert_eq!(device_name("cali", &Name::new("default", "nginx")), "calic440f455693");
+    }
+
+    #[test]
+    fn an_uplink_on_a_vlan_waits_for_its_interface_whatever_that_is_called() {
+        let config = Config {
+            uplink: vec![
+                toml::from_str("device = \"eth0\"\nvlan = 100\nmtu = 1400").unwrap(),
+                toml::from_str("device = \"eth1\"\nvlan = 100\ninterface = \"br1\"").unwrap(),
+            ],
+            ..Config::default()
+        };
+        let mut kernel =
+            Arc::new(Kernel { links: [(1, link("eth0")), (2, link("eth1"))].into(), ..Kernel::default() });
+        let state = State::default();
+        let add = |kernel: &mut Arc<Kernel>, index, name: &str, vlan| {
+            Arc::make_mut(kernel).links.insert(index, Link { vlan, ..link(name) });
+            let compiler = Compiler::of(&state, Identity::new("here"));
+            let ports = wanted(&config, compiler.routing(), kernel);
+            let limited = limited(kernel, &ports);
+            let mtus = ports.iter().map(|port| port.interface().map(|index| limited.links[&index].mtu));
+            mtus.collect::<Vec<_>>()
+        };
+        let tag = |device, id| Some(Vlan { device, id });
+        assert_eq!(add(&mut kernel, 5, "eth0.200", tag(1, 200)), [None, None]);
+        assert_eq!(
+            add(&mut kernel, 6, "eth1.100", tag(2, 100)),
+            [None, None],
+            "a bridge is to have the addresses"
+        );
+        assert_eq!(add(&mut kernel, 7, "storage", tag(1, 100)), [Some(1400), None]);
+        assert_eq!(add(&mut kernel, 8, "br1", None), [Some(1400), Some(1500)]);
     }
 
     #[test]

@@ -26,6 +26,16 @@ pub struct Link {
     /// RX queues (`IFLA_NUM_RX_QUEUES`) and TX queues.
     pub rx_queues: u32,
     pub tx_queues: u32,
+    /// Of the kernel's interface of a VLAN.
+    pub vlan: Option<Vlan>,
+}
+
+/// One 802.1Q tag on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// Interface index of the device whose frames have the tag.
+    pub device: u32,
+    pub id: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ pub use cluster::{
     BlockAffinity, Cluster, EndpointSlice, Family, FelixConfiguration, IpPool, IpamBlock, Labels, Name,
     Namespace, Node, Pod, PodPort, Protocol, Service, ServiceAccount, ServicePort, SliceEndpoint, TunnelMode,
 };
-pub use kernel::{Kernel, Link, Neighbour, Route};
+pub use kernel::{Kernel, Link, Neighbour, Route, Vlan};
 
 use margay_flowtable::PortId;
 

@@ -121,6 +121,7 @@ pub(crate) fn kernel(has_address: bool) -> Kernel {
         up: true,
         rx_queues: 1,
         tx_queues: 1,
+        vlan: None,
     };
     let mut kernel = Kernel {
         links: [(2, link("eth0", 2)), (3, link("eth1", 3))].into(),

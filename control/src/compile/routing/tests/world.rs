@@ -267,7 +267,7 @@ pub(super) fn kernel() -> impl Strategy<Value = Kernel> {
 
 fn link(ifindex: u32) -> Link {
     let mac = [2, 0, 0, 0, 0, ifindex as u8];
-    Link { name: format!("l{ifindex}"), mac, mtu: 1500, up: true, rx_queues: 1, tx_queues: 1 }
+    Link { name: format!("l{ifindex}"), mac, mtu: 1500, up: true, rx_queues: 1, tx_queues: 1, vlan: None }
 }
 
 /// The uplink's and two pods'.
