@@ -25,6 +25,7 @@ admin.socket = "SOCKET"
 SOURCE
 [[uplink]]
 device = "uplink0"
+UPLINK
 "#;
 
 /// A namespace with an uplink of the address 192.0.2.7; gone with all that runs there.
@@ -61,12 +62,22 @@ impl Gateway {
         Self::start_after(namespace, source, ":")
     }
 
+    /// The same with these lines of the uplink.
+    pub fn start_on(namespace: &Namespace, source: &str, uplink: &str) -> Self {
+        Self::start_as(namespace, source, uplink, ":")
+    }
+
     /// The same, with lines of a shell before it, whose mounts are nobody else's.
     pub fn start_after(namespace: &Namespace, source: &str, lines: &str) -> Self {
+        Self::start_as(namespace, source, "", lines)
+    }
+
+    fn start_as(namespace: &Namespace, source: &str, uplink: &str, lines: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let configuration = directory.path().join("margay.toml");
         let socket = directory.path().join("admin.sock");
         let text = CONFIGURATION.replace("SOCKET", socket.to_str().unwrap()).replace("SOURCE", source);
+        let text = text.replace("UPLINK", uplink);
         fs::write(&configuration, text).unwrap();
         // `ip netns exec` gives what it runs a mount namespace of its own.
         let mut command = ip::in_netns(&namespace.0, "sh");
