@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use margay_control::kernel::Mirror;
-use margay_control::state::{Kernel, Link};
+use margay_control::state::{Kernel, Link, Vlan};
 use support::{Netns, veth};
 
 /// Far longer than anything here takes; reached only where a change never comes.
@@ -106,6 +106,24 @@ fn what_stands_at_the_start_and_what_changes_later_is_mirrored() {
             link(k, "eth0").is_none() && !has_address(k, "10.0.0.1/24")
         })
         .await;
+    });
+}
+
+#[test]
+fn an_interface_of_a_vlan_is_known_for_one() {
+    let (here, there) = (Netns::new("here"), Netns::new("there"));
+    veth(&here, "eth0", &there, "eth0");
+    let mut add = here.command("ip");
+    add.args("link add link eth0 name storage type vlan id 100".split(' '));
+    if !add.status().unwrap().success() {
+        eprintln!("skipped: this kernel has no interfaces of VLANs (CONFIG_VLAN_8021Q)");
+        return;
+    }
+    inside(&here, async {
+        let mirror = Mirror::open().await.unwrap();
+        let (device, _) = link(mirror.kernel(), "eth0").unwrap();
+        let (_, storage) = link(mirror.kernel(), "storage").unwrap();
+        assert_eq!(storage.vlan, Some(Vlan { device, id: 100 }));
     });
 }
 
