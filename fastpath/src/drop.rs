@@ -68,9 +68,9 @@ drop_reasons! {
     TunnelFragment = "tunnel-fragment",
     /// The transport header is cut off or contradicts the packet's length.
     TruncatedTransport = "truncated-transport",
-    /// Source address that no packet may come with: multicast, broadcast, loopback, 0/8 (RFC 1812 5.3.7), 169.254/16, our own.
+    /// Source address that no packet may come with: multicast, broadcast, loopback, 0/8 (RFC 1812 5.3.7), 169.254/16, IPv4-mapped, our own.
     MartianSource = "martian-source",
-    /// Destination address that is not forwarded: loopback, 0/8, reserved (RFC 1812 5.3.7).
+    /// Destination address that is not forwarded: loopback, 0/8, reserved (RFC 1812 5.3.7), IPv4-mapped.
     MartianDestination = "martian-destination",
     /// Multicast or broadcast, which the gateway does not forward.
     Multicast = "multicast",

@@ -8,7 +8,7 @@ use margay_flowtable::{Key, Snapshot};
 use super::ingress::Input;
 use crate::drop::DropReason;
 
-/// Sources that a packet cannot have (RFC 1812 5.3.7; RFC 3927 7; RFC 4291 2.5.2, 2.5.3, 2.5.6 and 2.7), or not by this port.
+/// Sources that a packet cannot have (RFC 1812 5.3.7; RFC 3927 7; RFC 4291 2.5.2, 2.5.3, 2.5.5.2, 2.5.6 and 2.7), or not by this port.
 pub(super) fn check_source(snapshot: &Snapshot, input: &Input<'_>, key: &impl Key) -> Result<(), DropReason> {
     let (src, local) = (key.src(), &snapshot.local);
     if is_this_host(src) || is_no_source(src) || is_link_local4(src) || is_own(local, src) {
@@ -43,11 +43,13 @@ fn is_this_host(address: IpAddr) -> bool {
     is_this_net || address.is_loopback() || address.is_unspecified()
 }
 
-/// Multicast and reserved addresses, and those that do not leave their link.
+/// Multicast and reserved addresses, and those that do not leave their link or, standing for addresses of IPv4, their host.
 fn is_no_source(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.octets()[0] >= 224,
-        IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
+        IpAddr::V6(address) => {
+            address.is_multicast() || address.is_unicast_link_local() || address.to_ipv4_mapped().is_some()
+        }
     }
 }
 
