@@ -13,6 +13,7 @@ mod rules;
 mod senders;
 mod split;
 mod to_host;
+mod truncation;
 mod tunnel6;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -9,7 +9,7 @@ use super::*;
 const WEB6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x65, 0x10, 0, 0, 0, 0, 5);
 pub(super) const OPEN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x65, 0x10, 0, 0, 0, 0, 8);
 /// Behind a plain route, and the one peer that may reach `WEB6`, on TCP 80.
-const DIRECT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x69, 0x11, 0, 0, 0, 0, 5);
+pub(super) const DIRECT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x69, 0x11, 0, 0, 0, 0, 5);
 const STRANGER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x69, 0x11, 0, 0, 0, 0, 6);
 const VXLAN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x65, 0x21, 0, 0, 0, 0, 5);
 pub(super) const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x172, 0x20, 0, 0, 0, 0, 10);

@@ -6,7 +6,7 @@ use super::*;
 const OPTIONS: [u8; 12] = [148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0];
 
 /// The packet with these options.
-fn with_options(mut packet: Vec<u8>, options: &[u8]) -> Vec<u8> {
+pub(super) fn with_options(mut packet: Vec<u8>, options: &[u8]) -> Vec<u8> {
     packet.splice(34..34, options.iter().copied());
     packet[14] += options.len() as u8 / 4;
     let total_len = (packet.len() - 14) as u16;
