@@ -245,7 +245,8 @@ fn a_device_that_takes_no_native_program_says_why() {
             ip(&format!("link set {device} up"));
         }
         let mut bench = Bench::new(CHUNKS);
-        let error = bench.xdp.open_port(&spec("near", ModeChoice::Native)).expect_err("the queues do not fit");
+        let error =
+            bench.xdp.open_port(&spec("near", ModeChoice::Native)).expect_err("the queues do not fit");
         let said = error.to_string();
         assert!(said.starts_with("near: the XDP program cannot be attached: native mode: "), "{said}");
         assert!(said.contains("queues"), "the kernel's own words: {said}");
