@@ -80,6 +80,7 @@ events = false
 status = false
 [calico]
 vxlan_tunnel_address = "10.9.0.1"
+vxlan_tunnel_address6 = "fd00:9::1"
 ipip_tunnel_address = "10.9.0.2"
 [admin]
 socket = "/run/a.sock"
@@ -98,6 +99,7 @@ fn every_key_is_read() {
         (config.calico.vxlan_tunnel_address, config.calico.ipip_tunnel_address),
         (address(1), address(2))
     );
+    assert_eq!(config.calico.vxlan_tunnel_address6, Some("fd00:9::1".parse().unwrap()));
     assert_eq!(config.source.directory.as_deref(), Some(Path::new("manifests")));
     assert_eq!(config.uplink[0].name(), "eth0");
     assert_eq!(config.uplink[0].on_failure, OnFailure::Pass);
@@ -228,6 +230,7 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
             "[calico]\nipip_tunnel_address = \"224.0.0.1\"",
             "2:23: \"224.0.0.1\" cannot be: it must be the IPv4",
         ),
+        ("[calico]\nvxlan_tunnel_address6 = \"fe80::1\"", "2:25: \"fe80::1\" cannot be: it must be the IPv6"),
         (
             "[calico]\nvxlan_adress = \"10.9.0.1\"",
             "2:1: unknown key `vxlan_adress`: did you mean `vxlan_tunnel",

@@ -146,7 +146,7 @@ fn start(server: &Server) -> Reporter {
 fn calico(vxlan_tunnel_address: &str) -> Annotations {
     let config = config::Calico {
         vxlan_tunnel_address: Some(vxlan_tunnel_address.parse::<Ipv4Addr>().unwrap()),
-        ipip_tunnel_address: None,
+        ..config::Calico::default()
     };
     let node = Node { ipv4: Some("192.0.2.7/32".parse().unwrap()), ..Node::default() };
     let kernel = Kernel { addresses: vec![(2, "192.0.2.7/24".parse().unwrap())], ..Kernel::default() };

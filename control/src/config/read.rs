@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -204,6 +204,17 @@ pub(super) fn tunnel_address<'de, D: Deserializer<'de>>(from: D) -> Result<Optio
     };
     let address = text.parse().ok().filter(is_host);
     address.map(Some).ok_or_else(|| refused::<D>(format!("{text:?}"), "the IPv4 address of a host"))
+}
+
+/// The same of IPv6.
+pub(super) fn tunnel_address6<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Ipv6Addr>, D::Error> {
+    let text = String::deserialize(from)?;
+    let is_host = |address: &Ipv6Addr| {
+        let is_none = address.is_unspecified() || address.is_loopback() || address.to_ipv4_mapped().is_some();
+        !is_none && !address.is_multicast() && !address.is_unicast_link_local()
+    };
+    let address = text.parse().ok().filter(is_host);
+    address.map(Some).ok_or_else(|| refused::<D>(format!("{text:?}"), "the IPv6 address of a host"))
 }
 
 /// Linux names a device in 15 bytes, and 11 of them are the hash.

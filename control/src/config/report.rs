@@ -1,6 +1,6 @@
 //! `[report]` and `[calico]`: what is written back to the API server.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Deserialize;
 
@@ -30,6 +30,9 @@ pub struct Calico {
     /// Address of our end of VXLAN tunnels inside the overlay, which nothing else may hold. Default: none is published.
     #[serde(deserialize_with = "read::tunnel_address")]
     pub vxlan_tunnel_address: Option<Ipv4Addr>,
+    /// The same of VXLAN over IPv6.
+    #[serde(deserialize_with = "read::tunnel_address6")]
+    pub vxlan_tunnel_address6: Option<Ipv6Addr>,
     /// The same of IP-in-IP.
     #[serde(deserialize_with = "read::tunnel_address")]
     pub ipip_tunnel_address: Option<Ipv4Addr>,
@@ -38,6 +41,6 @@ pub struct Calico {
 impl Calico {
     /// Whether anything is to be published.
     pub fn is_wanted(&self) -> bool {
-        self.vxlan_tunnel_address.is_some() || self.ipip_tunnel_address.is_some()
+        *self != Self::default()
     }
 }

@@ -3,19 +3,23 @@
 //! Felix takes VXLAN packets from nodes alone whose tunnel end it knows (`felix/calc/vxlan_resolver.go`,
 //! `felix/dataplane/linux/vxlan_mgr.go`): a node address from the annotation `IPv4Address`, for VXLAN no other will do, and
 //! a tunnel address. The MAC of the tunnel end it derives from the node's name as we do, unless an annotation says
-//! another. For IP-in-IP the node address is enough to it; the tunnel address is whom the node's own packets are from.
+//! another; all three of either family. For IP-in-IP the node address is enough to it; the tunnel address is whom the node's
+//! own packets are from.
 
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
-use crate::compile::tunnels::vtep_mac;
+use crate::compile::tunnels::{underlay, vtep_mac};
 use crate::config::Calico;
 use crate::state::{Family, Kernel, Node};
 
 const NODE_ADDRESS: &str = "projectcalico.org/IPv4Address";
+const NODE_ADDRESS6: &str = "projectcalico.org/IPv6Address";
 const VXLAN_ADDRESS: &str = "projectcalico.org/IPv4VXLANTunnelAddr";
+const VXLAN_ADDRESS6: &str = "projectcalico.org/IPv6VXLANTunnelAddr";
 const VXLAN_MAC: &str = "projectcalico.org/VXLANTunnelMACAddr";
+const VXLAN_MAC6: &str = "projectcalico.org/VXLANTunnelMACAddrV6";
 const IPIP_ADDRESS: &str = "projectcalico.org/IPv4IPIPTunnelAddr";
 
 /// What our Node is to say, where it says nothing yet.
@@ -31,15 +35,29 @@ impl Annotations {
     pub fn of(config: &Calico, name: &str, node: Option<&Node>, kernel: &Kernel) -> Self {
         let Some(node) = node.filter(|_| config.is_wanted()) else { return Self::default() };
         let mut values = BTreeMap::new();
-        values.extend(node_address(node, kernel).map(|address| (NODE_ADDRESS, address.to_string())));
+        let mut node_address = |key, family| {
+            let address = underlay(node, family).map(|known| with_prefix(known, kernel));
+            values.extend(address.map(|address| (key, address.to_string())));
+        };
+        if config.vxlan_tunnel_address.is_some() || config.ipip_tunnel_address.is_some() {
+            node_address(NODE_ADDRESS, Family::V4);
+        }
+        if config.vxlan_tunnel_address6.is_some() {
+            node_address(NODE_ADDRESS6, Family::V6);
+        }
         if let Some(address) = config.vxlan_tunnel_address {
             values.insert(VXLAN_ADDRESS, address.to_string());
             values.insert(VXLAN_MAC, mac(vtep_mac(name, Some(node), Family::V4)));
         }
+        if let Some(address) = config.vxlan_tunnel_address6 {
+            values.insert(VXLAN_ADDRESS6, address.to_string());
+            values.insert(VXLAN_MAC6, mac(vtep_mac(name, Some(node), Family::V6)));
+        }
         values.extend(config.ipip_tunnel_address.map(|address| (IPIP_ADDRESS, address.to_string())));
-        let lacks_vxlan = config.vxlan_tunnel_address.is_some() && node.vxlan_tunnel_v4.is_none();
-        let lacks_ipip = config.ipip_tunnel_address.is_some() && node.ipip_tunnel.is_none();
-        Self { values, is_lacking: lacks_vxlan || lacks_ipip }
+        let is_lacking = config.vxlan_tunnel_address.is_some() && node.vxlan_tunnel_v4.is_none()
+            || config.vxlan_tunnel_address6.is_some() && node.vxlan_tunnel_v6.is_none()
+            || config.ipip_tunnel_address.is_some() && node.ipip_tunnel.is_none();
+        Self { values, is_lacking }
     }
 
     /// Of these, those that the Node lacks; or what stands in the way of one that was configured.
@@ -48,7 +66,9 @@ impl Annotations {
         for (key, value) in &self.values {
             match present.get(*key).filter(|text| !text.is_empty()) {
                 None => drop(missing.insert(*key, value.as_str())),
-                Some(stands) if stands != value && matches!(*key, VXLAN_ADDRESS | IPIP_ADDRESS) => {
+                Some(stands)
+                    if stands != value && matches!(*key, VXLAN_ADDRESS | VXLAN_ADDRESS6 | IPIP_ADDRESS) =>
+                {
                     conflict = Some(Conflict { key, stands, configured: value });
                 }
                 Some(_) => {}
@@ -77,13 +97,12 @@ pub(super) struct Conflict<'a> {
 }
 
 /// The Node's address with the length of its prefix, which the kernel knows where the Node does not say.
-fn node_address(node: &Node, kernel: &Kernel) -> Option<IpNet> {
-    let known = node.ipv4?;
+fn with_prefix(known: IpNet, kernel: &Kernel) -> IpNet {
     if known.prefix_len() < known.max_prefix_len() {
-        return Some(known);
+        return known;
     }
     let of_kernel = kernel.addresses.iter().find(|(_, net)| net.addr() == known.addr());
-    Some(of_kernel.map_or(known, |(_, net)| *net))
+    of_kernel.map_or(known, |(_, net)| *net)
 }
 
 fn mac(octets: [u8; 6]) -> String {
@@ -96,7 +115,11 @@ mod tests {
 
     fn config(vxlan: Option<&str>, ipip: Option<&str>) -> Calico {
         let address = |text: &str| text.parse().unwrap();
-        Calico { vxlan_tunnel_address: vxlan.map(address), ipip_tunnel_address: ipip.map(address) }
+        Calico {
+            vxlan_tunnel_address: vxlan.map(address),
+            ipip_tunnel_address: ipip.map(address),
+            ..Calico::default()
+        }
     }
 
     fn node(ipv4: &str) -> Node {
@@ -141,6 +164,26 @@ mod tests {
         let ipip =
             Annotations::of(&config(None, Some("10.9.0.2")), "gw", Some(&node("192.0.2.8/32")), &kernel);
         assert_eq!(values(&ipip), [(NODE_ADDRESS, "192.0.2.8/32"), (IPIP_ADDRESS, "10.9.0.2")]);
+    }
+
+    #[test]
+    fn of_ipv6_the_same_is_published() {
+        let address = "2001:db8:1::7/64".parse().unwrap();
+        let kernel = Kernel { addresses: vec![(2, address)], ..Kernel::default() };
+        let six = Calico { vxlan_tunnel_address6: Some("fd00:9::1".parse().unwrap()), ..Calico::default() };
+        let mut node = Node { ipv6: Some("2001:db8:1::7/128".parse().unwrap()), ..node("192.0.2.7/24") };
+        let annotations = Annotations::of(&six, "remotehostname", Some(&node), &kernel);
+        let expected = [
+            (NODE_ADDRESS6, "2001:db8:1::7/64"),
+            (VXLAN_ADDRESS6, "fd00:9::1"),
+            (VXLAN_MAC6, "66:a0:68:c9:4c:79"),
+        ];
+        assert_eq!(values(&annotations), expected);
+        assert!(annotations.is_lacking);
+        let present = BTreeMap::from([(VXLAN_ADDRESS6.to_owned(), "fd00:9::2".to_owned())]);
+        assert!(annotations.missing(&present).conflict.is_some());
+        node.vxlan_tunnel_v6 = Some("fd00:9::1".parse().unwrap());
+        assert!(!Annotations::of(&six, "remotehostname", Some(&node), &kernel).is_lacking);
     }
 
     #[test]
