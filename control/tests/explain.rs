@@ -80,9 +80,30 @@ ports: [{name: web, port: 80}]
 endpoints: [{addresses: [10.0.1.1]}, {addresses: [10.0.0.3]}]
 ";
 
+/// Of two families: n4 has an address of IPv4 alone.
+const FAMILIES: &str = "
+{apiVersion: v1, kind: Node, metadata: {name: n1, annotations: {projectcalico.org/IPv4Address: 192.0.2.1/24, projectcalico.org/IPv6Address: '2001:db8:1::1/64'}}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n2, annotations: {projectcalico.org/IPv6Address: '2001:db8:2::2/64', projectcalico.org/IPv6VXLANTunnelAddr: 'fd00::2:0'}}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n4, annotations: {projectcalico.org/IPv4Address: 192.0.2.4/24, projectcalico.org/IPv4VXLANTunnelAddr: 10.0.4.0}}}
+---
+{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: six}, spec: {cidr: 'fd00::/64', vxlanMode: CrossSubnet}}
+---
+{apiVersion: projectcalico.org/v3, kind: BlockAffinity, metadata: {name: n2}, spec: {cidr: 'fd00::2:0/122', node: n2, state: confirmed}}
+---
+{apiVersion: projectcalico.org/v3, kind: BlockAffinity, metadata: {name: n4}, spec: {cidr: 'fd00::4:0/122', node: n4, state: confirmed}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x}, spec: {nodeName: n1}, status: {podIPs: [{ip: 'fd00::1:5'}]}}
+";
+
 fn margay(arguments: &[&str]) -> Output {
+    margay_in(WORLD, arguments)
+}
+
+fn margay_in(world: &str, arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("all.yaml"), WORLD).unwrap();
+    fs::write(directory.path().join("all.yaml"), world).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_margay"));
     command.arg("explain").arg("--manifests").arg(directory.path()).args(arguments).output().unwrap()
 }
@@ -91,6 +112,21 @@ fn text(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = margay(arguments);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_tunnel_over_ipv6_and_one_over_the_other_family_are_told() {
+    for (to, expected) in [
+        (
+            "fd00::2:7",
+            "fd00::2:0/122 vxlan via 2001:db8:2::2 (node n2), tunnel to 2001:db8:2::2, 70 bytes more",
+        ),
+        ("fd00::4:7", "fd00::4:0/122 vxlan via 192.0.2.4 (node n4), tunnel to 192.0.2.4, 50 bytes more"),
+    ] {
+        let output = margay_in(FAMILIES, &["x/a", to, "tcp", "80"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(&format!("  route    on n1: {expected}, pool six\n")), "{text}");
+    }
 }
 
 #[test]
