@@ -33,13 +33,15 @@ def define():
             packet = way.ip() / payload
             case.forwards(way.here, ether(left_to_device(packet, transport)), UPLINK, way.out(hop(packet)))
     case = Case(
-        "checksum_left_to_device_between_pods", "So it is where the packet goes to another pod, established or not."
+        "checksum_left_to_device_between_pods",
+        "What a pod leaves to its device is summed up on the way to another pod too, established or not.",
     )
     packet = IP(src=PODS[OPEN], dst=PODS[PLAIN]) / UDP(sport=1, dport=2) / data(5)
     for _ in range(3):
         case.forwards(OPEN, ether(left_to_device(packet, UDP)), PLAIN, to_pod(PLAIN, hop(packet)))
     case = Case(
-        "checksum_left_to_device_of_what_is_split", "So it is before a packet is split: no fragment can do it after."
+        "checksum_left_to_device_of_what_is_split",
+        "What a pod leaves to its device is summed up before the packet is split: no fragment can do it after.",
     )
     packet = BY_VXLAN.ip(id=5) / UDP(sport=1, dport=2) / data(1600)
     pieces = [BY_VXLAN.out(piece) for piece in split(hop(packet), 1450)]
@@ -53,7 +55,7 @@ def define():
     case.forwards(OPEN, ether(empty), UPLINK, BY_VXLAN.out(hop(packet)))
     case = Case(
         "ipv6_checksum_left_to_device_of_tcp",
-        "Over IPv6 too, in both directions and behind an extension header.",
+        "What a pod leaves of TCP over IPv6 to its device is summed up.",
         manifests="manifests6",
     )
     packet = IPv6(src=PODS6[OPEN], dst=PODS6["b"]) / TCP(sport=1, dport=2, flags="S") / data(9)

@@ -81,8 +81,7 @@ def ways():
     case.forwards(OPEN, ether(one[2]), UPLINK, vxlan_out(hop(one[2])))
     case = Case(
         "fragments_without_the_last",
-        "Fragments are forwarded as they come: none waits for a last one. After half a minute the number is"
-        " another datagram's.",
+        "No fragment waits for a last one; after half a minute the identification is another datagram's.",
     )
     first, middle, _ = pieces(BY_VXLAN.ip(id=31) / UDP(sport=1, dport=2) / data(200), 64, 128)
     for _ in range(2):

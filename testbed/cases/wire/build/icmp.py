@@ -55,7 +55,8 @@ def of_every_type():
         reaches_web(case, about(sent, code=4, nexthopmtu=mtu, src=NODES["b1"]))
     case = Case(
         "icmp_errors_of_other_types",
-        "So do time exceeded, parameter problem, source quench and redirect; other types are no errors.",
+        "Time exceeded, parameter problem, source quench and redirect pass with the flow that they quote; other types"
+        " are no errors.",
     )
     sent = opened(case, UDP(sport=4000, dport=53) / data())
     for kind, code in ((EXCEEDED, 0), (EXCEEDED, 1), (PARAMETER, 0), (PARAMETER, 2), (QUENCH, 0), (REDIRECT, 1)):

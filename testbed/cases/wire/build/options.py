@@ -65,7 +65,7 @@ def define():
 
 def passed():
     for name, options in ONES:
-        case = Case(f"options_{name}", "It leaves and comes back with the packet, untouched, in tunnels too.")
+        case = Case(f"options_{name}", "The option leaves and comes back with its packet, untouched, in tunnels too.")
         for way in WAYS:
             packet = way.ip(options=options) / UDP(sport=1, dport=2) / data()
             case.forwards(way.here, ether(packet), UPLINK, way.out(hop(packet)))
