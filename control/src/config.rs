@@ -166,10 +166,12 @@ pub enum Idle {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Umem {
-    /// Bytes of a frame: 2048 or 4096. A frame holds a packet of 256 bytes less, Ethernet header included.
+    /// Bytes of a frame: 2048 or 4096. A frame holds a packet of 256 bytes less, Ethernet header included; a longer one is
+    /// copied into a large buffer. The largest MTU is 32,750 with 2048 and 65,518 with 4096.
     #[serde(deserialize_with = "read::frame_size")]
     pub frame_size: u32,
-    /// Number of frames. Default: 65,536 (128 MiB at 2048 bytes).
+    /// Number of frames. Default: 65,536 (128 MiB at 2048 bytes). Beside them lie large buffers of 72 KiB: one for 64 frames,
+    /// 128 (9 MiB) at most.
     #[serde(deserialize_with = "read::positive")]
     pub frames: u32,
 }

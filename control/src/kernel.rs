@@ -9,7 +9,7 @@ mod keep;
 mod message;
 mod pair;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -245,7 +245,7 @@ impl Mirror {
                 links: links.iter().filter_map(message::link).collect(),
                 addresses: addresses.iter().filter_map(message::address).collect(),
                 routes,
-                neighbours: BTreeMap::new(),
+                ..Kernel::default()
             },
         );
         self.permanent.clear();

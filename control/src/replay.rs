@@ -177,7 +177,7 @@ impl Replay {
         let dropped = self.drops(port);
         let input = self.ports.get_mut(&port)?;
         input.inject(frame, time);
-        input.rx(&self.umem, &mut self.burst);
+        input.rx(&self.umem, &mut self.burst, &mut self.pool);
         let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now };
         self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
         let reason =

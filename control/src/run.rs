@@ -277,7 +277,8 @@ impl Dataplane {
         }
         let kernel = self.kernel.kernel();
         self.host.ensure(&kernel).await;
-        if self.wanted.refresh(&self.config, self.compiler.routing(), &kernel, self.host.device()) {
+        let (routing, host) = (self.compiler.routing(), self.host.device());
+        if self.wanted.refresh(&self.config, routing, &kernel, host, self.xdp.largest_mtu()) {
             self.ports.retire_unwanted(&self.wanted.ports, &kernel);
         }
         for (device, interface) in self.ports.interfaces() {

@@ -124,6 +124,8 @@ drop_reasons! {
     NoHeadroom = "no-headroom",
     /// No free frame for what was to be made of it: a fragment.
     NoFrame = "no-frame",
+    /// Its end is missing: a frame longer than a chunk, while no large buffer was free, or longer than those are.
+    NoLargeBuffer = "no-large-buffer",
     /// TCP in the middle of a connection that is not known, where such are not picked up (`conntrack.mid_flow`).
     NoConnection = "no-connection",
     /// The flow table has no entry for a new connection, free or held by one that can make room.

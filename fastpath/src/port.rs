@@ -13,7 +13,7 @@ use margay_flowtable::PortId;
 use crate::frame::Burst;
 use crate::umem::{FramePool, Umem};
 
-/// Frames of the UMEM that a port holds, by where they are. For the invariant
+/// Frames of the UMEM that a port holds, by where they are; one in a large buffer counts as one. For the invariant
 /// pool + fill + rx + tx + completion == frames of the UMEM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
@@ -33,8 +33,9 @@ impl Census {
 pub trait Port: Send + std::fmt::Debug {
     fn id(&self) -> PortId;
 
-    /// Appends received frames to the burst, up to its room.
-    fn rx(&mut self, umem: &Umem, burst: &mut Burst);
+    /// Appends received frames to the burst, up to its room. What no chunk holds is gathered in large buffers of the pool,
+    /// to which the chunks that it came in go.
+    fn rx(&mut self, umem: &Umem, burst: &mut Burst, pool: &mut FramePool);
 
     /// Takes frames from the front of the burst for transmission, with one submission and at most one wakeup. Frames
     /// that the port has no room for stay in the burst.

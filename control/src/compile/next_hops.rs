@@ -127,11 +127,12 @@ impl Underlay {
         let port = self.port(neighbour.0)?;
         let link = self.kernel.links.get(&neighbour.0)?;
         let entry = self.kernel.neighbours.get(&neighbour).filter(|entry| entry.usable)?;
+        let mtu = self.kernel.limits.get(&neighbour.0).map_or(link.mtu, |limit| link.mtu.min(*limit));
         Some(Adjacency {
             port: port.id,
             dst_mac: entry.mac,
             src_mac: link.mac,
-            mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         })
     }
 }

@@ -92,7 +92,7 @@ impl HostWay {
             match self.watch(kernel_end, xdp) {
                 Ok(()) => {
                     let [dst_mac, src_mac] = [kernel_end, our_end].map(|end| kernel.links[&end].mac);
-                    let mtu = u16::try_from(kernel.links[&our_end].mtu).unwrap_or(u16::MAX);
+                    let mtu = u16::try_from(kernel.links[&our_end].mtu.min(self.mtu)).unwrap_or(u16::MAX);
                     adjacency = Some(Adjacency { port, dst_mac, src_mac, mtu });
                 }
                 Err(reason) => self.note(Err(reason)),

@@ -31,7 +31,7 @@ pub(super) struct Wanted {
     /// Of a pod's port.
     pub pod: Option<Name>,
     pub on_failure: OnFailure,
-    /// What the MTU is limited to, beside the device's own.
+    /// What may be sent there at most, beside the device's own MTU.
     pub mtu: Option<u16>,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct WantedPorts {
     /// The kernel, the routing's revision of the pods of this node, and whether there is to be a port for the kernel.
     seen: Option<(Arc<Kernel>, u64, bool)>,
     pub ports: Vec<Wanted>,
-    /// The kernel with the MTUs that the configuration limits.
+    /// The kernel with the limits of the configuration and of ports.
     pub limited: Arc<Kernel>,
 }
 
@@ -74,6 +74,7 @@ impl WantedPorts {
         routing: &Routing,
         kernel: &Arc<Kernel>,
         host: Option<&str>,
+        largest_mtu: u32,
     ) -> bool {
         let state = (routing.pods_revision(), host.is_some());
         let is_seen = |(seen, pods, host): &(_, _, _)| Arc::ptr_eq(seen, kernel) && (*pods, *host) == state;
@@ -83,7 +84,7 @@ impl WantedPorts {
         self.seen = Some((Arc::clone(kernel), state.0, state.1));
         self.ports = wanted(config, routing, kernel);
         self.ports.extend(host.map(|device| of_host(device, kernel)));
-        let limited = limited(kernel, &self.ports);
+        let limited = limited(kernel, &self.ports, largest_mtu);
         // While it is the same allocation nothing is made anew of it.
         if self.limited != limited {
             self.limited = limited;
@@ -92,14 +93,14 @@ impl WantedPorts {
     }
 }
 
-/// The kernel with the MTUs that the configuration limits.
-fn limited(kernel: &Arc<Kernel>, wanted: &[Wanted]) -> Arc<Kernel> {
+/// The kernel with the limits that the configuration sets, and with that of what a port can send: the MTU of its device may
+/// be raised while it is open.
+fn limited(kernel: &Arc<Kernel>, wanted: &[Wanted], largest_mtu: u32) -> Arc<Kernel> {
     let mut limited = Arc::clone(kernel);
-    for (ifindex, mtu) in wanted.iter().filter_map(|port| Some((port.interface()?, u32::from(port.mtu?)))) {
-        if kernel.links.get(&ifindex).is_some_and(|link| link.mtu > mtu)
-            && let Some(link) = Arc::make_mut(&mut limited).links.get_mut(&ifindex)
-        {
-            link.mtu = mtu;
+    for (ifindex, mtu) in wanted.iter().filter_map(|port| Some((port.interface()?, port.mtu))) {
+        let limit = mtu.map_or(largest_mtu, |mtu| largest_mtu.min(mtu.into()));
+        if kernel.links.get(&ifindex).is_some_and(|link| link.mtu > limit) {
+            Arc::make_mut(&mut limited).limits.insert(ifindex, limit);
         }
     }
     limited

@@ -14,6 +14,8 @@ pub struct Kernel {
     /// Unicast routes of the main table that name a device.
     pub routes: Vec<Route>,
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
+    /// By interface index: what may be sent there, where the MTU of the link would allow longer packets.
+    pub limits: BTreeMap<u32, u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -98,6 +98,24 @@ impl<'a> Input<'a> {
     /// The same for every other frame: ICMP, and what is wrong in some way.
     #[inline(never)]
     pub(super) fn receive_any(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
+        if frame.is_cut {
+            self.receive_cut(turn, table, frame, lane);
+        } else {
+            self.receive_whole(turn, table, frame, lane);
+        }
+    }
+
+    /// A frame whose end is missing may be a whole packet nevertheless, with a trailer, and may be wrong in another way.
+    #[cold]
+    fn receive_cut(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
+        self.receive_whole(turn, table, frame, lane);
+        if lane.next_hop == Way::end(DropReason::BadTotalLength) {
+            lane.end(DropReason::NoLargeBuffer);
+        }
+    }
+
+    #[inline]
+    fn receive_whole(&self, turn: &Turn<'_>, table: &FlowTable, frame: &mut Frame, lane: &mut Lane) {
         if is_ipv6(turn.umem.bytes(frame)) {
             return self.receive6(turn, table, frame, lane);
         }

@@ -6,6 +6,7 @@ mod forwarding;
 mod fragments;
 mod host;
 mod ipv6;
+mod large;
 mod options;
 mod passed;
 mod policy;
@@ -35,7 +36,7 @@ use super::{Expiry, MidFlow, Pipeline, Turn};
 use crate::counters::Counters;
 use crate::drop::DropReason;
 use crate::egress::Egress;
-use crate::frame::Burst;
+use crate::frame::{Burst, Frame};
 use crate::umem::{FramePool, Layout, Umem};
 
 pub(crate) const UPLINK: PortId = PortId(0);
@@ -98,6 +99,8 @@ struct Gateway {
 }
 
 const CHUNKS: u32 = 128;
+/// Large buffers beside them.
+const LARGE: usize = 2;
 
 impl Gateway {
     fn new() -> Self {
@@ -132,11 +135,23 @@ impl Gateway {
     fn run_burst(&mut self, port: PortId, packets: &[Vec<u8>]) -> Vec<(PortId, Vec<u8>)> {
         let mut burst = Box::<Burst>::default();
         for packet in packets {
-            let mut frame = self.pool.get().expect("a free chunk");
-            assert!(self.umem.fill(&mut frame, packet));
-            frame.port = port;
-            burst.push(frame);
+            burst.push(self.frame(port, packet));
         }
+        self.run_frames(burst)
+    }
+
+    /// A frame with the packet, as it comes in by `port`.
+    fn frame(&mut self, port: PortId, packet: &[u8]) -> Frame {
+        let is_long = packet.len() > self.umem.layout().longest_frame() as usize;
+        let free = if is_long { self.pool.get_large() } else { self.pool.get() };
+        let mut frame = free.expect("a free frame");
+        assert!(self.umem.fill(&mut frame, packet));
+        frame.port = port;
+        frame
+    }
+
+    /// Runs the frames of one port.
+    fn run_frames(&mut self, mut burst: Box<Burst>) -> Vec<(PortId, Vec<u8>)> {
         let turn = Turn { snapshot: &self.snapshot, umem: &self.umem, now: self.now };
         self.pipeline.process(&turn, &mut burst, &mut self.pool, &mut self.egress);
         assert!(burst.is_empty());
@@ -150,6 +165,7 @@ impl Gateway {
             }
         });
         assert_eq!(self.pool.len() + self.pipeline.waiting(), CHUNKS as usize, "a chunk leaked");
+        assert_eq!(self.pool.large(), LARGE, "a large buffer leaked");
         sent
     }
 
@@ -163,6 +179,21 @@ impl Gateway {
 
     fn drops(&self, port: PortId) -> Vec<u64> {
         self.counters.port(port).drops.iter().map(crate::counters::Counter::get).collect()
+    }
+
+    /// Sets the MTU of every link that a next hop leads to by this port.
+    fn set_mtu(&mut self, port: PortId, mtu: u16) {
+        self.publish(|snapshot| {
+            let mut next_hops = snapshot.next_hops.to_vec();
+            for next_hop in &mut next_hops {
+                if let NextHop::Forward { adjacency, .. } = next_hop
+                    && adjacency.port == port
+                {
+                    adjacency.mtu = mtu;
+                }
+            }
+            snapshot.next_hops = next_hops.into();
+        });
     }
 
     /// Puts a changed snapshot in force, as the publisher does.

@@ -54,7 +54,7 @@ impl Port for MemoryPort {
         self.id
     }
 
-    fn rx(&mut self, _umem: &Umem, burst: &mut Burst) {
+    fn rx(&mut self, _umem: &Umem, burst: &mut Burst, _pool: &mut FramePool) {
         for mut frame in (0..burst.room()).map_while(|_| self.wire.input.pop()) {
             frame.port = self.id;
             burst.push(frame);

@@ -71,7 +71,7 @@ impl<W: Write + Send> Port for PcapPort<W> {
         self.id
     }
 
-    fn rx(&mut self, _umem: &Umem, burst: &mut Burst) {
+    fn rx(&mut self, _umem: &Umem, burst: &mut Burst, _pool: &mut FramePool) {
         let count = burst.room().min(self.input.len());
         for frame in self.input.drain(..count) {
             burst.push(frame);
@@ -80,7 +80,7 @@ impl<W: Write + Send> Port for PcapPort<W> {
 
     fn tx(&mut self, umem: &Umem, burst: &mut Burst) {
         for frame in burst.drain_front(burst.len()) {
-            let record = PcapPacket::new(self.now, frame.len, umem.bytes(&frame));
+            let record = PcapPacket::new(self.now, frame.len() as u32, umem.bytes(&frame));
             if let Err(error) = self.output.write_packet(&record) {
                 self.failure.get_or_insert(io::Error::other(error));
             }

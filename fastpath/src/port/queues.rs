@@ -39,13 +39,13 @@ impl Port for Queues {
         self.id
     }
 
-    fn rx(&mut self, umem: &Umem, burst: &mut Burst) {
+    fn rx(&mut self, umem: &Umem, burst: &mut Burst, pool: &mut FramePool) {
         let count = self.members.len();
         for turn in 0..count {
             if burst.room() == 0 {
                 break;
             }
-            self.members[(self.first + turn) % count].rx(umem, burst);
+            self.members[(self.first + turn) % count].rx(umem, burst, pool);
         }
         self.first = (self.first + 1) % count.max(1);
     }
@@ -104,12 +104,11 @@ mod tests {
         let mut frame = || frames.pop().into_iter();
         let mut port = Queues::of(PORT, vec![queue(frame()), queue(frame().chain(frame()))]);
         assert_eq!((port.id(), port.census().rx), (PORT, 3));
-        let mut burst = Burst::default();
-        port.rx(&umem, &mut burst);
+        let (mut burst, mut pool) = (Burst::default(), FramePool::default());
+        port.rx(&umem, &mut burst, &mut pool);
         assert_eq!((burst.len(), port.census().total()), (3, 0));
         port.tx(&umem, &mut burst);
         assert!(burst.is_empty());
-        let mut pool = FramePool::default();
         assert_eq!((port.census().tx, port.drain(&umem, &mut pool), pool.len()), (3, 0, 3));
     }
 
@@ -122,7 +121,7 @@ mod tests {
         let mut pool = FramePool::default();
         for _ in 0..2 {
             let mut burst = Burst::default();
-            port.rx(&umem, &mut burst);
+            port.rx(&umem, &mut burst, &mut pool);
             pool.extend(burst.drain_front(burst.len()));
         }
         // A burst of the busy one, then the other's one frame and the rest of a burst.

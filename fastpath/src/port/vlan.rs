@@ -38,9 +38,9 @@ impl<P: Port> Port for Tagged<P> {
         self.port.id()
     }
 
-    fn rx(&mut self, umem: &Umem, burst: &mut Burst) {
+    fn rx(&mut self, umem: &Umem, burst: &mut Burst, pool: &mut FramePool) {
         let before = burst.len();
-        self.port.rx(umem, burst);
+        self.port.rx(umem, burst, pool);
         for frame in &mut burst.as_mut_slice()[before..] {
             if self.is_ours(umem.bytes(frame)) {
                 strip(umem, frame);
@@ -126,7 +126,7 @@ mod tests {
             assert!(umem.fill(&mut frame, &tagged(tag)));
             wire.inject(frame).expect("room on the wire");
             let mut burst = Burst::default();
-            port.rx(&umem, &mut burst);
+            port.rx(&umem, &mut burst, &mut FramePool::default());
             assert_eq!(umem.bytes(&burst.as_slice()[0]), expected, "{tag:?}");
             burst.drain_front(1).for_each(std::mem::forget);
         }

@@ -3,16 +3,28 @@
 //! The port remembers which chunks it has handed to the kernel. A ring gives a frame back only for one of those, so no
 //! chunk can have two owners whatever stands in a ring; and when the socket is closed the rest of them, wherever in the
 //! kernel they were, are the port's again.
+//!
+//! A packet that no chunk holds comes in several, and is copied together into a large buffer: the kernel would not take
+//! large buffers to receive into. It leaves from there in slices, one for each chunk that it lies in, uncopied.
+
+mod gathering;
+mod held;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use margay_flowtable::PortId;
 
-use crate::frame::Burst;
+use self::gathering::Gathering;
+use self::held::Held;
+use crate::frame::{BURST, Burst, Frame};
 use crate::port::{Census, Port};
 use crate::umem::{FramePool, Layout, Umem};
+use crate::xdp::Mode;
 use crate::xdp::program::Slot;
-use crate::xdp::socket::{Descriptor, Socket, Wakeup};
+use crate::xdp::socket::{Descriptor, Socket, Wakeup, XDP_PKT_CONTD};
+
+/// Bytes that the segments of a packet have at least, or nearly: so many bytes take a place in a burst on their way out.
+const SEGMENT: u32 = 1024;
 
 #[derive(Debug)]
 pub struct XdpPort {
@@ -28,10 +40,13 @@ pub struct XdpPort {
     fill: usize,
     /// Whether the kernel has left frames in the TX ring that a further call may send.
     has_rest: bool,
+    /// Whether packets come by way of an skb, and may be several in one.
+    is_of_skb: bool,
+    gathering: Gathering,
 }
 
 impl XdpPort {
-    pub(crate) fn new(id: PortId, slot: Slot, socket: Socket, fill: u32, layout: Layout) -> Self {
+    pub(crate) fn new(id: PortId, slot: Slot, socket: Socket, fill: u32, mode: Mode, layout: Layout) -> Self {
         Self {
             id,
             slot: Some(slot),
@@ -41,6 +56,8 @@ impl XdpPort {
             sending: 0,
             fill: fill as usize,
             has_rest: false,
+            is_of_skb: mode == Mode::Skb,
+            gathering: Gathering::default(),
         }
     }
 
@@ -54,20 +71,32 @@ impl Port for XdpPort {
         self.id
     }
 
-    fn rx(&mut self, umem: &Umem, burst: &mut Burst) {
-        let Some(socket) = &mut self.socket else {
+    fn rx(&mut self, umem: &Umem, burst: &mut Burst, pool: &mut FramePool) {
+        let Self { socket: Some(socket), gathering, held, id, is_of_skb, .. } = self else {
             return;
         };
-        let mut popped = 0;
-        while burst.room() > 0
-            && let Some(Descriptor { addr, len, .. }) = socket.rx.pop()
+        let (mut popped, mut room) = (0, burst.room());
+        while (room > 0 || gathering.is_open())
+            && let Some(Descriptor { addr, len, options }) = socket.rx.pop()
         {
+            let goes_on = options & XDP_PKT_CONTD != 0;
+            if !gathering.is_open() {
+                let places = if goes_on || *is_of_skb { places(goes_on, *is_of_skb, len, pool) } else { 1 };
+                if places > room {
+                    socket.rx.put_back();
+                    break;
+                }
+                room -= places;
+            }
             popped += 1;
             // `None`: the kernel wrote what it never had. Its chunk, if it is one, comes back by `drain`.
-            if let Some(frame) = umem.adopt(addr, len, self.id)
-                && self.held.take(addr)
-            {
-                self.receiving -= 1;
+            let mut frame = umem.adopt(addr, len, *id).filter(|_| held.take(addr));
+            self.receiving -= usize::from(frame.is_some());
+            if goes_on || gathering.is_open() {
+                frame = gathering.add(umem, frame, goes_on, pool);
+            }
+            if let Some(mut frame) = frame {
+                frame.is_of_skb = *is_of_skb;
                 burst.push(frame);
             }
         }
@@ -78,16 +107,20 @@ impl Port for XdpPort {
         }
     }
 
-    fn tx(&mut self, _umem: &Umem, burst: &mut Burst) {
+    fn tx(&mut self, umem: &Umem, burst: &mut Burst) {
         let Some(socket) = self.socket.as_mut().filter(|_| !burst.is_empty()) else {
             return;
         };
         let mut pushed = 0;
-        for frame in burst.as_mut_slice().iter_mut() {
-            if !socket.tx.push(Descriptor { addr: frame.addr, len: frame.len, options: 0 }) {
+        for frame in burst.as_slice() {
+            let is_sent = if frame.is_large() {
+                push_slices(socket, &mut self.held, umem, frame)
+            } else {
+                push(socket, &mut self.held, frame.addr(), frame.len() as u32, 0)
+            };
+            if !is_sent {
                 break;
             }
-            self.held.give(frame.addr);
             pushed += 1;
         }
         drop(burst.drain_front(pushed));
@@ -107,6 +140,9 @@ impl Port for XdpPort {
             if let Some(frame) = umem.adopt(umem.chunk_of(addr), 0, self.id)
                 && self.held.take(addr)
             {
+                self.sending -= 1;
+                pool.put(frame);
+            } else if let Some(frame) = self.held.take_slice(umem, addr) {
                 self.sending -= 1;
                 pool.put(frame);
             }
@@ -136,12 +172,13 @@ impl Port for XdpPort {
     /// Closes the socket, which waits for the kernel to let go of its memory: not for a worker.
     fn drain(&mut self, umem: &Umem, pool: &mut FramePool) -> usize {
         drop(self.slot.take());
+        pool.extend(self.gathering.give_up());
         if let Some(socket) = self.socket.take()
             && !socket.close()
         {
             return self.held.drain().count();
         }
-        pool.extend(self.held.drain().filter_map(|addr| umem.adopt(addr, 0, self.id)));
+        pool.extend(self.held.drain_frames(umem));
         0
     }
 }
@@ -156,7 +193,7 @@ impl XdpPort {
         while self.receiving < self.fill
             && let Some(frame) = pool.get()
         {
-            let chunk = umem.chunk_of(frame.addr);
+            let chunk = umem.chunk_of(frame.addr());
             if !socket.fill.push(chunk) {
                 pool.put(frame);
                 break;
@@ -171,47 +208,35 @@ impl XdpPort {
     }
 }
 
-/// The chunks of the UMEM that a port has handed to the kernel: a bit each.
-#[derive(Debug)]
-struct Held {
-    bits: Box<[u64]>,
-    chunk_bits: u32,
+/// How many places of a burst to leave for a packet. As many as its segments take on their way out if it is several in
+/// one; and all, where there is no large buffer to gather it in: what is before it may give one back.
+fn places(goes_on: bool, is_of_skb: bool, len: u32, pool: &FramePool) -> usize {
+    match (goes_on, is_of_skb) {
+        (true, true) => BURST,
+        (true, false) if pool.large() == 0 => BURST,
+        (true, false) => 1,
+        (false, _) => 1 + (len / SEGMENT) as usize,
+    }
 }
 
-impl Held {
-    fn new(layout: Layout) -> Self {
-        let bits = vec![0; (layout.chunks as usize).div_ceil(64)].into_boxed_slice();
-        Self { bits, chunk_bits: layout.chunk_size.trailing_zeros() }
+/// Hands the kernel what lies in one chunk. False where the ring is full.
+#[inline]
+fn push(socket: &mut Socket, held: &mut Held, addr: u64, len: u32, options: u32) -> bool {
+    let has_room = socket.tx.push(Descriptor { addr, len, options });
+    if has_room {
+        held.give(addr);
     }
+    has_room
+}
 
-    /// Notes the chunk of `addr`, which is a frame's.
-    #[inline]
-    fn give(&mut self, addr: u64) {
-        let chunk = (addr >> self.chunk_bits) as usize;
-        self.bits[chunk / 64] |= 1 << (chunk % 64);
+/// Hands the kernel a packet in a large buffer, whole or not at all.
+#[cold]
+fn push_slices(socket: &mut Socket, held: &mut Held, umem: &Umem, frame: &Frame) -> bool {
+    let mut slices = umem.slices(frame);
+    let has_room = socket.tx.has_room(slices.len() as u32);
+    while let Some((addr, len)) = slices.next().filter(|_| has_room) {
+        let options = if slices.len() > 0 { XDP_PKT_CONTD } else { 0 };
+        push(socket, held, addr, len, options);
     }
-
-    /// Strikes the chunk of `addr` out. False where the kernel does not have it.
-    #[inline]
-    fn take(&mut self, addr: u64) -> bool {
-        let chunk = (addr >> self.chunk_bits) as usize;
-        let Some(word) = self.bits.get_mut(chunk / 64) else {
-            return false;
-        };
-        let bit = 1 << (chunk % 64);
-        let was_held = *word & bit != 0;
-        *word &= !bit;
-        was_held
-    }
-
-    /// Strikes all out, and gives the offset of each.
-    fn drain(&mut self) -> impl Iterator<Item = u64> {
-        let chunk_bits = self.chunk_bits;
-        self.bits.iter_mut().enumerate().flat_map(move |(index, word)| {
-            let word = std::mem::take(word);
-            (0..64)
-                .filter(move |bit| word >> bit & 1 != 0)
-                .map(move |bit| (index as u64 * 64 + bit) << chunk_bits)
-        })
-    }
+    has_room
 }

@@ -17,11 +17,15 @@ const ASKED: usize = 64;
 /// A pool below this takes frames from the spares, one above `POOL_HIGH` gives some back.
 const POOL_LOW: usize = 256;
 const POOL_HIGH: usize = 2048;
+/// The same of large buffers.
+const LARGE_LOW: usize = 8;
+const LARGE_HIGH: usize = 64;
 
 #[derive(Debug)]
 pub struct Exchange {
     pub umem: Arc<Umem>,
     pub(super) spare: ArrayQueue<Frame>,
+    spare_large: ArrayQueue<Frame>,
     workers: usize,
     /// From worker `a` to worker `b` at `a * workers + b`: one producer, one consumer each.
     handover: Box<[ArrayQueue<(PortId, Frame)>]>,
@@ -32,21 +36,17 @@ pub struct Exchange {
 impl Exchange {
     /// `frames` are all frames of the UMEM; workers draw theirs from them.
     pub fn new(umem: Arc<Umem>, frames: Vec<Frame>, workers: usize) -> Self {
-        let spare = ArrayQueue::new(frames.len().max(1));
-        for frame in frames {
-            // As many places as frames.
-            drop(spare.push(frame));
-        }
+        let (large, chunks): (Vec<_>, Vec<_>) = frames.into_iter().partition(Frame::is_large);
+        let (spare, spare_large) = (queue_of(chunks), queue_of(large));
         let handover = (0..workers * workers).map(|_| ArrayQueue::new(HANDOVER)).collect();
-        Self { umem, spare, workers, handover, asked: ArrayQueue::new(ASKED) }
+        Self { umem, spare, spare_large, workers, handover, asked: ArrayQueue::new(ASKED) }
     }
 
     /// Closes a port that a worker has returned, and keeps its frames. Returns how many the kernel did not give back.
     pub fn close(&self, mut port: Box<dyn Port>) -> usize {
         let mut pool = FramePool::default();
         let lost = port.drain(&self.umem, &mut pool);
-        let all = pool.len();
-        self.return_frames(&mut pool, all);
+        self.return_all(&mut pool);
         lost
     }
 
@@ -60,9 +60,14 @@ impl Exchange {
         let _ = self.asked.push(address);
     }
 
-    /// Frames that no worker and no port holds.
+    /// Chunks that no worker and no port holds.
     pub fn spare(&self) -> usize {
         self.spare.len()
+    }
+
+    /// Large buffers that no worker and no port holds.
+    pub fn spare_large(&self) -> usize {
+        self.spare_large.len()
     }
 
     /// Frames on their way from one worker to another.
@@ -88,15 +93,32 @@ impl Exchange {
         if pool.len() < POOL_LOW {
             pool.extend((0..POOL_LOW).map_while(|_| self.spare.pop()));
         } else if pool.len() > POOL_HIGH {
-            self.return_frames(pool, pool.len() - POOL_HIGH + POOL_LOW);
+            let beyond = pool.len() - POOL_HIGH + POOL_LOW;
+            give(&self.spare, (0..beyond).map_while(|_| pool.get()));
+        }
+        if pool.large() < LARGE_LOW {
+            pool.extend((0..LARGE_LOW).map_while(|_| self.spare_large.pop()));
+        } else if pool.large() > LARGE_HIGH {
+            give(&self.spare_large, (0..LARGE_HIGH).map_while(|_| pool.get_large()));
         }
     }
 
-    /// Returns up to `count` frames of the pool to the spares.
-    pub(super) fn return_frames(&self, pool: &mut FramePool, count: usize) {
-        for frame in (0..count).map_while(|_| pool.get()) {
-            // As many places as frames.
-            drop(self.spare.push(frame));
-        }
+    /// Returns all frames of the pool to the spares.
+    pub(super) fn return_all(&self, pool: &mut FramePool) {
+        give(&self.spare, std::iter::from_fn(|| pool.get()));
+        give(&self.spare_large, std::iter::from_fn(|| pool.get_large()));
+    }
+}
+
+fn queue_of(frames: Vec<Frame>) -> ArrayQueue<Frame> {
+    let queue = ArrayQueue::new(frames.len().max(1));
+    give(&queue, frames.into_iter());
+    queue
+}
+
+fn give(spare: &ArrayQueue<Frame>, frames: impl Iterator<Item = Frame>) {
+    for frame in frames {
+        // As many places as frames.
+        drop(spare.push(frame));
     }
 }

@@ -161,7 +161,8 @@ impl Worker {
             sum.tx += census.tx;
             sum.completion += census.completion;
         }
-        (self.pool.len() + self.egress.len() + self.pipeline.waiting(), sum)
+        let pool = self.pool.len() + self.pool.large();
+        (pool + self.egress.len() + self.pipeline.waiting(), sum)
     }
 
     fn own_ports(&self) -> impl Iterator<Item = &dyn Port> {
@@ -176,7 +177,7 @@ impl Worker {
         let mut received = 0;
         for index in 0..self.own.len() {
             let Way::Own(port) = &mut self.ways[usize::from(self.own[index].0)] else { continue };
-            port.rx(&self.exchange.umem, &mut self.burst);
+            port.rx(&self.exchange.umem, &mut self.burst, &mut self.pool);
             if self.burst.is_empty() {
                 continue;
             }
@@ -259,8 +260,7 @@ impl Worker {
                     self.detach(id);
                 }
                 self.pipeline.give_up(None, &mut self.pool);
-                let all = self.pool.len();
-                self.exchange.return_frames(&mut self.pool, all);
+                self.exchange.return_all(&mut self.pool);
                 self.stopped = true;
             }
         }

@@ -16,6 +16,8 @@ use crate::port::memory::{MemoryPort, Wire};
 use crate::umem::{Layout, Umem};
 
 const CHUNKS: usize = 4096;
+/// Large buffers beside them.
+const LARGE: usize = 64;
 
 struct Plane {
     exchange: Arc<Exchange>,
@@ -72,7 +74,8 @@ impl Plane {
         }
         let held: usize =
             self.workers.iter().map(Worker::census).map(|(own, ports)| own + ports.total()).sum();
-        assert_eq!(self.exchange.spare() + self.exchange.handed_over() + held, CHUNKS, "a chunk is lost");
+        let spare = self.exchange.spare() + self.exchange.spare_large();
+        assert_eq!(spare + self.exchange.handed_over() + held, CHUNKS + LARGE, "a frame is lost");
     }
 
     /// Puts a UDP packet of the pod `open` to a peer behind the uplink on the wire.
@@ -217,7 +220,7 @@ fn threads_forward_and_stop_with_every_frame_back() {
                 returned.port.map(|port| plane.exchange.close(port));
             }
         }
-        assert_eq!(plane.exchange.spare(), CHUNKS, "{idle:?}");
+        assert_eq!((plane.exchange.spare(), plane.exchange.spare_large()), (CHUNKS, LARGE), "{idle:?}");
     }
 }
 

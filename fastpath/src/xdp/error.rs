@@ -24,7 +24,7 @@ pub enum SetupError {
     #[error("{device}: cannot read {what}: {source}")]
     Device { device: String, what: &'static str, source: io::Error },
     #[error(
-        "{device}: its MTU {mtu} makes frames of up to {frame} bytes, and a chunk of the UMEM holds {longest}; \
+        "{device}: its MTU {mtu} makes frames of up to {frame} bytes, and it can take {longest}; \
          larger chunks or `ip link set dev {device} mtu {fitting}` mend that"
     )]
     Mtu { device: String, mtu: u32, frame: u32, longest: u32, fitting: u32 },

@@ -8,6 +8,7 @@
 mod attach;
 mod device;
 mod error;
+mod features;
 pub(crate) mod program;
 pub(crate) mod ring;
 pub(crate) mod socket;
@@ -28,7 +29,7 @@ pub use self::tags::Tags;
 
 use self::device::Device;
 use self::program::{ENTERED, PROGRAM, PortEntry, Program, SOCKET_SLOTS, TO_POD};
-use self::socket::Socket;
+use self::socket::{Socket, Wish};
 use self::watch::Way;
 use crate::frame::Frame;
 use crate::port::Port;
@@ -39,6 +40,10 @@ use crate::umem::{Layout, Umem};
 
 /// Bytes of an Ethernet header with one VLAN tag: what a frame is longer than the MTU.
 const LINK_HEADER: u32 = 18;
+/// Bytes of an IPv4 packet at most.
+const LONGEST_PACKET: u32 = 65_535;
+/// Parts in which the kernel sends a packet at most: `MAX_SKB_FRAGS` by default (`include/linux/skbuff_ref.h`).
+const MOST_SLICES: u32 = 17;
 
 /// What becomes of Margay's packets while no socket takes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,7 +201,18 @@ impl Xdp {
 
     /// The largest MTU that a port's device can have.
     pub fn largest_mtu(&self) -> u32 {
-        self.umem.layout().longest_frame() - LINK_HEADER
+        self.longest_frame() - LINK_HEADER
+    }
+
+    /// The longest frame that a port receives and sends: of any place in its buffer no more slices are made than the kernel
+    /// takes.
+    fn longest_frame(&self) -> u32 {
+        let layout = self.umem.layout();
+        if layout.large_buffers() == 0 {
+            return layout.longest_frame();
+        }
+        let sendable = (MOST_SLICES - 1) * layout.chunk_size;
+        sendable.min(LONGEST_PACKET + LINK_HEADER)
     }
 
     /// Whether the UMEM lies on huge pages.
@@ -262,7 +278,7 @@ impl Xdp {
         if self.open.contains_key(&spec.ifindex) {
             return Err(SetupError::Open { device: device.name });
         }
-        self.check_mtu(&device)?;
+        check_mtu(&device, self.longest_frame())?;
         let entry = PortEntry {
             kind: spec.kind,
             on_failure: spec.on_failure,
@@ -325,27 +341,26 @@ impl Xdp {
     ) -> Result<XdpPort, SetupError> {
         // A driver's buffers do not pass through an skb: zero-copy is for native mode.
         let copy_only = !spec.zero_copy || mode != Mode::Native;
-        let socket =
-            Socket::open(&self.umem, spec.ifindex, queue, spec.rings, copy_only).map_err(|refused| {
-                SetupError::Socket {
-                    device: device.name.clone(),
-                    queue,
-                    step: refused.step,
-                    source: refused.source,
-                }
-            })?;
-        let slot = self.program.set_socket(index, socket.as_fd())?;
-        Ok(XdpPort::new(spec.id, slot, socket, spec.rings.fill, self.umem.layout()))
-    }
-
-    fn check_mtu(&self, device: &Device) -> Result<(), SetupError> {
-        let (longest, fitting) = (self.umem.layout().longest_frame(), self.largest_mtu());
-        let frame = device.mtu + LINK_HEADER;
-        if device.mtu <= fitting {
-            return Ok(());
+        let in_chunk = self.umem.layout().longest_frame();
+        let costs_zero_copy = || {
+            self.program
+                .with_fd(PROGRAM, |program| features::is_zero_copy_of_one_chunk(program, spec.ifindex))
+        };
+        let several_chunks = copy_only || device.mtu + LINK_HEADER > in_chunk || !costs_zero_copy();
+        let wish = Wish { copy_only, several_chunks };
+        let socket = Socket::open(&self.umem, spec.ifindex, queue, spec.rings, wish).map_err(|refused| {
+            SetupError::Socket {
+                device: device.name.clone(),
+                queue,
+                step: refused.step,
+                source: refused.source,
+            }
+        })?;
+        if !socket.takes_several_chunks() {
+            check_mtu(device, in_chunk)?;
         }
-        let (device, mtu) = (device.name.clone(), device.mtu);
-        Err(SetupError::Mtu { device, mtu, frame, longest, fitting })
+        let slot = self.program.set_socket(index, socket.as_fd())?;
+        Ok(XdpPort::new(spec.id, slot, socket, spec.rings.fill, mode, self.umem.layout()))
     }
 
     /// The first free run of slots that is long enough for the queues of the device.
@@ -365,4 +380,13 @@ impl Xdp {
         }
         Err(SetupError::TooManyQueues { device: device.name.clone(), queues: device.queues })
     }
+}
+
+/// Refuses a device whose frames are longer than this.
+fn check_mtu(device: &Device, longest: u32) -> Result<(), SetupError> {
+    let (mtu, fitting, frame) = (device.mtu, longest - LINK_HEADER, device.mtu + LINK_HEADER);
+    if mtu <= fitting {
+        return Ok(());
+    }
+    Err(SetupError::Mtu { device: device.name.clone(), mtu, frame, longest, fitting })
 }

@@ -105,6 +105,18 @@ impl<T: Copy> Producer<T> {
         true
     }
 
+    /// Whether so many entries fit.
+    pub(crate) fn has_room(&mut self, count: u32) -> bool {
+        let has_room = |this: &Self| {
+            let taken = this.cursor.wrapping_sub(this.seen);
+            taken.saturating_add(count) <= this.ring.mask + 1
+        };
+        if !has_room(self) {
+            self.seen = self.ring.consumer().load(Ordering::Acquire);
+        }
+        has_room(self)
+    }
+
     /// Publishes what was pushed.
     #[inline]
     pub(crate) fn submit(&mut self) {
@@ -152,6 +164,11 @@ impl<T: Copy> Consumer<T> {
         let entry = unsafe { self.ring.slot(self.cursor).read() };
         self.cursor = self.cursor.wrapping_add(1);
         Some(entry)
+    }
+
+    /// Has the entry that was popped last be the next again, where nothing was released since.
+    pub(crate) fn put_back(&mut self) {
+        self.cursor = self.cursor.wrapping_sub(1);
     }
 
     /// Gives the slots of what was popped back to the producer.

@@ -19,6 +19,10 @@ use crate::umem::{Layout, Umem};
 
 /// `XDP_MAX_TX_SKB_BUDGET` (`include/uapi/linux/if_xdp.h`, Linux 6.17).
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
+/// `XDP_USE_SG` of `sxdp_flags` (`include/uapi/linux/if_xdp.h`, Linux 6.6).
+const XDP_USE_SG: u16 = 1 << 4;
+/// In a descriptor's options: the packet goes on in the next.
+pub(crate) const XDP_PKT_CONTD: u32 = 1;
 /// `XDP_UMEM_PGOFF_FILL_RING` and `XDP_UMEM_PGOFF_COMPLETION_RING`, which libc has as unsigned.
 const FILL_PAGES: i64 = libc::XDP_UMEM_PGOFF_FILL_RING.cast_signed();
 const COMPLETION_PAGES: i64 = libc::XDP_UMEM_PGOFF_COMPLETION_RING.cast_signed();
@@ -54,6 +58,7 @@ pub(crate) struct Socket {
     ifindex: u32,
     queue: u32,
     is_zero_copy: bool,
+    takes_several_chunks: bool,
     fd: OwnedFd,
 }
 
@@ -62,6 +67,15 @@ pub(crate) struct Socket {
 pub(crate) struct Refused {
     pub(crate) step: &'static str,
     pub(crate) source: io::Error,
+}
+
+/// How a socket is to be bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    /// Unless this is set the kernel takes zero-copy mode where the driver has it.
+    pub(crate) copy_only: bool,
+    /// To receive packets in several chunks: without it the kernel drops what no chunk holds.
+    pub(crate) several_chunks: bool,
 }
 
 /// What came of asking the kernel to transmit.
@@ -75,13 +89,13 @@ pub(crate) enum Wakeup {
 }
 
 impl Socket {
-    /// Opens a socket on a queue. Unless `copy_only`, the kernel takes zero-copy mode where the driver has it.
+    /// Opens a socket on a queue.
     pub(crate) fn open(
         umem: &Umem,
         ifindex: u32,
         queue: u32,
         sizes: RingSizes,
-        copy_only: bool,
+        wish: Wish,
     ) -> Result<Self, Refused> {
         let at = |step| move |source| Refused { step, source };
         let fd = socket().map_err(at(step::SOCKET))?;
@@ -97,11 +111,11 @@ impl Socket {
         // Kernels before 6.17 do not know it and send 32 frames a call: `Wakeup::Again` then asks for the rest.
         let _ = set_option(&fd, XDP_MAX_TX_SKB_BUDGET, &sizes.tx);
         let rings = Rings::map(&fd, sizes).map_err(at(step::MAP))?;
-        bind(&fd, ifindex, queue, copy_only).map_err(at(step::BIND))?;
+        let takes_several_chunks = bind(&fd, ifindex, queue, wish).map_err(at(step::BIND))?;
         let options: libc::xdp_options = get_option(&fd, libc::XDP_OPTIONS).map_err(at(step::BIND))?;
         let Rings { fill, completion, rx, tx } = rings;
         let is_zero_copy = options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
-        Ok(Self { fill, completion, rx, tx, ifindex, queue, is_zero_copy, fd })
+        Ok(Self { fill, completion, rx, tx, ifindex, queue, is_zero_copy, takes_several_chunks, fd })
     }
 
     /// Closes the socket. False where the driver may yet write to chunks that it was given.
@@ -116,6 +130,11 @@ impl Socket {
 
     pub(crate) fn is_zero_copy(&self) -> bool {
         self.is_zero_copy
+    }
+
+    /// Whether packets come in that no chunk holds.
+    pub(crate) fn takes_several_chunks(&self) -> bool {
+        self.takes_several_chunks
     }
 
     /// Has the kernel transmit what stands in the TX ring.
@@ -181,7 +200,8 @@ fn is_free(ifindex: u32, queue: u32) -> bool {
         return false;
     };
     let sizes = RingSizes { fill: 1, rx: 1, tx: 1, completion: 1 };
-    let probe = Socket::open(&umem, ifindex, queue, sizes, true);
+    let wish = Wish { copy_only: true, several_chunks: false };
+    let probe = Socket::open(&umem, ifindex, queue, sizes, wish);
     !probe.is_err_and(|refused| refused.source.raw_os_error() == Some(libc::EBUSY))
 }
 
@@ -196,11 +216,13 @@ fn register(fd: &OwnedFd, umem: &Umem) -> io::Result<()> {
     set_option(fd, libc::XDP_UMEM_REG, &area)
 }
 
-/// Binds to the queue, in zero-copy mode where the driver has it and `copy_only` does not forbid it.
-fn bind(fd: &OwnedFd, ifindex: u32, queue: u32, copy_only: bool) -> io::Result<()> {
-    let address = libc::sockaddr_xdp {
+/// Binds to the queue, and says whether packets may come in several chunks: Linux before 6.6 knows nothing of that.
+fn bind(fd: &OwnedFd, ifindex: u32, queue: u32, wish: Wish) -> io::Result<bool> {
+    let copy = if wish.copy_only { libc::XDP_COPY } else { 0 };
+    let several_chunks = if wish.several_chunks { XDP_USE_SG } else { 0 };
+    let mut address = libc::sockaddr_xdp {
         sxdp_family: libc::AF_XDP as u16,
-        sxdp_flags: libc::XDP_USE_NEED_WAKEUP | if copy_only { libc::XDP_COPY } else { 0 },
+        sxdp_flags: libc::XDP_USE_NEED_WAKEUP | copy | several_chunks,
         sxdp_ifindex: ifindex,
         sxdp_queue_id: queue,
         sxdp_shared_umem_fd: 0,
@@ -209,13 +231,14 @@ fn bind(fd: &OwnedFd, ifindex: u32, queue: u32, copy_only: bool) -> io::Result<(
     for _ in 0..BIND_TRIES {
         // SAFETY: the address is a live sockaddr_xdp of `len` bytes, which the call only reads.
         if unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) } == 0 {
-            return Ok(());
+            return Ok(address.sxdp_flags & XDP_USE_SG != 0);
         }
         let error = io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::EBUSY) {
-            return Err(error);
+        match error.raw_os_error() {
+            Some(libc::EBUSY) => std::thread::sleep(BIND_PAUSE),
+            Some(libc::EINVAL) if address.sxdp_flags & XDP_USE_SG != 0 => address.sxdp_flags &= !XDP_USE_SG,
+            _ => return Err(error),
         }
-        std::thread::sleep(BIND_PAUSE);
     }
     Err(io::Error::from_raw_os_error(libc::EBUSY))
 }

@@ -42,21 +42,28 @@ pub(super) fn map(layout: Layout) -> Result<(Arc<Umem>, Vec<Frame>, bool), Setup
         )));
     }
     debug_assert!(XDP_HEADROOM < chunk_size);
-    let count = NonZeroU32::new(chunks)
-        .ok_or_else(|| SetupError::Layout(format!("{chunks} chunks are no memory")))?;
+    if chunks == 0 {
+        return Err(SetupError::Layout("0 chunks are no memory".to_owned()));
+    }
     // The kernel counts what sockets register against this limit unless CAP_IPC_LOCK is there. Where it may not be
     // raised the registration says so.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let mut config = UmemConfig::builder();
     config.frame_size(FrameSize::new(chunk_size).map_err(|error| SetupError::Layout(error.to_string()))?);
     let config = config.build().map_err(|error| SetupError::Layout(error.to_string()))?;
-    let create = |on_huge_pages| xsk_rs::Umem::new(config, count, on_huge_pages);
-    // Huge pages are mapped and unmapped whole.
-    let on_huge_pages = layout.bytes().is_multiple_of(HUGE_PAGE).then(|| create(true).ok()).flatten();
+    let create = |bytes: usize, on_huge_pages| {
+        let count = NonZeroU32::new((bytes / chunk_size as usize) as u32).expect("there are chunks");
+        xsk_rs::Umem::new(config, count, on_huge_pages)
+    };
+    // Huge pages are mapped and unmapped whole, and there is no use in them for less than one.
+    let whole = layout.bytes().next_multiple_of(HUGE_PAGE);
+    let on_huge_pages =
+        layout.chunk_bytes().is_multiple_of(HUGE_PAGE).then(|| create(whole, true).ok()).flatten();
     let is_huge = on_huge_pages.is_some();
     let (umem, frames) = match on_huge_pages {
         Some(umem) => umem,
-        None => create(false).map_err(|source| SetupError::Memory { bytes: layout.bytes(), source })?,
+        None => create(layout.bytes(), false)
+            .map_err(|source| SetupError::Memory { bytes: layout.bytes(), source })?,
     };
     let area = Area { base: base(&umem, &frames[0]), _umem: umem };
     // SAFETY: the memory is readable and writable for `layout.bytes()` bytes while xsk-rs's handle lives, and nothing

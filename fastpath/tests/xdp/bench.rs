@@ -112,7 +112,7 @@ impl Wire {
         let mut ready = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         let patience = PollTimeout::try_from(PATIENCE).expect("it fits");
         assert_eq!(poll(&mut ready, patience), Ok(1), "no frame came");
-        let mut frame = vec![0; 4096];
+        let mut frame = vec![0; 1 << 17];
         let len = recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty()).expect("a frame");
         frame.truncate(len);
         frame
@@ -156,6 +156,7 @@ pub(crate) struct Bench {
     pub(crate) umem: Arc<Umem>,
     pub(crate) pool: FramePool,
     pub(crate) chunks: usize,
+    pub(crate) large: usize,
 }
 
 impl Bench {
@@ -167,7 +168,8 @@ impl Bench {
         let mut pool = FramePool::with_capacity(frames.len());
         pool.extend(frames);
         let umem = Arc::clone(xdp.umem());
-        Self { xdp, umem, pool, chunks: chunks as usize }
+        let large = pool.large();
+        Self { xdp, umem, pool, chunks: chunks as usize, large }
     }
 
     /// Opens an uplink port and gives it frames to receive into.
@@ -191,7 +193,7 @@ impl Bench {
         while frames.len() < count {
             assert!(Instant::now() < deadline, "{} of {count} frames came", frames.len());
             for port in &mut *ports {
-                port.rx(&self.umem, &mut burst);
+                port.rx(&self.umem, &mut burst, &mut self.pool);
                 frames.extend(burst.drain_front(burst.len()));
                 port.reclaim(&self.umem, &mut self.pool);
             }
@@ -217,9 +219,10 @@ impl Bench {
         }
     }
 
-    /// Frames that are in the pool or with one of the ports.
+    /// Frames in the pool or with one of the ports, the number of large buffers taken off: `chunks`, if these are all.
     pub(crate) fn accounted<'a>(&self, ports: impl IntoIterator<Item = &'a (impl Port + 'a)>) -> usize {
-        self.pool.len() + ports.into_iter().map(|port| port.census().total()).sum::<usize>()
+        self.pool.len() + self.pool.large() - self.large
+            + ports.into_iter().map(|port| port.census().total()).sum::<usize>()
     }
 
     /// Takes the ports' frames back and closes the sockets.
@@ -230,16 +233,17 @@ impl Bench {
         }
     }
 
-    /// Checks that every chunk of the UMEM is in the pool, once.
+    /// Checks that every chunk and large buffer of the UMEM is in the pool, once.
     pub(crate) fn assert_whole(&mut self) {
-        assert_eq!(self.pool.len(), self.chunks);
-        let mut frames: Vec<_> = std::iter::from_fn(|| self.pool.get()).collect();
+        assert_eq!((self.pool.len(), self.pool.large()), (self.chunks, self.large));
+        let pool = &mut self.pool;
+        let mut frames: Vec<_> = std::iter::from_fn(|| pool.get().or_else(|| pool.get_large())).collect();
         let mut places = BTreeSet::new();
         for frame in &mut frames {
             assert!(self.umem.fill(frame, b"x"));
             places.insert(self.umem.bytes(frame).as_ptr().addr());
         }
-        assert_eq!(places.len(), self.chunks, "a chunk stands in the pool twice");
+        assert_eq!(places.len(), frames.len(), "a chunk stands in the pool twice");
         self.pool.extend(frames);
     }
 }

@@ -211,14 +211,14 @@ fn errors_say_what_where_and_how_to_mend_it() {
     in_namespace(|| {
         veth("near", "far", 1);
         let mut bench = Bench::new(CHUNKS);
-        ip("link set near mtu 1900");
+        ip("link set near mtu 40000");
         let error = bench.xdp.open_port(&spec("near", ModeChoice::Best)).expect_err("frames do not fit");
         assert_eq!(
             error.to_string(),
-            "near: its MTU 1900 makes frames of up to 1918 bytes, and a chunk of the UMEM holds 1792; \
-             larger chunks or `ip link set dev near mtu 1774` mend that"
+            "near: its MTU 40000 makes frames of up to 40018 bytes, and it can take 32768; \
+             larger chunks or `ip link set dev near mtu 32750` mend that"
         );
-        ip("link set near mtu 1774");
+        ip("link set near mtu 32750");
         let opened = bench.open("near", ModeChoice::Best);
         assert!(matches!(
             bench.xdp.open_port(&spec("near", ModeChoice::Best)),

@@ -2,5 +2,6 @@
 
 mod bench;
 mod frames;
+mod jumbo;
 mod lifetime;
 mod vlan;

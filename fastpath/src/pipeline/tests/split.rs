@@ -77,7 +77,7 @@ fn a_checksum_left_to_offload_is_completed_before() {
 #[test]
 fn a_small_mtu_makes_many_and_where_frames_or_room_are_short_none_leaves() {
     let mut gateway = Gateway::new();
-    set_mtu(&mut gateway, 128);
+    gateway.set_mtu(UPLINK, 128);
     let packet = long(PEER_IP, 1500);
     let fragments = inner(&gateway.run(OPEN, &packet).sent, 50);
     assert_eq!((fragments.len(), reassemble(&fragments)), (27, packet[34..].to_vec()));
@@ -96,25 +96,10 @@ fn a_small_mtu_makes_many_and_where_frames_or_room_are_short_none_leaves() {
     gateway.pool.extend(kept);
     assert_eq!(gateway.pool.len(), CHUNKS as usize);
 
-    set_mtu(&mut gateway, 77);
+    gateway.set_mtu(UPLINK, 77);
     assert_eq!(gateway.run(OPEN, &packet).dropped, Some(DropReason::TooBig), "no room for 8 bytes inside");
-    set_mtu(&mut gateway, 78);
+    gateway.set_mtu(UPLINK, 78);
     assert_eq!(gateway.run(OPEN, &packet).dropped, Some(DropReason::TxFull), "more than a burst");
-}
-
-/// Sets the MTU of the uplink.
-fn set_mtu(gateway: &mut Gateway, mtu: u16) {
-    gateway.publish(|snapshot| {
-        let mut next_hops = snapshot.next_hops.to_vec();
-        for next_hop in &mut next_hops {
-            if let NextHop::Forward { adjacency, .. } = next_hop
-                && adjacency.port == UPLINK
-            {
-                adjacency.mtu = mtu;
-            }
-        }
-        snapshot.next_hops = next_hops.into();
-    });
 }
 
 #[test]

@@ -137,11 +137,29 @@ fn entries_cross_threads_whole_and_in_order() {
 }
 
 #[test]
+fn room_is_what_the_consumer_has_released_and_an_entry_put_back_comes_again() {
+    let (mut producer, mut consumer) = ends(8, u32::MAX - 3);
+    assert!(producer.has_room(8) && !producer.has_room(9));
+    assert!((0..6).all(|entry| producer.push(entry)));
+    assert!(producer.has_room(2) && !producer.has_room(3));
+    producer.submit();
+    assert_eq!((consumer.pop(), consumer.pop()), (Some(0), Some(1)));
+    consumer.put_back();
+    assert!(!producer.has_room(3), "popped, and not released");
+    consumer.release();
+    assert!(producer.has_room(3) && !producer.has_room(4));
+    assert_eq!(consumer.pop(), Some(1));
+}
+
+#[test]
 fn a_peer_that_writes_nonsense_leads_nowhere_else() {
     let (mut producer, mut consumer) = ends(8, 0);
     assert!((0..8).all(|entry| producer.push(entry)));
     consumer.ring.consumer().store(100, Ordering::Release);
-    assert!(!producer.push(8), "a consumer ahead of the producer has released nothing");
+    assert!(
+        !producer.has_room(1) && !producer.push(8),
+        "a consumer ahead of the producer has released nothing"
+    );
     producer.ring.producer().store(u32::MAX, Ordering::Release);
     assert_eq!(consumer.len(), 8);
     assert!((0..100).all(|_| consumer.pop().is_some_and(|entry| entry < 8)));

@@ -261,6 +261,7 @@ pub(super) fn kernel() -> impl Strategy<Value = Kernel> {
             addresses,
             routes,
             neighbours: neighbours.into_iter().flatten().collect(),
+            ..Kernel::default()
         },
     )
 }

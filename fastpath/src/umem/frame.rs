@@ -1,0 +1,58 @@
+//! The right to a part of the UMEM.
+
+use margay_flowtable::PortId;
+
+/// One frame: the right to one chunk of the UMEM, or to one large buffer, and where in it the packet lies. Not `Clone`:
+/// whoever holds the `Frame` owns the bytes. Dropping one leaks its memory, so every path hands frames on or back to the
+/// pool.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a frame that is dropped is a chunk lost"]
+pub struct Frame {
+    /// Offset of the packet's first byte in the UMEM, and how long it is. It never reaches beyond the memory that the frame
+    /// is the right to: what makes a frame and what moves its packet see to that, all of it in `umem.rs`.
+    pub(super) addr: u64,
+    pub(super) len: u32,
+    /// Whether that memory is a large buffer.
+    pub(super) is_large: bool,
+    /// Port that it came in by.
+    pub port: PortId,
+    /// Offset of the L4 header that the checksum starts at, and of the field from there, where the sender left the
+    /// checksum to offload and the port says so (`csum_offset` 0: nothing is left to do).
+    pub csum_start: u16,
+    pub csum_offset: u16,
+    /// The packet's end is missing: there was no buffer for all of it.
+    pub is_cut: bool,
+    /// The kernel had the packet as an skb before: where it is longer than the port's MTU it is several in one (GSO).
+    pub is_of_skb: bool,
+}
+
+impl Frame {
+    /// Offset of the packet's first byte in the UMEM.
+    #[inline]
+    pub(crate) fn addr(&self) -> u64 {
+        self.addr
+    }
+
+    /// Offset one past the packet.
+    #[inline]
+    pub(super) fn end(&self) -> u64 {
+        self.addr + u64::from(self.len)
+    }
+
+    /// Length of the packet in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether it is the right to a large buffer.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.is_large
+    }
+}
