@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use margay_encap::icmp::unreachable;
 use margay_encap::icmp_error::{self, IcmpError};
 use margay_encap::icmp6_error::{self, Icmp6Error};
-use margay_encap::{addresses6, ethernet, parse_ip, parse_ip6};
+use margay_encap::{Headers, addresses6, ethernet, icmp, ipv4, ipv6, parse_ip, parse_ip6};
 use margay_flowtable::{Interface, NextHopId, PortId, Snapshot, WayOut};
 
 use super::lane::Lane;
@@ -65,6 +65,7 @@ impl Answers {
         let error = error_of(turn.snapshot, lane, reason)?;
         let mut packet = [0; ethernet::HEADER_LEN + icmp6_error::MAX_LEN];
         let room = &mut packet[ethernet::HEADER_LEN..];
+        let room = &mut room[..longest_back(turn.snapshot, offending, headers)?];
         let len = if headers.is_ipv6() {
             let (error, src) = (Icmp6Error::from(error), turn.snapshot.local.icmp6_source?);
             if !error.may_answer(headers, offending) || !self.take_token(turn.now) {
@@ -93,6 +94,19 @@ impl Answers {
         self.tokens = left;
         true
     }
+}
+
+/// The longest error that the way back to the sender takes. `None` where there is no way back, or none that takes an error
+/// which quotes anything.
+fn longest_back(snapshot: &Snapshot, offending: &[u8], headers: &Headers) -> Option<usize> {
+    let (src, least) = if headers.is_ipv6() {
+        (addresses6(offending, headers)[0].into(), ipv6::HEADER_LEN + icmp::HEADER_LEN)
+    } else {
+        (IpAddr::V4(Ipv4Addr::from_bits(headers.src())), ipv4::HEADER_LEN + icmp::HEADER_LEN)
+    };
+    let NextHopId(id) = snapshot.fib.lookup(src)?;
+    let mtu = usize::from(snapshot.next_hops.rewrite(id)?.mtu);
+    (mtu > least).then_some(mtu.min(icmp6_error::MAX_LEN))
 }
 
 /// What is said of this drop, if anything.

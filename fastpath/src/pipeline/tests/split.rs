@@ -226,3 +226,23 @@ fn what_has_no_way_is_answered_where_that_is_configured() {
     let denied = gateway.run(OPEN, &tcp(OPEN_IP, WEB_IP, (1000, 80), SYN));
     assert_eq!((denied.dropped, denied.sent.len()), (Some(DropReason::PolicyDeny), 0), "policy says nothing");
 }
+
+#[test]
+fn an_error_is_no_longer_than_the_way_back_takes() {
+    let mut gateway = Gateway::new();
+    let mut next_hops = gateway.snapshot.next_hops.to_vec();
+    let back = next_hops.iter_mut().find_map(|next_hop| match next_hop {
+        NextHop::Forward { adjacency, tunnel: Some(Tunnel::Vxlan { .. }) } => Some(adjacency),
+        _ => None,
+    });
+    back.expect("a route in VXLAN").mtu = 300;
+    gateway.snapshot.next_hops = next_hops.into();
+    let mut packet = udp(PEER_IP, OPEN_IP, (1000, 53), &[7; 1000]);
+    set_ip_byte(&mut packet, 8, 1);
+    let outcome = gateway.run(UPLINK, &vxlan_from(REMOTE_NODE_IP, 4096, &packet));
+    assert_eq!(outcome.dropped, Some(DropReason::TtlExceeded));
+    let (port, answer) = &outcome.sent[0];
+    assert_eq!((*port, answer.len()), (UPLINK, 14 + 300));
+    assert_eq!(answer[92..], packet[14..][..300 - 50 - 28], "the quote is cut");
+    assert_eq!(checksum::Sum::of(&answer[84..]).finish(), 0);
+}
