@@ -14,8 +14,10 @@ pub const MAX_LEN: usize = 576;
 /// IP and ICMP header, in front of the quote.
 const HEADERS_LEN: usize = ipv4::HEADER_LEN + icmp::HEADER_LEN;
 const TTL: u8 = 64;
-/// Precedence 6, internetwork control (RFC 1812 4.3.2.5), as Linux.
-const TOS: u8 = 0xc0;
+/// Precedence 6, internetwork control, and the type of service of the packet that is answered (RFC 1812 4.3.2.5), but for what
+/// is ECN today: nobody asked the error's way whether it marks.
+const PRECEDENCE: u8 = 0xc0;
+const TYPE_OF_SERVICE: u8 = 0x1c;
 
 /// What is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +52,10 @@ impl IcmpError {
         let quote = &quote[..quote.len().min(MAX_LEN.min(packet.len()) - HEADERS_LEN)];
         let len = HEADERS_LEN + quote.len();
         let (ip, message) = packet[..len].split_first_chunk_mut().expect("room for the IPv4 header");
-        let (template, sum) = ipv4::template(src, offending.src(), protocol::ICMP, TOS, TTL, 0);
+        let tos = PRECEDENCE | (offending.tos() & TYPE_OF_SERVICE);
+        let (template, sum) = ipv4::template(src, offending.src(), protocol::ICMP, tos, TTL, 0);
         *ip = template;
-        ipv4::stamp(ip, sum, len as u16, ident, 0, TOS);
+        ipv4::stamp(ip, sum, len as u16, ident, 0, tos);
 
         let (kind, code, mtu) = self.fields();
         let [mtu_high, mtu_low] = mtu.to_be_bytes();

@@ -56,6 +56,8 @@ proptest! {
         prop_assert_eq!(usize::from(ip.total_len()), len);
         prop_assert_eq!((ip.source(), ip.destination()), (ROUTER.to_be_bytes(), sample.ip.source));
 
+        prop_assert_eq!(packet[1], 0xc0 | (frame[15] & 0x1c));
+
         let icmp = Icmpv4Slice::from_slice(&packet[20..]).unwrap();
         prop_assert_eq!(icmp.icmp_type(), expected_type(error));
         prop_assert_eq!(icmp.checksum(), icmp.icmp_type().calc_checksum(icmp.payload()));
