@@ -12,9 +12,10 @@ mod pair;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStream, TryStreamExt as _};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAttribute, NeighbourExtFlags, NeighbourMessage, NeighbourState,
@@ -31,6 +32,10 @@ pub use pair::{Pair, PairError};
 
 /// Interface index and address of a neighbour.
 pub type NeighbourKey = (u32, IpAddr);
+
+/// Pause before a busy socket is asked again, and how often it is.
+const BUSY: Duration = Duration::from_millis(1);
+const BUSY_TRIES: u32 = 5000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -230,13 +235,10 @@ impl Mirror {
     }
 
     async fn read_all(&mut self) -> Result<(), Error> {
-        let dump = |what| move |error| Error::Dump { what, error };
-        let links: Vec<_> =
-            self.requests.link().get().execute().try_collect().await.map_err(dump("links"))?;
-        let addresses: Vec<_> =
-            self.requests.address().get().execute().try_collect().await.map_err(dump("addresses"))?;
-        let neighbours: Vec<_> =
-            self.requests.neighbours().get().execute().try_collect().await.map_err(dump("neighbours"))?;
+        let requests = &self.requests;
+        let links = whole("links", || requests.link().get().execute()).await?;
+        let addresses = whole("addresses", || requests.address().get().execute()).await?;
+        let neighbours = whole("neighbours", || requests.neighbours().get().execute()).await?;
         let routes = self.read_routes().await?;
 
         let before = std::mem::replace(
@@ -263,15 +265,31 @@ impl Mirror {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let mut dump = self.requests.route().get(request).execute();
-            while let Some(route) =
-                dump.try_next().await.map_err(|error| Error::Dump { what: "routes", error })?
-            {
-                routes.extend(message::route(&route));
-            }
+            let read = whole("routes", || self.requests.route().get(request.clone()).execute()).await?;
+            routes.extend(read.iter().filter_map(message::route));
         }
         Ok(routes)
     }
+}
+
+/// Reads a table from its beginning to its end. Of a reading that was dropped half-way the kernel sends the rest all the same,
+/// and as long as that lasts it begins no other on the socket.
+async fn whole<T, R>(what: &'static str, read: impl Fn() -> R) -> Result<Vec<T>, Error>
+where
+    R: TryStream<Ok = T, Error = rtnetlink::Error>,
+{
+    let mut tries = BUSY_TRIES;
+    loop {
+        match read().try_collect().await {
+            Err(error) if tries > 0 && is_busy(&error) => tokio::time::sleep(BUSY).await,
+            read => return read.map_err(|error| Error::Dump { what, error }),
+        }
+        tries -= 1;
+    }
+}
+
+fn is_busy(error: &rtnetlink::Error) -> bool {
+    matches!(error, rtnetlink::Error::NetlinkError(error) if error.to_io().kind() == io::ErrorKind::ResourceBusy)
 }
 
 fn neighbour_message((index, address): NeighbourKey) -> NeighbourMessage {

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use margay_control::kernel::Mirror;
 use margay_control::state::{Kernel, Link, Vlan};
 use support::{Netns, veth};
@@ -183,6 +184,22 @@ fn a_wanted_neighbour_is_resolved_kept_and_let_go() {
         mirror.want_neighbours(&BTreeSet::new()).await;
         until(&mut mirror, "the entry let go", |k| !k.neighbours.contains_key(&key("10.0.0.2"))).await;
         assert!(here.ip("neigh show 10.0.0.9 dev eth0").contains("PERMANENT"));
+    });
+}
+
+#[test]
+fn a_reading_that_is_dropped_does_not_stand_in_the_way_of_the_next() {
+    let here = Netns::new("dropped");
+    here.ip("link set lo up");
+    inside(&here, async {
+        let mut mirror = Mirror::open().await.unwrap();
+        here.ip("route add 10.1.0.0/16 dev lo");
+        // The notification comes meanwhile, and then the routes are asked for three times at once.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for _ in 0..2 {
+            assert!(mirror.changed().now_or_never().is_none());
+        }
+        until(&mut mirror, "the route", |k| has_route(k, "10.1.0.0/16", None, "lo")).await;
     });
 }
 
