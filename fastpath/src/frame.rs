@@ -57,6 +57,10 @@ impl Burst {
         self.frames.remove(at)
     }
 
+    pub fn into_frames(self) -> impl Iterator<Item = Frame> {
+        self.frames.into_iter()
+    }
+
     /// Takes the first `count` frames out, in order.
     #[inline]
     pub fn drain_front(&mut self, count: usize) -> arrayvec::Drain<'_, Frame, BURST> {

@@ -70,7 +70,7 @@ impl Pipeline {
     /// Queues a frame that did not come in.
     fn send(&self, port: PortId, frame: Frame, pool: &mut FramePool, egress: &mut Egress) {
         let bytes = frame.len() as u64;
-        match egress.push(port, frame) {
+        match egress.push_split(port, frame) {
             Ok(()) => {
                 self.counters.port(port).tx.add(1);
                 self.counters.port(port).tx_bytes.add(bytes);

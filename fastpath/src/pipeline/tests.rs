@@ -98,7 +98,7 @@ struct Gateway {
     now: u64,
 }
 
-const CHUNKS: u32 = 128;
+const CHUNKS: u32 = 512;
 /// Large buffers beside them.
 const LARGE: usize = 2;
 

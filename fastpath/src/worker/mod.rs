@@ -23,7 +23,7 @@ pub use thread::{Idle, WorkerHandle, spawn};
 
 use crate::counters::{Counters, MAX_PORTS};
 use crate::egress::Egress;
-use crate::frame::{BURST, Burst};
+use crate::frame::{BURST, Burst, Frame};
 use crate::pipeline::{Established, Expiry, MidFlow, Pipeline, Turn};
 use crate::port::{Census, Port};
 use crate::umem::FramePool;
@@ -225,7 +225,7 @@ impl Worker {
                     }
                 }
             }
-            Way::None => lose(burst, id, counters, pool),
+            Way::None => lose(burst.drain_front(burst.len()), id, counters, pool),
         });
     }
 
@@ -267,9 +267,7 @@ impl Worker {
     }
 
     fn detach(&mut self, id: PortId) {
-        if let Some(mut burst) = self.egress.close(id) {
-            lose(&mut burst, id, &self.counters, &mut self.pool);
-        }
+        lose(self.egress.close(id), id, &self.counters, &mut self.pool);
         self.pipeline.give_up(Some(id), &mut self.pool);
         self.own.retain(|&own| own != id);
         let port = match std::mem::take(&mut self.ways[usize::from(id.0)]) {
@@ -281,7 +279,9 @@ impl Worker {
 }
 
 /// Keeps the chunks of frames whose output port is gone.
-fn lose(burst: &mut Burst, port: PortId, counters: &Counters, pool: &mut FramePool) {
-    counters.port(port).tx_lost.add(burst.len() as u64);
-    pool.extend(burst.drain_front(burst.len()));
+fn lose(frames: impl Iterator<Item = Frame>, port: PortId, counters: &Counters, pool: &mut FramePool) {
+    for frame in frames {
+        counters.port(port).tx_lost.add(1);
+        pool.put(frame);
+    }
 }

@@ -99,7 +99,31 @@ fn a_small_mtu_makes_many_and_where_frames_or_room_are_short_none_leaves() {
     gateway.set_mtu(UPLINK, 77);
     assert_eq!(gateway.run(OPEN, &packet).dropped, Some(DropReason::TooBig), "no room for 8 bytes inside");
     gateway.set_mtu(UPLINK, 78);
-    assert_eq!(gateway.run(OPEN, &packet).dropped, Some(DropReason::TxFull), "more than a burst");
+    let fragments = inner(&gateway.run(OPEN, &packet).sent, 50);
+    assert_eq!(reassemble(&fragments), packet[34..], "{} of 8 bytes", fragments.len());
+}
+
+/// The first fragments of large datagrams that came in one burst, which become more than a burst.
+#[test]
+fn a_whole_burst_is_split_and_what_follows_keeps_its_place() {
+    let mut gateway = Gateway::new();
+    let mut packets: Vec<_> = (0..40).map(|i| long(PEER_IP, 1500 + i)).collect();
+    packets.extend((0..3).map(|i| long(PEER_IP, i)));
+    let sent = inner(&gateway.run_burst(OPEN, &packets), 50);
+    assert_eq!(sent.len(), 83);
+    let (split, whole) = sent.split_at(80);
+    for (fragments, packet) in split.chunks(2).zip(&packets) {
+        assert_eq!(reassemble(fragments), packet[34..]);
+    }
+    for (sent, packet) in whole.iter().zip(&packets[40..]) {
+        assert_eq!(sent[20..], packet[34..]);
+    }
+    // More than wait behind a burst: each packet leaves whole or not at all.
+    gateway.set_mtu(UPLINK, 128);
+    let sent = inner(&gateway.run_burst(OPEN, &vec![long(PEER_IP, 1500); 20]), 50);
+    assert!(sent.len() < 20 * 27 && sent.len() % 27 == 0, "{}", sent.len());
+    let dropped = gateway.drops(OPEN)[DropReason::TxFull as usize];
+    assert_eq!(dropped as usize, 20 - sent.len() / 27);
 }
 
 #[test]
