@@ -242,9 +242,9 @@ mod tests {
             Arc::make_mut(kernel).links.insert(index, Link { vlan, ..link(name) });
             let compiler = Compiler::of(&state, Identity::new("here"));
             let ports = wanted(&config, compiler.routing(), kernel);
-            let limited = limited(kernel, &ports);
-            let mtus = ports.iter().map(|port| port.interface().map(|index| limited.links[&index].mtu));
-            mtus.collect::<Vec<_>>()
+            let limited = limited(kernel, &ports, 9000);
+            let mtu = |index: u32| limited.limits.get(&index).copied().unwrap_or(limited.links[&index].mtu);
+            ports.iter().map(|port| port.interface().map(mtu)).collect::<Vec<_>>()
         };
         let tag = |device, id| Some(Vlan { device, id });
         assert_eq!(add(&mut kernel, 5, "eth0.200", tag(1, 200)), [None, None]);
