@@ -124,6 +124,7 @@ proptest! {
     #[test]
     fn routing_follows_whatever_happens(
         nodes in world::nodes(),
+        overlay in world::overlay(),
         start in prop::collection::vec(world::change(), 15),
         kernel in world::kernel(),
         ports in world::ports(),
@@ -131,8 +132,9 @@ proptest! {
     ) {
         let mut followed = Followed::new();
         check(&followed);
-        let start = [Event::Changes(nodes), Event::Changes(start), Event::Kernel(Box::new(kernel)), Event::Ports(ports)];
-        for event in start.into_iter().chain(events) {
+        let start = [nodes, overlay, start].map(Event::Changes).into_iter();
+        let start = start.chain([Event::Kernel(Box::new(kernel)), Event::Ports(ports)]);
+        for event in start.chain(events) {
             followed.take(event);
             check(&followed);
         }

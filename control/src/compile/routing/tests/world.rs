@@ -76,6 +76,17 @@ pub(super) fn nodes() -> impl Strategy<Value = Vec<Change>> {
     })
 }
 
+/// A pool of either family and what Felix is told of tunnels, without which few worlds have any.
+pub(super) fn overlay() -> impl Strategy<Value = Vec<Change>> {
+    let pool = |name: &str, cidr| {
+        let name = name.to_owned();
+        pool(Just(cidr)).prop_map(move |pool| Change::IpPool(Edit::put(name.clone(), pool)))
+    };
+    let felix = felix().prop_map(|felix| Change::FelixConfiguration(Edit::put("default".to_owned(), felix)));
+    (pool("a", "10.0.0.0/16"), pool("b", "fd00::/64"), felix)
+        .prop_map(|(four, six, felix)| vec![four, six, felix])
+}
+
 fn pod_name(number: u32) -> Name {
     Name::new("x", format!("p{number}"))
 }
@@ -102,7 +113,7 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         12 => edit((0u32..5).prop_map(pod_name), pod()).prop_map(Change::Pod),
         1 => edit(node_name(), node()).prop_map(Change::Node),
-        1 => edit(prop::sample::select(vec!["a".to_owned(), "b".to_owned()]), pool()).prop_map(Change::IpPool),
+        1 => edit(prop::sample::select(vec!["a".to_owned(), "b".to_owned()]), any_pool()).prop_map(Change::IpPool),
         2 => edit(node_name(), affinity()).prop_map(Change::BlockAffinity),
         2 => edit(prop::sample::select(vec!["a".to_owned(), "b".to_owned()]), ipam_block()).prop_map(Change::IpamBlock),
         1 => edit(felix_name(), felix()).prop_map(Change::FelixConfiguration),
@@ -186,8 +197,11 @@ fn node() -> impl Strategy<Value = Node> {
     )
 }
 
-fn pool() -> impl Strategy<Value = IpPool> {
-    let cidr = prop::sample::select(&["10.0.0.0/16", "10.0.1.0/24", "fd00::/64", "fd00::8/125"][..]);
+fn any_pool() -> impl Strategy<Value = IpPool> {
+    pool(prop::sample::select(&["10.0.0.0/16", "10.0.1.0/24", "fd00::/64", "fd00::8/125"][..]))
+}
+
+fn pool(cidr: impl Strategy<Value = &'static str>) -> impl Strategy<Value = IpPool> {
     (cidr, mode(), mode()).prop_map(|(cidr, ipip, vxlan)| IpPool {
         cidr: cidr.parse().unwrap(),
         ipip,
