@@ -54,14 +54,23 @@ struct IperfSum {
 
 /// Bits a second that one TCP stream delivers from the namespace `from` to `address` in the namespace `to`.
 pub fn tcp_throughput(from: &str, to: &str, address: &str, time: Duration) -> Result<f64> {
+    iperf3(from, to, address, ["--time", &time.as_secs().to_string()])
+}
+
+/// Has one TCP stream deliver so many bytes, as fast as it goes: bits a second.
+pub fn tcp_bytes(from: &str, to: &str, address: &str, bytes: u64) -> Result<f64> {
+    iperf3(from, to, address, ["--bytes", &bytes.to_string()])
+}
+
+fn iperf3(from: &str, to: &str, address: &str, how_much: [&str; 2]) -> Result<f64> {
     let mut server = in_netns(to, "iperf3");
     server.args(["--server", "--one-off", "--bind", address]);
     let _server = Running::start(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
-    let seconds = time.as_secs().to_string();
     let deadline = Instant::now() + SERVER_START;
     loop {
         let output = in_netns(from, "iperf3")
-            .args(["--client", address, "--time", &seconds, "--connect-timeout", "2000", "--json"])
+            .args(["--client", address, "--connect-timeout", "2000", "--json"])
+            .args(how_much)
             .output()
             .context("cannot run iperf3: install the package iperf3")?;
         let report: Iperf = serde_json::from_slice(&output.stdout).with_context(|| {

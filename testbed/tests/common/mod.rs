@@ -3,7 +3,10 @@
 // A module of each test program, which uses its own part.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod echo;
 pub mod traffic;
+pub mod wire;
+pub mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,6 +81,11 @@ impl TestLab {
     /// A world of the test's own, in `options.extra`.
     pub fn own(options: Options) -> Self {
         Self::up(TempDir::new().unwrap(), options, |_| Ok(()))
+    }
+
+    /// The same, with `prepare` done before Margay starts.
+    pub fn own_after(options: Options, prepare: impl FnOnce(&Lab) -> anyhow::Result<()>) -> Self {
+        Self::up(TempDir::new().unwrap(), options, prepare)
     }
 
     fn up(manifests: TempDir, options: Options, prepare: impl FnOnce(&Lab) -> anyhow::Result<()>) -> Self {
