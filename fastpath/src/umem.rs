@@ -190,10 +190,10 @@ impl Umem {
         Some(self.bytes_mut(frame))
     }
 
-    /// Cuts the packet to this part of it.
+    /// Cuts the packet to this part of it, which is not empty: it might begin where the frame's memory ends.
     #[inline]
     pub fn narrow(&self, frame: &mut Frame, part: Range<usize>) {
-        assert!(part.start <= part.end && part.end <= frame.len(), "{part:?} of a frame of {}", frame.len());
+        assert!(part.start < part.end && part.end <= frame.len(), "{part:?} of a frame of {}", frame.len());
         frame.addr += part.start as u64;
         frame.len = (part.end - part.start) as u32;
     }
@@ -215,8 +215,8 @@ impl Umem {
     /// hold so many.
     pub fn lay_out<'a>(&self, frame: &'a mut Frame, len: usize) -> Option<&'a mut [u8]> {
         let (blank, room) = match self.large_index(frame.addr) {
-            Some(index) => (self.blank_large(index), LARGE_BUFFER),
-            None => (blank(self.chunk_of(frame.addr)), self.layout.chunk_size),
+            Some(index) if frame.is_large => (self.blank_large(index), LARGE_BUFFER),
+            _ => (blank(self.chunk_of(frame.addr)), self.layout.chunk_size),
         };
         if len > (room - XDP_HEADROOM) as usize {
             return None;

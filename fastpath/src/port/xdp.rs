@@ -75,7 +75,11 @@ impl Port for XdpPort {
         let Self { socket: Some(socket), gathering, held, id, is_of_skb, .. } = self else {
             return;
         };
-        let (mut popped, mut room) = (0, burst.room());
+        // A packet that has come in part has its place already.
+        let Some(mut room) = burst.room().checked_sub(gathering.is_open().into()) else {
+            return;
+        };
+        let mut popped = 0;
         while (room > 0 || gathering.is_open())
             && let Some(Descriptor { addr, len, options }) = socket.rx.pop()
         {

@@ -103,6 +103,8 @@ fn no_frame_reaches_beyond_its_memory() {
         assert!(umem.fill(&mut frame, &bytes(100)));
         let beyond = std::panic::AssertUnwindSafe(|| umem.narrow(&mut frame, 50..101));
         assert!(std::panic::catch_unwind(beyond).is_err());
+        let nothing = std::panic::AssertUnwindSafe(|| umem.narrow(&mut frame, 100..100));
+        assert!(std::panic::catch_unwind(nothing).is_err());
         umem.truncate(&mut frame, 200);
         assert_eq!(umem.bytes(&frame), bytes(100));
         // Of a UMEM that is smaller.
