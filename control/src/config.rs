@@ -224,7 +224,7 @@ pub enum XdpMode {
     Auto,
     /// In the driver, or not at all.
     Native,
-    /// In the kernel's generic path.
+    /// In the kernel's generic path. Packets that pods leave to their device to cut come whole there: TCP is cut here, UDP dropped.
     Skb,
 }
 

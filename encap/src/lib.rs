@@ -24,6 +24,7 @@ pub mod pull;
 pub mod push;
 pub mod rewrite;
 pub mod sctp;
+pub mod segment;
 pub mod split;
 pub mod tcp;
 pub mod udp;

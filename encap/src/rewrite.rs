@@ -57,7 +57,7 @@ pub fn complete_checksum(frame: &mut [u8], headers: &Headers) {
 }
 
 /// The sum of the pseudo header, but for the length.
-fn pseudo_header(frame: &[u8], headers: &Headers) -> Sum {
+pub(crate) fn pseudo_header(frame: &[u8], headers: &Headers) -> Sum {
     if headers.is_ipv6() {
         let [src, dst] = addresses6(frame, headers);
         checksum::pseudo_header_v6(src.to_bits(), dst.to_bits(), headers.protocol(), 0)

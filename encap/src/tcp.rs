@@ -5,7 +5,8 @@ use crate::checksum;
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;
-/// Where in the header the checksum stands.
+/// Where in the header the control bits and the checksum stand.
+pub(crate) const FLAGS: usize = 13;
 pub const CHECKSUM_OFFSET: usize = 16;
 
 /// Option kinds (RFC 9293 3.2).
@@ -73,7 +74,7 @@ impl<'a> Tcp<'a> {
 
     #[inline]
     pub fn flags(self) -> u8 {
-        self.0[13]
+        self.0[FLAGS]
     }
 
     #[inline]

@@ -118,11 +118,13 @@ drop_reasons! {
     TtlExceeded = "ttl-exceeded",
     /// Larger than the MTU with DF set (answered by ICMP fragmentation needed).
     FragmentationNeeded = "fragmentation-needed",
-    /// Larger than the MTU without DF, and not to be split into fragments either.
+    /// Larger than the MTU without DF, and not to be split into fragments or segments either.
     TooBig = "too-big",
+    /// UDP or SCTP that a sender has left to its device to cut (GSO), and nothing says where: a port in skb mode alone takes it in.
+    UdpGso = "udp-gso",
     /// No room before the packet for the outer headers.
     NoHeadroom = "no-headroom",
-    /// No free frame for what was to be made of it: a fragment.
+    /// No free frame for what was to be made of it: fragments or segments.
     NoFrame = "no-frame",
     /// Its end is missing: a frame longer than a chunk, while no large buffer was free, or longer than those are.
     NoLargeBuffer = "no-large-buffer",

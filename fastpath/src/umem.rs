@@ -316,6 +316,7 @@ fn blank(addr: u64) -> Frame {
         port: PortId(u16::MAX),
         csum_start: 0,
         csum_offset: 0,
+        stripped: 0,
         is_cut: false,
         is_of_skb: false,
     }

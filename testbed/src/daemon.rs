@@ -132,7 +132,8 @@ fn configuration(lab: &LabState, node: &LabNode) -> Result<String> {
         tunnel: TunnelTable { udp6_zero_checksum: lab.zero_checksum6 },
         uplink: [UplinkTable { device: UPLINK }],
     };
-    toml::to_string(&config).context("cannot write the configuration as TOML")
+    let config = toml::to_string(&config).context("cannot write the configuration as TOML")?;
+    Ok(config + "\n" + &lab.configuration)
 }
 
 /// Waits until the node's Margay forwards.

@@ -52,6 +52,7 @@ pub fn run(directory: &Path, name: &str, margay: &Path) -> Result<bool> {
         cores: Vec::new(),
         dataplanes: [].into(),
         zero_checksum6: false,
+        configuration: String::new(),
     };
 
     println!("Two zones in network namespaces; Margay is the gateway of zone a.");

@@ -171,6 +171,7 @@ fn bring_up(Up { lab, manifests, build, dataplanes }: Up) -> Result<ExitCode> {
         cores: build.workers,
         dataplanes: BTreeMap::from_iter(dataplanes),
         zero_checksum6: false,
+        configuration: String::new(),
     };
     let lab = Lab::up(state, &mut |line| eprintln!("margay-lab: {line}"))?;
     let topology = &lab.topology;

@@ -32,6 +32,9 @@ pub struct LabState {
     /// Whether VXLAN over IPv6 does without UDP checksums, at all nodes.
     #[serde(default)]
     pub zero_checksum6: bool,
+    /// More lines of Margay's configuration.
+    #[serde(default)]
+    pub configuration: String,
 }
 
 /// Where the lab keeps its state, configurations, sockets and logs.

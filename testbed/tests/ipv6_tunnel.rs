@@ -177,6 +177,25 @@ fn pods_reach_each_other_through_vxlan_over_ipv6() {
 }
 
 #[test]
+fn in_skb_mode_senders_leave_segments_and_checksums_to_the_gateway() {
+    let extra = vec![("world.yaml", world(&NODES, &PODS, |_, _| true))];
+    let configuration = "[xdp]\nmode = \"skb\"\n".to_owned();
+    let lab = TestLab::own(Options { configuration, extra, ..Options::default() });
+    let [api, client, peer] = [API, CLIENT, PEER].map(|place| lab.place6(place));
+    for (other, seed) in [(&client, 1), (&peer, 2)] {
+        goes_both_ways(&api, other, seed);
+    }
+    goes_both_ways(&lab.place(API), &lab.place(CLIENT), 3);
+    let status = lab.status("gw");
+    let port = status["ports"].as_array().unwrap().iter().find(|port| port["kind"] == "pod").unwrap();
+    let [packets, bytes] = ["rx", "rx_bytes"].map(|key| port["traffic"][key].as_u64().unwrap());
+    assert!(bytes / packets > 2000, "{bytes} bytes in {packets} packets, acknowledgments among them");
+    for reason in ["tunnel-checksum", "udp-gso", "no-large-buffer"] {
+        assert_eq!((drops(&lab, "gw", reason), drops(&lab, "b2", reason)), (0, 0), "{reason}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_into_vxlan_over_ipv6_is_told_and_sent_again() {
     let lab = lab(false);
     let [api, client, peer] = [API, CLIENT, PEER].map(|place| lab.place6(place));

@@ -8,6 +8,7 @@ mod mss;
 mod packets;
 mod parse;
 mod rewrite;
+mod segment;
 mod split;
 mod tunnel;
 mod tunnel6;

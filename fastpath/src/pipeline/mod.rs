@@ -19,6 +19,7 @@ mod mid_flow;
 mod passed;
 mod rewrite;
 mod routes;
+mod segment;
 mod senders;
 mod split;
 mod tunnel;
@@ -326,7 +327,7 @@ impl Pipeline {
     }
 
     /// Ends a packet that does not go where it was to go whole, and answers it with an ICMP error where RFC 1812 asks for
-    /// one; or sends it in fragments.
+    /// one; or sends it in fragments or segments.
     #[cold]
     fn refuse(
         &mut self,

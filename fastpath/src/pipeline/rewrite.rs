@@ -9,6 +9,7 @@ use margay_flowtable::{Entrance, NextHop, NextHopId, PortId, Rewrite, Snapshot};
 use super::Turn;
 use super::ipv6::rewrite6;
 use super::lane::Lane;
+use super::segment::segments_mtu;
 use crate::drop::DropReason;
 use crate::frame::Frame;
 use crate::umem::{PORT_HEADROOM, Umem};
@@ -31,7 +32,7 @@ pub(super) fn rewrite(
         return enter_host(turn, frame, lane, next_hop, ident);
     };
     if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
-        return Err(undeliverable(headers));
+        return Err(undeliverable(turn, frame, headers));
     }
     if headers.is_special() {
         if headers.is_ipv6() {
@@ -75,7 +76,7 @@ fn lacks_headroom(umem: &Umem, frame: &Frame, rewrite: &Rewrite) -> bool {
 }
 
 /// Does to a packet that will leave what few need: takes the sum that a local sender left to its device, and lowers the
-/// MSS that a SYN tells.
+/// MSS that a SYN tells. One that is several in one does not leave as it is.
 #[cold]
 pub(super) fn prepare(
     turn: &Turn<'_>,
@@ -83,6 +84,9 @@ pub(super) fn prepare(
     headers: &Headers,
     rewrite: &Rewrite,
 ) -> Result<(), DropReason> {
+    if segments_mtu(turn, frame, headers).is_some() {
+        return Err(DropReason::TooBig);
+    }
     if lacks_headroom(turn.umem, frame, rewrite) {
         return Err(DropReason::NoHeadroom);
     }
@@ -126,10 +130,10 @@ pub(super) fn departure<'s>(
 
 /// A packet that its next hop cannot take, while this one could take another.
 #[cold]
-pub(super) fn undeliverable(headers: &Headers) -> DropReason {
+pub(super) fn undeliverable(turn: &Turn<'_>, frame: &Frame, headers: &Headers) -> DropReason {
     if headers.ttl() <= 1 {
         DropReason::TtlExceeded
-    } else if headers.dont_fragment() {
+    } else if headers.dont_fragment() && segments_mtu(turn, frame, headers).is_none() {
         DropReason::FragmentationNeeded
     } else {
         DropReason::TooBig

@@ -5,14 +5,14 @@ use margay_encap::{Headers, ethernet};
 use margay_flowtable::{NextHopId, PortId};
 
 use super::lane::Lane;
-use super::{Pipeline, Turn, rewrite};
+use super::{Pipeline, Turn, rewrite, segment};
 use crate::drop::DropReason;
 use crate::egress::Egress;
 use crate::frame::Frame;
 use crate::umem::FramePool;
 
 impl Pipeline {
-    /// Sends the lane's packet in fragments, all of them or none.
+    /// Sends the lane's packet in segments where it is several in one, else in fragments: all of them or none.
     #[cold]
     pub(super) fn split(
         &mut self,
@@ -23,7 +23,11 @@ impl Pipeline {
         egress: &mut Egress,
     ) {
         let lane = self.lanes[slot];
-        match self.send_split(turn, &mut frame, &lane, pool, egress) {
+        let sent = match segment::segments_mtu(turn, &frame, &lane.headers) {
+            Some(mtu) => self.send_segments(turn, &frame, &lane, mtu, pool, egress),
+            None => self.send_split(turn, &mut frame, &lane, pool, egress),
+        };
+        match sent {
             Ok(()) => {
                 self.counters.port(frame.port).forwarded.add(1);
                 pool.put(frame);
@@ -68,7 +72,7 @@ impl Pipeline {
     }
 
     /// Queues a frame that did not come in.
-    fn send(&self, port: PortId, frame: Frame, pool: &mut FramePool, egress: &mut Egress) {
+    pub(super) fn send(&self, port: PortId, frame: Frame, pool: &mut FramePool, egress: &mut Egress) {
         let bytes = frame.len() as u64;
         match egress.push_split(port, frame) {
             Ok(()) => {

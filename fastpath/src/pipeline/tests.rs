@@ -11,6 +11,7 @@ mod options;
 mod passed;
 mod policy;
 mod rules;
+mod segment;
 mod senders;
 mod split;
 mod to_host;

@@ -44,6 +44,7 @@ impl<P: Port> Port for Tagged<P> {
         for frame in &mut burst.as_mut_slice()[before..] {
             if self.is_ours(umem.bytes(frame)) {
                 strip(umem, frame);
+                frame.stripped = TAG as u8;
             } else {
                 // The program lets none of these come. One that did is dropped as a runt, and never taken for tagged.
                 umem.truncate(frame, 0);

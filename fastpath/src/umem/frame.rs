@@ -22,6 +22,8 @@ pub struct Frame {
     pub csum_offset: u16,
     /// The packet's end is missing: there was no buffer for all of it.
     pub is_cut: bool,
+    /// Bytes that the port has taken off its front: a VLAN tag.
+    pub(crate) stripped: u8,
     /// The kernel had the packet as an skb before: where it is longer than the port's MTU it is several in one (GSO).
     pub is_of_skb: bool,
 }

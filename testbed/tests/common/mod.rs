@@ -51,6 +51,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// Whether VXLAN over IPv6 does without UDP checksums.
     pub zero_checksum6: bool,
+    /// More lines of Margay's configuration.
+    pub configuration: String,
     /// More manifests, by file name.
     pub extra: Vec<(&'static str, String)>,
 }
@@ -101,6 +103,7 @@ impl TestLab {
             cores: options.cores,
             dataplanes: options.dataplanes.into_iter().map(|(node, who)| (node.to_owned(), who)).collect(),
             zero_checksum6: options.zero_checksum6,
+            configuration: options.configuration,
         };
         let mut notes = Vec::new();
         let lab = Lab::up_after(state, &mut |line| notes.push(line.to_owned()), prepare)

@@ -1,0 +1,137 @@
+//! Segments: together they are the stream that the packet was, and none is longer than it may be.
+
+use etherparse::{PacketBuilder, TcpHeader, TcpOptionElement};
+use margay_encap::checksum::{self, Sum};
+use margay_encap::segment::Segments;
+use margay_encap::{Headers, addresses6, parse, parse_ip6};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
+const CWR: u8 = 0x80;
+
+/// A frame with TCP of these flags beside ACK, and 12 bytes of options, whose checksum is left to the device.
+fn frame(is_ipv6: bool, sequence: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut header = TcpHeader::new(1000, 80, sequence, 0xffff);
+    (header.ack, header.fin, header.psh, header.cwr) =
+        (true, flags & FIN != 0, flags & PSH != 0, flags & CWR != 0);
+    header
+        .set_options(&[TcpOptionElement::Noop, TcpOptionElement::Noop, TcpOptionElement::Timestamp(1, 2)])
+        .unwrap();
+    let ethernet = PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let step = if is_ipv6 {
+        ethernet.ipv6([0xfd; 16], [0xfc; 16], 64)
+    } else {
+        ethernet.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+    };
+    let mut frame = Vec::new();
+    step.tcp_header(header).write(&mut frame, payload).unwrap();
+    let l4 = if is_ipv6 { 54 } else { 34 };
+    let partial = pseudo_header(&parsed(&frame), &frame).fold();
+    frame[l4 + 16..l4 + 18].copy_from_slice(&partial.to_be_bytes());
+    frame
+}
+
+fn parsed(frame: &[u8]) -> Headers {
+    if frame[12] == 0x86 { parse_ip6(frame, 14) } else { parse(frame) }.expect("a sound packet")
+}
+
+fn pseudo_header(headers: &Headers, frame: &[u8]) -> Sum {
+    let len = headers.end() as u16 - headers.transport();
+    if headers.is_ipv6() {
+        let [src, dst] = addresses6(frame, headers).map(|address| address.to_bits());
+        checksum::pseudo_header_v6(src, dst, 6, len.into())
+    } else {
+        checksum::pseudo_header_v4(headers.src(), headers.dst(), 6, len)
+    }
+}
+
+/// The segments, each behind the Ethernet header.
+fn cut(frame: &[u8], mtu: u16) -> Vec<Vec<u8>> {
+    let headers = parsed(frame);
+    assert!(headers.checksum_partial());
+    let segments = Segments::new(frame, &headers, 63, mtu).expect("room for payload");
+    let whole = |index| {
+        let mut whole = vec![0xee; 14 + segments.len(index)];
+        whole[..14].copy_from_slice(&frame[..14]);
+        segments.write(index, &mut whole[14..]);
+        whole
+    };
+    (0..segments.count()).map(whole).collect()
+}
+
+fn sequence(segment: &[u8], l4: usize) -> u32 {
+    u32::from_be_bytes(segment[l4 + 4..l4 + 8].try_into().unwrap())
+}
+
+proptest! {
+    #[test]
+    fn segments_are_the_stream_in_order(
+        is_ipv6: bool,
+        first: u32,
+        flags: u8,
+        payload in vec(any::<u8>(), 0..6000),
+        mtu in 100..3000u16,
+    ) {
+        let packet = frame(is_ipv6, first, flags, &payload);
+        let l4 = if is_ipv6 { 54 } else { 34 };
+        let segments = cut(&packet, mtu);
+        let mut stream = Vec::new();
+        for (index, segment) in segments.iter().enumerate() {
+            // Parsing holds the lengths and the header checksum against the bytes.
+            let headers = parsed(segment);
+            prop_assert_eq!((headers.end() as usize, headers.ttl()), (segment.len(), 63));
+            prop_assert!(segment.len() - 14 <= usize::from(mtu));
+            let is_last = index + 1 == segments.len();
+            prop_assert!(is_last || segment.len() - 14 == usize::from(mtu), "only the last is shorter");
+            let sum = pseudo_header(&headers, segment).add(Sum::of(&segment[l4..])).fold();
+            prop_assert_eq!(sum, 0xffff, "its checksum is whole");
+            prop_assert_eq!(sequence(segment, l4), first.wrapping_add(stream.len() as u32));
+            let mut expected = flags & (FIN | PSH | CWR) | 0x10;
+            if !is_last {
+                expected &= !(FIN | PSH);
+            }
+            if index > 0 {
+                expected &= !CWR;
+            }
+            prop_assert_eq!(headers.tcp_flags(), expected);
+            if !is_ipv6 {
+                let ident = |frame: &[u8]| u16::from_be_bytes([frame[18], frame[19]]);
+                prop_assert_eq!(ident(segment), ident(&packet).wrapping_add(index as u16));
+            }
+            // Ports, acknowledgment, window and options are those of the packet.
+            prop_assert_eq!(&segment[l4..l4 + 4], &packet[l4..l4 + 4]);
+            prop_assert_eq!(&segment[l4 + 8..l4 + 13], &packet[l4 + 8..l4 + 13]);
+            prop_assert_eq!(&segment[l4 + 18..l4 + 32], &packet[l4 + 18..l4 + 32]);
+            stream.extend_from_slice(&segment[l4 + 32..]);
+        }
+        prop_assert_eq!(stream, payload);
+    }
+}
+
+#[test]
+fn a_packet_of_64_kib_and_one_without_payload_are_cut_too() {
+    let payload: Vec<u8> = (0..65_535 - 14 - 52).map(|i| (i % 251) as u8).collect();
+    let segments = cut(&frame(false, u32::MAX - 1000, FIN, &payload), 1500);
+    assert_eq!(segments.len(), payload.len().div_ceil(1448));
+    let stream: Vec<u8> = segments.iter().flat_map(|segment| segment[66..].to_vec()).collect();
+    assert_eq!(stream, payload);
+    assert_eq!(cut(&frame(true, 1, FIN, b""), 1500).len(), 1);
+}
+
+#[test]
+fn what_is_no_tcp_or_leaves_no_room_is_not_cut() {
+    let packet = frame(false, 1, PSH, &[0; 3000]);
+    let headers = parsed(&packet);
+    assert!(Segments::new(&packet, &headers, 63, 53).is_some());
+    assert!(Segments::new(&packet, &headers, 63, 52).is_none(), "headers alone");
+    assert!(Segments::new(&packet[..2000], &headers, 63, 1500).is_none(), "not whole");
+    let mut udp = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .udp(1, 2)
+        .write(&mut udp, &[0; 3000])
+        .unwrap();
+    assert!(Segments::new(&udp, &parsed(&udp), 63, 1500).is_none());
+}
