@@ -39,10 +39,13 @@ const MASK: u32 = (1 << BITS) - 1;
 const FIRST: u32 = 1 << (BITS - 1);
 
 /// Cells of a half.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, fuzzing)))]
 const HALF: u32 = 1 << 17;
 #[cfg(loom)]
 const HALF: u32 = 2;
+/// Each input has a table of its own.
+#[cfg(all(fuzzing, not(loom)))]
+const HALF: u32 = 1 << 8;
 /// Places where a cell can be. In a half that is half full, one cell in four thousand million finds none.
 const PROBES: u32 = if HALF < 32 { HALF } else { 32 };
 /// Rules of a trail that are read at most: no trail of a packet is so long, and one that is read while its cells give way
