@@ -1,5 +1,7 @@
 //! Segments: together they are the stream that the packet was, and none is longer than it may be.
 
+use std::net::Ipv6Addr;
+
 use etherparse::{PacketBuilder, TcpHeader, TcpOptionElement};
 use margay_encap::checksum::{self, Sum};
 use margay_encap::segment::Segments;
@@ -40,7 +42,7 @@ fn parsed(frame: &[u8]) -> Headers {
 fn pseudo_header(headers: &Headers, frame: &[u8]) -> Sum {
     let len = headers.end() as u16 - headers.transport();
     if headers.is_ipv6() {
-        let [src, dst] = addresses6(frame, headers).map(|address| address.to_bits());
+        let [src, dst] = addresses6(frame, headers).map(Ipv6Addr::to_bits);
         checksum::pseudo_header_v6(src, dst, 6, len.into())
     } else {
         checksum::pseudo_header_v4(headers.src(), headers.dst(), 6, len)
@@ -112,7 +114,7 @@ proptest! {
 
 #[test]
 fn a_packet_of_64_kib_and_one_without_payload_are_cut_too() {
-    let payload: Vec<u8> = (0..65_535 - 14 - 52).map(|i| (i % 251) as u8).collect();
+    let payload: Vec<u8> = (0..65_535 - 14 - 52u32).map(|i| (i % 251) as u8).collect();
     let segments = cut(&frame(false, u32::MAX - 1000, FIN, &payload), 1500);
     assert_eq!(segments.len(), payload.len().div_ceil(1448));
     let stream: Vec<u8> = segments.iter().flat_map(|segment| segment[66..].to_vec()).collect();

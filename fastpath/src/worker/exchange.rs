@@ -25,7 +25,7 @@ const LARGE_HIGH: usize = 64;
 pub struct Exchange {
     pub umem: Arc<Umem>,
     pub(super) spare: ArrayQueue<Frame>,
-    spare_large: ArrayQueue<Frame>,
+    pub(super) spare_large: ArrayQueue<Frame>,
     workers: usize,
     /// From worker `a` to worker `b` at `a * workers + b`: one producer, one consumer each.
     handover: Box<[ArrayQueue<(PortId, Frame)>]>,

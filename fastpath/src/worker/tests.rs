@@ -6,7 +6,7 @@ use std::time::Duration;
 use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::publish::Publisher;
 use margay_flowtable::table::FlowTable;
-use margay_flowtable::{Fragments, PortId, Snapshot};
+use margay_flowtable::{Fragments, NextHop, PortId, Snapshot};
 
 use super::{Command, Exchange, Idle, Parts, Worker, spawn};
 use crate::drop::DropReason;
@@ -84,7 +84,9 @@ impl Plane {
     }
 
     fn inject(&self, wire: &Wire, packet: &[u8]) {
-        let mut frame = self.exchange.spare.pop().expect("a spare frame");
+        let is_long = packet.len() > self.exchange.umem.layout().longest_frame() as usize;
+        let spare = if is_long { &self.exchange.spare_large } else { &self.exchange.spare };
+        let mut frame = spare.pop().expect("a spare frame");
         assert!(self.exchange.umem.fill(&mut frame, packet));
         wire.inject(frame).expect("room on the wire");
     }
@@ -96,7 +98,8 @@ impl Plane {
             .map(|frame| {
                 let bytes = self.exchange.umem.bytes(&frame);
                 let port = u16::from_be_bytes([bytes[84], bytes[85]]);
-                drop(self.exchange.spare.push(frame));
+                let spare = if frame.is_large() { &self.exchange.spare_large } else { &self.exchange.spare };
+                drop(spare.push(frame));
                 port
             })
             .collect()
@@ -119,6 +122,36 @@ fn frames_reach_a_port_of_another_worker_in_order() {
         assert_eq!(plane.taken(&uplink), sent);
     }
     assert_eq!(plane.workers[0].counters().port(OPEN).forwarded.get(), 400);
+}
+
+#[test]
+fn jumbo_frames_change_workers_and_every_one_is_counted_out() {
+    let mut plane = Plane::new(2);
+    let mut next = plane.publisher.current().clone();
+    let mut next_hops = next.next_hops.to_vec();
+    for next_hop in &mut next_hops {
+        if let NextHop::Forward { adjacency, .. } = next_hop {
+            adjacency.mtu = 9000;
+        }
+    }
+    next.next_hops = next_hops.into();
+    next.succeed(plane.publisher.current());
+    plane.publisher.publish(next);
+    let pod = plane.attach(OPEN, 0, 256);
+    let uplink = plane.attach(UPLINK, 1, 256);
+    let mut received = 0;
+    for round in 0..20u16 {
+        for sport in 0..8 {
+            // Every fourth does not fit.
+            let len = if sport % 4 == 3 { 9000 } else { 8900 };
+            plane.inject(&pod, &udp(OPEN_IP, PEER_IP, (round * 8 + sport, 53), &vec![0x5a; len]));
+        }
+        (0..3).for_each(|_| plane.turn());
+        received += plane.taken(&uplink).len();
+    }
+    let from = plane.workers[0].counters().port(OPEN);
+    assert_eq!((from.rx.get(), from.forwarded.get(), received), (160, 120, 120));
+    assert_eq!(plane.drops(0, DropReason::FragmentationNeeded), 40);
 }
 
 #[test]

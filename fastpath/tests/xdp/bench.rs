@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -105,6 +105,10 @@ impl Wire {
         for frame in frames {
             self.send(frame);
         }
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// The next frame.

@@ -73,7 +73,7 @@ fn stream(sent: &[(PortId, Vec<u8>)], port: PortId, l3: usize, mtu: usize) -> Ve
         assert!(inner.len() - 14 <= mtu, "{} is longer than {mtu}", inner.len() - 14);
         let segment = &inner[usize::from(headers.transport())..];
         let sum = if is_ipv6 {
-            let [src, dst] = margay_encap::addresses6(inner, &headers).map(|address| address.to_bits());
+            let [src, dst] = margay_encap::addresses6(inner, &headers).map(Ipv6Addr::to_bits);
             checksum::pseudo_header_v6(src, dst, 6, segment.len() as u32)
         } else {
             checksum::pseudo_header_v4(headers.src(), headers.dst(), 6, segment.len() as u16)
@@ -124,7 +124,7 @@ fn a_wider_way_out_does_not_make_them_longer_than_they_came() {
     state.mtu = 9000;
     let whole = run(&mut gateway, OPEN, &of_open(DIRECT_IP, &payload)).only().1;
     assert_eq!(whole.len(), 4054, "one packet");
-    let long: Vec<u8> = (0..20_000).map(|i| (i % 251) as u8).collect();
+    let long = vec![0x5a; 20_000];
     let outcome = run(&mut gateway, OPEN, &of_open(DIRECT_IP, &long));
     assert_eq!(stream(&outcome.sent, UPLINK, 14, 1778), long);
 }
