@@ -188,6 +188,7 @@ impl Default for Umem {
 pub struct Xdp {
     pub mode: XdpMode,
     pub zero_copy: ZeroCopy,
+    pub tx_checksum: TxChecksum,
     /// Descriptors of each FILL and RX ring of an uplink, a power of two: as many packets wait there while Margay
     /// restarts. Default 8192.
     #[serde(deserialize_with = "read::ring")]
@@ -208,6 +209,7 @@ impl Default for Xdp {
         Self {
             mode: XdpMode::default(),
             zero_copy: ZeroCopy::default(),
+            tx_checksum: TxChecksum::default(),
             uplink_rx: 8192,
             uplink_tx: 2048,
             pod_rx: 512,
@@ -234,6 +236,18 @@ pub enum ZeroCopy {
     /// Where every port can.
     #[default]
     Auto,
+    Off,
+}
+
+/// Who completes a checksum that a local sender has left to its device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TxChecksum {
+    /// Whoever needs it, where the packet leaves by a veth (Linux 6.11), in no tunnel or in VXLAN over IPv4; else a worker.
+    /// A capture on the way shows the sum incomplete, as it does between pods that the kernel connects.
+    #[default]
+    Auto,
+    /// A worker.
     Off,
 }
 

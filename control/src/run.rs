@@ -278,7 +278,9 @@ impl Dataplane {
         let kernel = self.kernel.kernel();
         self.host.ensure(&kernel).await;
         let (routing, host) = (self.compiler.routing(), self.host.device());
-        if self.wanted.refresh(&self.config, routing, &kernel, host, self.xdp.largest_mtu()) {
+        let largest = self.xdp.largest_mtu();
+        let largest_mtu = |interface| self.ports.largest_mtu(interface).unwrap_or(largest);
+        if self.wanted.refresh(&self.config, routing, &kernel, host, largest_mtu) {
             self.ports.retire_unwanted(&self.wanted.ports, &kernel);
         }
         for (device, interface) in self.ports.interfaces() {

@@ -72,12 +72,19 @@ fn state() -> State {
         neighbours.insert((ifindex, address(neighbour)), Neighbour { mac, usable: true });
     }
     state.ports = vec![
-        PortBinding { id: PortId(0), name: "eth0".into(), ifindex: UPLINK, pod: None },
+        PortBinding {
+            id: PortId(0),
+            name: "eth0".into(),
+            ifindex: UPLINK,
+            pod: None,
+            takes_checksums: false,
+        },
         PortBinding {
             id: PortId(2),
             name: "cali-web".into(),
             ifindex: WEB,
             pod: Some(Name::new("shop", "web")),
+            takes_checksums: false,
         },
     ];
     state

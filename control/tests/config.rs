@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use margay_control::config::{
-    Access, Config, EndpointToHost, Established, Idle, MidFlow, OnFailure, Share, XdpMode, ZeroCopy,
+    Access, Config, EndpointToHost, Established, Idle, MidFlow, OnFailure, Share, TxChecksum, XdpMode,
+    ZeroCopy,
 };
 use margay_flowtable::{DontFragment, Dscp, InnerSource, Outer, Ttl};
 
@@ -37,6 +38,7 @@ frames = 8192
 [xdp]
 mode = "skb"
 zero_copy = "off"
+tx_checksum = "off"
 uplink_rx = 4096
 uplink_tx = 1024
 pod_rx = 256
@@ -115,6 +117,7 @@ fn every_key_is_read() {
     assert_eq!((config.workers.cores, config.workers.idle), (vec![1, 3], Idle::Poll));
     assert_eq!((config.umem.frame_size, config.umem.frames), (4096, 8192));
     assert_eq!((config.xdp.mode, config.xdp.zero_copy), (XdpMode::Skb, ZeroCopy::Off));
+    assert_eq!(config.xdp.tx_checksum, TxChecksum::Off);
     assert_eq!((config.xdp.uplink_rx, config.xdp.uplink_tx), (4096, 1024));
     assert_eq!((config.xdp.pod_rx, config.xdp.pod_tx), (256, 128));
     assert_eq!(config.flow_table.connections, 1000);

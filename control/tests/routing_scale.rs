@@ -105,7 +105,13 @@ fn underlay() -> (Kernel, Vec<PortBinding>) {
         kernel.links.insert(ifindex, link);
         let neighbour = pod.map_or(node_address(1), pod_address);
         kernel.neighbours.insert((ifindex, neighbour), Neighbour { mac, usable: true });
-        ports.push(PortBinding { id: PortId(id as u16), name, ifindex, pod: pod.map(pod_name) });
+        ports.push(PortBinding {
+            id: PortId(id as u16),
+            name,
+            ifindex,
+            pod: pod.map(pod_name),
+            takes_checksums: false,
+        });
     }
     let dst = "0.0.0.0/0".parse().unwrap();
     kernel.routes.push(Route { dst, gateway: Some(node_address(1)), ifindex: UPLINK, metric: 0 });

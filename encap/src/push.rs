@@ -120,6 +120,13 @@ impl Template {
         self.overhead
     }
 
+    /// Whether the packet's own checksum may be left for the receiver's device to complete: no outer header is between
+    /// but VXLAN over IPv4, whose UDP checksum is 0.
+    #[inline]
+    pub const fn may_leave_checksum(&self) -> bool {
+        matches!(self.kind, Kind::Plain | Kind::Vxlan | Kind::FollowingVxlan)
+    }
+
     /// Writes the headers over the first bytes of `frame`, which ends with the packet, at offset 14 and the overhead.
     /// Returns the packet's own IP header.
     ///

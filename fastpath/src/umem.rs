@@ -19,7 +19,8 @@ pub use pool::FramePool;
 /// Bytes that the kernel keeps before the packet in an RX chunk (`XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h).
 pub const XDP_HEADROOM: u32 = 256;
 
-/// Bytes that the pipeline leaves before a packet that it sends, for what a port puts there: a VLAN tag.
+/// Bytes that the pipeline leaves before a packet that it sends, for what a port puts there: a VLAN tag, and what it asks
+/// of the kernel.
 pub const PORT_HEADROOM: u32 = 32;
 /// Bytes of a large buffer: room for the longest IP packet and what stands before it, in whole chunks.
 const LARGE_BUFFER: u32 = 72 << 10;

@@ -107,6 +107,8 @@ pub struct PortState {
     pub kind: PortKind,
     pub mac: [u8; 6],
     pub mtu: u16,
+    /// Whether frames may leave checksums to it (`Frame::csum_start`).
+    pub takes_checksums: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,7 +37,9 @@ pub fn snapshot(policies: u32) -> Snapshot {
         outer: Outer::VXLAN,
     };
     let ipip = Tunnel::Ipip { src: NODE, dst: PEER_NODE, outer: Outer::IPIP };
-    let port = |name: &str, kind| Some(PortState { name: name.into(), kind, mac: MAC, mtu: 1500 });
+    let port = |name: &str, kind| {
+        Some(PortState { name: name.into(), kind, mac: MAC, mtu: 1500, takes_checksums: false })
+    };
     let mut snapshot = Snapshot {
         fib: Fib::build(routes()),
         next_hops: vec![

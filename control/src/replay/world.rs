@@ -160,7 +160,7 @@ impl World {
             vlan: None,
         };
         self.state.kernel.links.insert(ifindex, link);
-        self.state.ports.push(PortBinding { id, name, ifindex, pod });
+        self.state.ports.push(PortBinding { id, name, ifindex, pod, takes_checksums: false });
     }
 
     /// The node's own addresses on its first uplink.

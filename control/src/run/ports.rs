@@ -17,7 +17,7 @@ use margay_flowtable::PortId;
 use super::status::Totals;
 use super::wanted::{Tagged, Wanted};
 use super::workers::{self, Grace, Workers};
-use crate::config::{self, Config, OnFailure, XdpMode, ZeroCopy};
+use crate::config::{self, Config, OnFailure, TxChecksum, XdpMode, ZeroCopy};
 use crate::state::{Kernel, PortBinding};
 
 /// How long to go on opening ports before those that are open are put to use: opening one can take tens of milliseconds.
@@ -37,6 +37,8 @@ pub(super) struct Open {
     pub wanted: Wanted,
     pub mode: Mode,
     pub is_zero_copy: bool,
+    /// The MTU up to which frames may leave checksums to it; `None` where they may not.
+    pub takes_checksums: Option<u32>,
     pub queues: usize,
     /// What the counters of this number stood at when the port was opened.
     pub base: Totals,
@@ -122,6 +124,7 @@ impl Ports {
             // Open ports of a VLAN have an interface: without one they are retired.
             ifindex: open.wanted.interface().unwrap_or(*ifindex),
             pod: open.wanted.pod.clone(),
+            takes_checksums: open.takes_checksums.is_some(),
         };
         // Nothing is routed to the port for the kernel: packets take it where their route says that they are for here.
         let routed = self.open.iter().filter(|(_, open)| open.wanted.kind != Kind::Host);
@@ -145,6 +148,11 @@ impl Ports {
     /// Interface index of each open port's device, and of the interface that has its addresses.
     pub(super) fn interfaces(&self) -> impl Iterator<Item = (u32, u32)> {
         self.open.iter().filter_map(|(ifindex, open)| Some((*ifindex, open.wanted.interface()?)))
+    }
+
+    /// The largest MTU that this interface may come to have while its port is open, where that is limited.
+    pub(super) fn largest_mtu(&self, interface: u32) -> Option<u32> {
+        self.open.values().find(|open| open.wanted.interface() == Some(interface))?.takes_checksums
     }
 
     /// Frames that the FILL rings of the open ports hold at most.
@@ -267,6 +275,7 @@ impl Ports {
             device = wanted.device,
             mode = %opened.mode,
             zero_copy = opened.is_zero_copy,
+            takes_checksums = opened.takes_checksums.is_some(),
             queues,
             fill_frames = queues as u64 * u64::from(spec.rings.fill),
             vlan = wanted.vlan.as_ref().map(|vlan| vlan.id),
@@ -279,6 +288,7 @@ impl Ports {
             wanted: wanted.clone(),
             mode: opened.mode,
             is_zero_copy: opened.is_zero_copy,
+            takes_checksums: opened.takes_checksums,
             queues,
             base: Totals::default(),
         };
@@ -400,6 +410,7 @@ fn spec(id: PortId, ifindex: u32, wanted: &Wanted, mac: [u8; 6], config: &config
             XdpMode::Skb => ModeChoice::Skb,
         },
         zero_copy: config.zero_copy == ZeroCopy::Auto,
+        tx_checksum: config.tx_checksum == TxChecksum::Auto,
         rings: rings(config, wanted),
     }
 }

@@ -74,7 +74,7 @@ impl WantedPorts {
         routing: &Routing,
         kernel: &Arc<Kernel>,
         host: Option<&str>,
-        largest_mtu: u32,
+        largest_mtu: impl Fn(u32) -> u32,
     ) -> bool {
         let state = (routing.pods_revision(), host.is_some());
         let is_seen = |(seen, pods, host): &(_, _, _)| Arc::ptr_eq(seen, kernel) && (*pods, *host) == state;
@@ -95,9 +95,10 @@ impl WantedPorts {
 
 /// The kernel with the limits that the configuration sets, and with that of what a port can send: the MTU of its device may
 /// be raised while it is open.
-fn limited(kernel: &Arc<Kernel>, wanted: &[Wanted], largest_mtu: u32) -> Arc<Kernel> {
+fn limited(kernel: &Arc<Kernel>, wanted: &[Wanted], largest_mtu: impl Fn(u32) -> u32) -> Arc<Kernel> {
     let mut limited = Arc::clone(kernel);
     for (ifindex, mtu) in wanted.iter().filter_map(|port| Some((port.interface()?, port.mtu))) {
+        let largest_mtu = largest_mtu(ifindex);
         let limit = mtu.map_or(largest_mtu, |mtu| largest_mtu.min(mtu.into()));
         if kernel.links.get(&ifindex).is_some_and(|link| link.mtu > limit) {
             Arc::make_mut(&mut limited).limits.insert(ifindex, limit);
@@ -242,7 +243,7 @@ mod tests {
             Arc::make_mut(kernel).links.insert(index, Link { vlan, ..link(name) });
             let compiler = Compiler::of(&state, Identity::new("here"));
             let ports = wanted(&config, compiler.routing(), kernel);
-            let limited = limited(kernel, &ports, 9000);
+            let limited = limited(kernel, &ports, |_| 9000);
             let mtu = |index: u32| limited.limits.get(&index).copied().unwrap_or(limited.links[&index].mtu);
             ports.iter().map(|port| port.interface().map(mtu)).collect::<Vec<_>>()
         };

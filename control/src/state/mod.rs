@@ -35,4 +35,6 @@ pub struct PortBinding {
     pub ifindex: u32,
     /// The pod at the other end; `None` for an uplink.
     pub pod: Option<Name>,
+    /// Whether frames may leave checksums to it.
+    pub takes_checksums: bool,
 }

@@ -143,8 +143,13 @@ pub(crate) fn kernel(has_address: bool) -> Kernel {
 
 /// With the second uplink or without.
 pub(crate) fn ports(both: bool) -> Vec<PortBinding> {
-    let port =
-        |id, name: &str, ifindex| PortBinding { id: PortId(id), name: name.into(), ifindex, pod: None };
+    let port = |id, name: &str, ifindex| PortBinding {
+        id: PortId(id),
+        name: name.into(),
+        ifindex,
+        pod: None,
+        takes_checksums: false,
+    };
     let mut ports = vec![port(0, "eth0", 2), port(1, "eth1", 3)];
     ports.truncate(if both { 2 } else { 1 });
     ports

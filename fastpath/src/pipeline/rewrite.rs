@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use margay_encap::tcp::{self, flags::SYN};
-use margay_encap::{Headers, addresses6, ipv4, ipv6, rewrite, vxlan};
+use margay_encap::{Headers, addresses6, ipv4, ipv6, protocol, rewrite, udp, vxlan};
 use margay_flowtable::{Entrance, NextHop, NextHopId, PortId, Rewrite, Snapshot};
 
 use super::Turn;
@@ -75,8 +75,8 @@ fn lacks_headroom(umem: &Umem, frame: &Frame, rewrite: &Rewrite) -> bool {
     umem.headroom(frame) < u32::from(rewrite.template.overhead()) + PORT_HEADROOM
 }
 
-/// Does to a packet that will leave what few need: takes the sum that a local sender left to its device, and lowers the
-/// MSS that a SYN tells. One that is several in one does not leave as it is.
+/// Does to a packet that will leave what few need: takes the sum that a local sender left to its device, unless the port
+/// does, and lowers the MSS that a SYN tells. One that is several in one does not leave as it is.
 #[cold]
 pub(super) fn prepare(
     turn: &Turn<'_>,
@@ -90,13 +90,43 @@ pub(super) fn prepare(
     if lacks_headroom(turn.umem, frame, rewrite) {
         return Err(DropReason::NoHeadroom);
     }
+    let clamps_mss = turn.snapshot.local.clamps_mss && headers.tcp_flags() & SYN != 0;
     if headers.checksum_partial() {
-        rewrite::complete_checksum(turn.umem.bytes_mut(frame), headers);
+        match field_for_port(turn, frame, headers, rewrite).filter(|_| !clamps_mss) {
+            Some(field) => (frame.csum_start, frame.csum_offset) = field,
+            None => rewrite::complete_checksum(turn.umem.bytes_mut(frame), headers),
+        }
     }
-    if turn.snapshot.local.clamps_mss && headers.tcp_flags() & SYN != 0 {
+    if clamps_mss {
         clamp_mss(turn, frame, headers, rewrite);
     }
     Ok(())
+}
+
+/// Where the checksum starts and its field is in the frame that will leave, if the port completes it: one of the
+/// Internet's, over all that is left of the frame.
+fn field_for_port(
+    turn: &Turn<'_>,
+    frame: &Frame,
+    headers: &Headers,
+    rewrite: &Rewrite,
+) -> Option<(u16, u16)> {
+    let takes_it = turn.snapshot.port(rewrite.port).is_some_and(|port| port.takes_checksums);
+    // What is too long will be split. Metadata is for what lies in a chunk.
+    let is_too_long = frame.is_large() || headers.total_len() > rewrite.mtu;
+    if !takes_it || is_too_long || !rewrite.template.may_leave_checksum() {
+        return None;
+    }
+    let segment = turn.umem.bytes(frame).get(usize::from(headers.transport())..)?;
+    let offset = match headers.protocol() {
+        protocol::TCP => tcp::CHECKSUM_OFFSET,
+        protocol::UDP if usize::from(u16::from_be_bytes([segment[4], segment[5]])) == segment.len() => {
+            udp::CHECKSUM_OFFSET
+        }
+        _ => return None,
+    };
+    let is_last = frame.len() == headers.end() as usize;
+    is_last.then(|| (headers.transport() + rewrite.template.overhead(), offset as u16))
 }
 
 /// Lowers the MSS to what goes to this packet's destination, and from there to its source.

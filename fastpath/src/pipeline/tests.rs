@@ -244,7 +244,9 @@ pub(crate) fn snapshot() -> Snapshot {
         ([10, 67, 21, 0], 26, 6),
         ([10, 69, 11, 0], 26, 7),
     ];
-    let port = |name: &str, kind| Some(PortState { name: name.into(), kind, mac: OUR_MAC, mtu: 1500 });
+    let port = |name: &str, kind| {
+        Some(PortState { name: name.into(), kind, mac: OUR_MAC, mtu: 1500, takes_checksums: false })
+    };
     let pod = |address: [u8; 4]| PortKind::Pod { addresses: vec![ip(address).into()] };
     let mut snapshot = Snapshot {
         fib: Fib::build(routes.map(|(net, length, id)| (ip(net).into(), length, NextHopId(id)))),

@@ -55,11 +55,13 @@ impl<P: Port> Port for Tagged<P> {
     fn tx(&mut self, umem: &Umem, burst: &mut Burst) {
         for frame in burst.as_mut_slice() {
             insert(umem, frame, self.vlan);
+            frame.csum_start += TAG as u16;
         }
         self.port.tx(umem, burst);
         // What there was no room for comes again.
         for frame in burst.as_mut_slice() {
             strip(umem, frame);
+            frame.csum_start -= TAG as u16;
         }
     }
 

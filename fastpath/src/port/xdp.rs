@@ -21,7 +21,7 @@ use crate::port::{Census, Port};
 use crate::umem::{FramePool, Layout, Umem};
 use crate::xdp::Mode;
 use crate::xdp::program::Slot;
-use crate::xdp::socket::{Descriptor, Socket, Wakeup, XDP_PKT_CONTD};
+use crate::xdp::socket::{Descriptor, Socket, TX_METADATA_LEN, Wakeup, XDP_PKT_CONTD};
 
 /// Bytes that the segments of a packet have at least, or nearly: so many bytes take a place in a burst on their way out.
 const SEGMENT: u32 = 1024;
@@ -63,6 +63,11 @@ impl XdpPort {
 
     pub fn is_zero_copy(&self) -> bool {
         self.socket.as_ref().is_some_and(Socket::is_zero_copy)
+    }
+
+    /// Whether frames may leave checksums to it.
+    pub fn takes_checksums(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::takes_checksums)
     }
 }
 
@@ -116,11 +121,12 @@ impl Port for XdpPort {
             return;
         };
         let mut pushed = 0;
-        for frame in burst.as_slice() {
+        for frame in burst.as_mut_slice().iter_mut() {
             let is_sent = if frame.is_large() {
                 push_slices(socket, &mut self.held, umem, frame)
             } else {
-                push(socket, &mut self.held, frame.addr(), frame.len() as u32, 0)
+                let options = if frame.csum_offset == 0 { 0 } else { leave_checksum(umem, frame) };
+                push(socket, &mut self.held, frame.addr(), frame.len() as u32, options)
             };
             if !is_sent {
                 break;
@@ -221,6 +227,21 @@ fn places(goes_on: bool, is_of_skb: bool, len: u32, pool: &FramePool) -> usize {
         (true, false) => 1,
         (false, _) => 1 + (len / SEGMENT) as usize,
     }
+}
+
+/// Writes before the packet that the kernel is to see to its checksum (`struct xsk_tx_metadata`), and returns the
+/// descriptor's option that says so.
+fn leave_checksum(umem: &Umem, frame: &mut Frame) -> u32 {
+    let request = [frame.csum_start, frame.csum_offset].map(u16::to_ne_bytes);
+    let bytes =
+        umem.push(frame, TX_METADATA_LEN).expect("the pipeline leaves PORT_HEADROOM before what it sends");
+    let metadata = &mut bytes[..TX_METADATA_LEN as usize];
+    metadata.fill(0);
+    metadata[..8].copy_from_slice(&u64::from(libc::XDP_TXMD_FLAGS_CHECKSUM).to_ne_bytes());
+    metadata[8..12].copy_from_slice(request.as_flattened());
+    let len = frame.len();
+    umem.narrow(frame, TX_METADATA_LEN as usize..len);
+    libc::XDP_TX_METADATA
 }
 
 /// Hands the kernel what lies in one chunk. False where the ring is full.

@@ -16,8 +16,8 @@ pub struct Frame {
     pub(super) is_large: bool,
     /// Port that it came in by.
     pub port: PortId,
-    /// Offset of the L4 header that the checksum starts at, and of the field from there, where the sender left the
-    /// checksum to offload and the port says so (`csum_offset` 0: nothing is left to do).
+    /// Of a frame to send: offset of the L4 header that the checksum starts at, and of the field from there, where a local
+    /// sender left the checksum to its device and the port takes such (`csum_offset` 0: nothing is left to do).
     pub csum_start: u16,
     pub csum_offset: u16,
     /// The packet's end is missing: there was no buffer for all of it.

@@ -44,6 +44,8 @@ const LINK_HEADER: u32 = 18;
 const LONGEST_PACKET: u32 = 65_535;
 /// Parts in which the kernel sends a packet at most: `MAX_SKB_FRAGS` by default (`include/linux/skbuff_ref.h`).
 const MOST_SLICES: u32 = 17;
+/// No fewer bytes than a tunnel's headers are.
+const MOST_OUTER: u32 = 128;
 
 /// What becomes of Margay's packets while no socket takes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +127,8 @@ pub struct PortSpec {
     pub mode: ModeChoice,
     /// Whether to have zero-copy mode where the driver has it.
     pub zero_copy: bool,
+    /// Whether to have frames leave checksums to it where that can be.
+    pub tx_checksum: bool,
     /// Of each queue.
     pub rings: RingSizes,
 }
@@ -139,7 +143,7 @@ impl PortSpec {
             Kind::Host => RingSizes { fill: 1, rx: 1, tx: 2048, completion: 2048 },
         };
         let (on_failure, mode) = (OnFailure::default(), ModeChoice::default());
-        Self { id, ifindex, kind, vlan: None, on_failure, mode, zero_copy: true, rings }
+        Self { id, ifindex, kind, vlan: None, on_failure, mode, zero_copy: true, tx_checksum: true, rings }
     }
 }
 
@@ -151,6 +155,9 @@ pub struct Opened {
     pub mode: Mode,
     /// Whether every queue is in zero-copy mode.
     pub is_zero_copy: bool,
+    /// The largest MTU of the device with which frames may leave checksums to the port (`Frame::csum_start`); `None` where
+    /// they may not.
+    pub takes_checksums: Option<u32>,
     /// Of an uplink.
     pub tags: Option<Tags>,
     vlan: Option<Vlan>,
@@ -328,7 +335,17 @@ impl Xdp {
             .map(|queue| self.open_queue(spec, device, mode, entry.first + queue, queue))
             .collect::<Result<Vec<_>, _>>()?;
         let is_zero_copy = ports.iter().all(XdpPort::is_zero_copy);
-        Ok(Opened { device: device.name.clone(), ports, mode, is_zero_copy, tags, vlan: spec.vlan })
+        let takes_checksums =
+            ports.iter().all(XdpPort::takes_checksums).then(|| self.largest_mtu_with_metadata());
+        Ok(Opened {
+            device: device.name.clone(),
+            ports,
+            mode,
+            is_zero_copy,
+            takes_checksums,
+            tags,
+            vlan: spec.vlan,
+        })
     }
 
     fn open_queue(
@@ -347,7 +364,8 @@ impl Xdp {
                 .with_fd(PROGRAM, |program| features::is_zero_copy_of_one_chunk(program, spec.ifindex))
         };
         let several_chunks = copy_only || device.mtu + LINK_HEADER > in_chunk || !costs_zero_copy();
-        let wish = Wish { copy_only, several_chunks };
+        let metadata = spec.tx_checksum && self.may_have_metadata(device);
+        let wish = Wish { copy_only, several_chunks, metadata };
         let socket = Socket::open(&self.umem, spec.ifindex, queue, spec.rings, wish).map_err(|refused| {
             SetupError::Socket {
                 device: device.name.clone(),
@@ -361,6 +379,17 @@ impl Xdp {
         }
         let slot = self.program.set_socket(index, socket.as_fd())?;
         Ok(XdpPort::new(spec.id, slot, socket, spec.rings.fill, mode, self.umem.layout()))
+    }
+
+    /// Whether frames that the device sends may have metadata. In copy mode no network header is set in what other drivers
+    /// are given, which some need to find a checksum.
+    fn may_have_metadata(&self, device: &Device) -> bool {
+        device.is_veth() && device.mtu <= self.largest_mtu_with_metadata()
+    }
+
+    /// With metadata no packet may go on at the start of a chunk: not one that fits, also where it came in a tunnel.
+    fn largest_mtu_with_metadata(&self) -> u32 {
+        self.umem.layout().longest_frame() - LINK_HEADER - MOST_OUTER
     }
 
     /// The first free run of slots that is long enough for the queues of the device.

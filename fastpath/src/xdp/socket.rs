@@ -26,6 +26,8 @@ pub(crate) const XDP_PKT_CONTD: u32 = 1;
 /// `XDP_UMEM_PGOFF_FILL_RING` and `XDP_UMEM_PGOFF_COMPLETION_RING`, which libc has as unsigned.
 const FILL_PAGES: i64 = libc::XDP_UMEM_PGOFF_FILL_RING.cast_signed();
 const COMPLETION_PAGES: i64 = libc::XDP_UMEM_PGOFF_COMPLETION_RING.cast_signed();
+/// Bytes before a frame in which the kernel is asked for something (`struct xsk_tx_metadata`).
+pub(crate) const TX_METADATA_LEN: u32 = 24;
 /// The kernel lets go of a queue in a work item of its own, some time after the socket on it was closed.
 const BIND_TRIES: u32 = 200;
 const BIND_PAUSE: Duration = Duration::from_millis(5);
@@ -59,6 +61,7 @@ pub(crate) struct Socket {
     queue: u32,
     is_zero_copy: bool,
     takes_several_chunks: bool,
+    has_metadata: bool,
     fd: OwnedFd,
 }
 
@@ -76,6 +79,8 @@ pub(crate) struct Wish {
     pub(crate) copy_only: bool,
     /// To receive packets in several chunks: without it the kernel drops what no chunk holds.
     pub(crate) several_chunks: bool,
+    /// To ask for checksums: each descriptor then has [`TX_METADATA_LEN`] bytes before it in its chunk.
+    pub(crate) metadata: bool,
 }
 
 /// What came of asking the kernel to transmit.
@@ -99,7 +104,7 @@ impl Socket {
     ) -> Result<Self, Refused> {
         let at = |step| move |source| Refused { step, source };
         let fd = socket().map_err(at(step::SOCKET))?;
-        register(&fd, umem).map_err(at(step::REGISTER))?;
+        let has_metadata = register(&fd, umem, wish).map_err(at(step::REGISTER))?;
         for (option, size) in [
             (libc::XDP_UMEM_FILL_RING, sizes.fill),
             (libc::XDP_UMEM_COMPLETION_RING, sizes.completion),
@@ -114,8 +119,19 @@ impl Socket {
         let takes_several_chunks = bind(&fd, ifindex, queue, wish).map_err(at(step::BIND))?;
         let options: libc::xdp_options = get_option(&fd, libc::XDP_OPTIONS).map_err(at(step::BIND))?;
         let Rings { fill, completion, rx, tx } = rings;
-        let is_zero_copy = options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
-        Ok(Self { fill, completion, rx, tx, ifindex, queue, is_zero_copy, takes_several_chunks, fd })
+        let socket = Self {
+            fill,
+            completion,
+            rx,
+            tx,
+            ifindex,
+            queue,
+            is_zero_copy: options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0,
+            takes_several_chunks,
+            has_metadata,
+            fd,
+        };
+        Ok(socket)
     }
 
     /// Closes the socket. False where the driver may yet write to chunks that it was given.
@@ -130,6 +146,11 @@ impl Socket {
 
     pub(crate) fn is_zero_copy(&self) -> bool {
         self.is_zero_copy
+    }
+
+    /// Whether metadata may ask for a checksum. What a driver makes of it in zero-copy mode is not known.
+    pub(crate) fn takes_checksums(&self) -> bool {
+        self.has_metadata && !self.is_zero_copy
     }
 
     /// Whether packets come in that no chunk holds.
@@ -200,20 +221,32 @@ fn is_free(ifindex: u32, queue: u32) -> bool {
         return false;
     };
     let sizes = RingSizes { fill: 1, rx: 1, tx: 1, completion: 1 };
-    let wish = Wish { copy_only: true, several_chunks: false };
+    let wish = Wish { copy_only: true, several_chunks: false, metadata: false };
     let probe = Socket::open(&umem, ifindex, queue, sizes, wish);
     !probe.is_err_and(|refused| refused.source.raw_os_error() == Some(libc::EBUSY))
 }
 
-/// Registers the UMEM's memory with the socket. The kernel pins the pages, so they outlive even our mapping.
-fn register(fd: &OwnedFd, umem: &Umem) -> io::Result<()> {
+/// Registers the UMEM's memory with the socket. The kernel pins the pages, so they outlive even our mapping. Says whether
+/// frames have metadata: kernels before 6.11 refuse the flag.
+fn register(fd: &OwnedFd, umem: &Umem, wish: Wish) -> io::Result<bool> {
     let layout = umem.layout();
     // SAFETY: all zeros are a value of this struct of integers; the fields that stay zero ask for no feature.
     let mut area: libc::xdp_umem_reg = unsafe { std::mem::zeroed() };
     area.addr = umem.base().as_ptr() as u64;
     area.len = layout.bytes() as u64;
     area.chunk_size = layout.chunk_size;
-    set_option(fd, libc::XDP_UMEM_REG, &area)
+    if wish.metadata {
+        let with = libc::xdp_umem_reg {
+            flags: libc::XDP_UMEM_TX_METADATA_LEN,
+            tx_metadata_len: TX_METADATA_LEN,
+            ..area
+        };
+        match set_option(fd, libc::XDP_UMEM_REG, &with) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            outcome => return outcome.map(|()| true),
+        }
+    }
+    set_option(fd, libc::XDP_UMEM_REG, &area).map(|()| false)
 }
 
 /// Binds to the queue, and says whether packets may come in several chunks: Linux before 6.6 knows nothing of that.

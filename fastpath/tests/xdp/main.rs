@@ -1,6 +1,7 @@
 //! `AF_XDP` ports on real devices: veth pairs in network namespaces that the tests make for themselves.
 
 mod bench;
+mod checksum;
 mod frames;
 mod jumbo;
 mod lifetime;

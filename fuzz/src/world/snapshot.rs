@@ -78,6 +78,7 @@ pub(super) fn follow(snapshot: &mut Snapshot, config: &Config, open: &[bool; POR
                 kind,
                 mac: MAC,
                 mtu: config.mtus[number],
+                takes_checksums: false,
             })
         })
         .collect();

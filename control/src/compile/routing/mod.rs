@@ -263,7 +263,13 @@ impl Routing {
         let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
         let pod = |name| PortKind::Pod { addresses: self.here.addresses_of(name).collect() };
         let kind = binding.pod.as_ref().map_or(PortKind::Uplink, pod);
-        Some(PortState { name: binding.name.as_str().into(), kind, mac: link.mac, mtu })
+        Some(PortState {
+            name: binding.name.as_str().into(),
+            kind,
+            mac: link.mac,
+            mtu,
+            takes_checksums: binding.takes_checksums,
+        })
     }
 }
 

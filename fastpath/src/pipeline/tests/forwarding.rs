@@ -120,6 +120,67 @@ fn checksum_left_to_offload_is_completed_under_encapsulation() {
     }
 }
 
+/// What leaves for this packet whose checksum is left to offload, by ports that take such, and where its checksum starts
+/// and has its field by then.
+fn left_to_port(packet: &[u8], clamps_mss: bool) -> (Vec<u8>, (u16, u16)) {
+    let mut gateway = Gateway::new();
+    gateway.publish(|snapshot| {
+        snapshot.local.clamps_mss = clamps_mss;
+        snapshot.ports.iter_mut().flatten().for_each(|port| port.takes_checksums = true);
+    });
+    let Gateway { snapshot, pipeline, umem, pool, egress, now, .. } = &mut gateway;
+    let mut burst = Box::<Burst>::default();
+    let mut frame = pool.get().expect("a free chunk");
+    assert!(umem.fill(&mut frame, packet));
+    frame.port = OPEN;
+    burst.push(frame);
+    let turn = Turn { snapshot, umem, now: *now };
+    pipeline.process(&turn, &mut burst, pool, egress);
+    let mut left = None;
+    egress.flush(|_, burst| {
+        for frame in burst.drain_front(burst.len()) {
+            left = Some((umem.bytes(&frame).to_vec(), (frame.csum_start, frame.csum_offset)));
+            pool.put(frame);
+        }
+    });
+    left.expect("it is sent")
+}
+
+#[test]
+fn a_checksum_is_left_to_a_port_that_takes_it_where_nothing_outer_covers_it() {
+    const NONE: (u16, u16) = (0, 0);
+    let direct = |payload: &[u8]| udp(OPEN_IP, DIRECT_IP, (1000, 53), payload);
+    let vxlan = tcp(OPEN_IP, PEER_IP, (1000, 80), SYN);
+    let ipip = udp(OPEN_IP, IPIP_IP, (1000, 53), b"odd");
+    let mut shorter = direct(b"odd and more");
+    // The datagram ends before the packet does.
+    shorter[38..40].copy_from_slice(&11u16.to_be_bytes());
+    for (what, whole, clamps_mss, expected) in [
+        ("in no tunnel", direct(b"odd"), false, (34, 6)),
+        ("in VXLAN", vxlan.clone(), false, (84, 16)),
+        ("in IP-in-IP", ipip, false, NONE),
+        ("a SYN whose MSS is changed", vxlan, true, NONE),
+        ("a datagram that ends early", shorter, false, NONE),
+    ] {
+        let (protocol, at) = if whole[23] == 6 { (6, 50) } else { (17, 40) };
+        let length = if protocol == 6 {
+            (whole.len() - 34) as u16
+        } else {
+            u16::from_be_bytes([whole[38], whole[39]])
+        };
+        let address = |at: usize| u32::from_be_bytes(whole[at..at + 4].try_into().expect("four bytes"));
+        let partial = checksum::pseudo_header_v4(address(26), address(30), protocol, length).fold();
+        let mut packet = whole.clone();
+        packet[at..at + 2].copy_from_slice(&partial.to_be_bytes());
+        let (out, field) = left_to_port(&packet, clamps_mss);
+        assert_eq!(field, expected, "{what}");
+        if expected != NONE {
+            let at = usize::from(field.0 + field.1);
+            assert_eq!(out[at..at + 2], partial.to_be_bytes(), "{what}");
+        }
+    }
+}
+
 #[test]
 fn ethernet_padding_is_left_behind() {
     let packet = udp(OPEN_IP, PEER_IP, (1000, 53), b"x");

@@ -19,7 +19,13 @@ fn gateway() -> Gateway {
         snapshot.next_hops =
             hops.chain([NextHop::Forward { adjacency, tunnel: None }]).collect::<Vec<_>>().into();
         snapshot.fib.apply([(ip(SECOND_IP).into(), 32, Some(SECOND_HOP))]);
-        let second = PortState { name: "uplink1".into(), kind: PortKind::Uplink, mac: OUR_MAC, mtu: 1500 };
+        let second = PortState {
+            name: "uplink1".into(),
+            kind: PortKind::Uplink,
+            mac: OUR_MAC,
+            mtu: 1500,
+            takes_checksums: false,
+        };
         snapshot.ports.push(Some(second));
     });
     gateway

@@ -18,7 +18,7 @@ fn a_queue_is_free_once_its_socket_is_closed() {
         assert!(is_free(LOOPBACK, 0));
         let layout = Layout { chunk_size: 2048, chunks: 64 };
         let (umem, ..) = crate::xdp::umem::map(layout).expect("memory");
-        let wish = Wish { copy_only: true, several_chunks: true };
+        let wish = Wish { copy_only: true, several_chunks: true, metadata: false };
         let socket = Socket::open(&umem, LOOPBACK, 0, SIZES, wish).expect("a socket");
         assert!(socket.takes_several_chunks());
         assert!(!is_free(LOOPBACK, 0));

@@ -133,7 +133,13 @@ fn port_states(state: &State, addresses: impl Fn(&Name) -> Vec<IpAddr>) -> Vec<(
             Some(pod) => PortKind::Pod { addresses: addresses(pod) },
         };
         let mtu = u16::try_from(link.mtu).unwrap();
-        let state = PortState { name: binding.name.as_str().into(), kind, mac: link.mac, mtu };
+        let state = PortState {
+            name: binding.name.as_str().into(),
+            kind,
+            mac: link.mac,
+            mtu,
+            takes_checksums: binding.takes_checksums,
+        };
         Some((usize::from(binding.id.0), state))
     });
     states.collect()

@@ -287,8 +287,13 @@ fn link(ifindex: u32) -> Link {
 
 /// The uplink's and two pods'.
 pub(super) fn ports() -> impl Strategy<Value = Vec<PortBinding>> {
-    let binding =
-        |id: u16, ifindex, pod| PortBinding { id: PortId(id), name: format!("l{ifindex}"), ifindex, pod };
+    let binding = |id: u16, ifindex, pod| PortBinding {
+        id: PortId(id),
+        name: format!("l{ifindex}"),
+        ifindex,
+        pod,
+        takes_checksums: false,
+    };
     let all = vec![
         binding(0, UPLINK, None),
         binding(2, POD_LINKS, Some(pod_name(0))),
