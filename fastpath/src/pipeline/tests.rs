@@ -101,7 +101,7 @@ struct Gateway {
 
 const CHUNKS: u32 = 512;
 /// Large buffers beside them.
-const LARGE: usize = 2;
+const LARGE: usize = 8;
 
 impl Gateway {
     fn new() -> Self {

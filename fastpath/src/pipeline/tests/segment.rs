@@ -222,8 +222,8 @@ fn where_nothing_says_where_to_cut_or_there_is_no_room_nothing_leaves() {
         assert_eq!((outcome.dropped, outcome.sent.len()), (Some(DropReason::UdpGso), 0));
     }
     let several = of_open(PEER_IP, &payload(60_000));
-    gateway.set_mtu(UPLINK, 576);
-    assert_eq!(run(&mut gateway, OPEN, &several).dropped, Some(DropReason::TxFull), "more than a burst");
+    gateway.set_mtu(UPLINK, 150);
+    assert_eq!(run(&mut gateway, OPEN, &several).dropped, Some(DropReason::TxFull), "more than may wait");
     gateway.set_mtu(UPLINK, 90);
     assert_eq!(run(&mut gateway, OPEN, &several).dropped, Some(DropReason::TooBig), "no room for payload");
     gateway.set_mtu(UPLINK, 1500);
