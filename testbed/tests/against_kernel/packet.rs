@@ -79,7 +79,7 @@ const OPTIONS: [&[u8]; 3] = [&[1, 1, 1, 1], &[148, 4, 0, 0], &[94, 8, 1, 2, 3, 4
 const FLAGS: [&str; 8] = ["S", "A", "PA", "FA", "SA", "R", "RA", "UAEC"];
 
 /// Those that a host may use by mistake or in malice, and the gateway's.
-const ODD_SOURCES: [&str; 13] = [
+const ODD_SOURCES: [&str; 14] = [
     "224.0.0.1",
     "127.0.0.1",
     "0.1.2.3",
@@ -90,6 +90,7 @@ const ODD_SOURCES: [&str; 13] = [
     "172.20.1.10",
     "10.65.10.1",
     "10.65.10.5",
+    "10.69.10.5",
     "10.69.21.5",
     "10.65.21.1",
     "172.20.2.11",
@@ -153,7 +154,7 @@ impl Packet {
             options: if !is_ipv6 && seldom(rng, 20) { pick(rng, &OPTIONS) } else { &[] },
             protocol: any_protocol(rng, is_ipv6),
         };
-        match rng.u8(..20) {
+        match rng.u8(..10) {
             0 => packet.src = any_address(rng, if is_ipv6 { &ODD_SOURCES6 } else { &ODD_SOURCES }),
             1 => packet.dst = any_address(rng, if is_ipv6 { &ODD_DESTINATIONS6 } else { &ODD_DESTINATIONS }),
             _ => {}

@@ -69,11 +69,10 @@ impl Node {
     }
 
     fn manifest(self, text: &mut String) {
-        let Self { name, subnet, dataplane, .. } = self;
+        let Self { name, dataplane, .. } = self;
         let (address, address6) = (self.address(), self.address6());
         let (vxlan, ipip) = (self.tunnel_address(Way::Vxlan), self.tunnel_address(Way::Ipip));
         let vxlan6 = self.tunnel_address6();
-        debug_assert_eq!(address.octets()[2], subnet);
         write!(
             text,
             "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  annotations:\n    \
