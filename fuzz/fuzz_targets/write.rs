@@ -12,6 +12,7 @@ use margay_encap::icmp_error::{self, IcmpError};
 use margay_encap::icmp6_error::{self, Icmp6Error};
 use margay_encap::pull::{self, ZeroChecksum, decapsulate_ecn};
 use margay_encap::rewrite::{complete_checksum, decrement_hop_limit, decrement_ttl};
+use margay_encap::segment::Segments;
 use margay_encap::split::Split;
 use margay_encap::{Headers, parse_ip, parse_ip6, parse_outer, parse_quoted, parse_quoted6, tcp};
 use margay_flowtable::{Adjacency, NextHop, NextHops, Tunnel};
@@ -53,6 +54,7 @@ fuzz_target!(|case: Case| {
     if !headers.is_ipv6() {
         split(&case, &frame[L3..]);
     }
+    segments(&case, &frame, &headers);
     errors(&case, &frame, &headers);
     completed(frame.clone(), &headers);
     clamped(frame.clone(), &headers, case.mtu);
@@ -135,6 +137,24 @@ fn split(case: &Case, packet: &[u8]) {
         payload.extend(view.segment(part));
     }
     assert_eq!(payload, whole.segment(packet));
+}
+
+/// TCP that is several packets in one.
+fn segments(case: &Case, frame: &[u8], headers: &Headers) {
+    let Some(segments) = Segments::new(frame, headers, headers.ttl(), case.mtu) else { return };
+    let (packet, whole) = (&frame[L3..], view(&frame[L3..]));
+    let header_len = whole.transport + usize::from(packet[whole.transport + 12] >> 4) * 4;
+    let mut payload: Vec<u8> = Vec::new();
+    for index in 0..segments.count() {
+        let mut segment = vec![0xa5; segments.len(index)];
+        segments.write(index, &mut segment);
+        let view = view(&segment);
+        assert!(view.end == segment.len() && segment.len() <= case.mtu.into());
+        assert!(view.header_sum_holds(&segment) && view.sum(&segment) == Sum::Right);
+        assert_eq!(view, View { end: view.end, ..whole.clone() });
+        payload.extend(&segment[header_len..]);
+    }
+    assert_eq!(payload, packet[header_len..]);
 }
 
 fn parts(packet: &[u8], mtu: u16) -> Option<Vec<Vec<u8>>> {

@@ -14,9 +14,19 @@ pub struct FrameSpec {
     pub tunnels: Option<Vec<TunnelSpec>>,
     #[arbitrary(with = fault)]
     pub fault: Option<Fault>,
+    /// The kernel had it as an skb.
+    pub is_of_skb: bool,
     /// How often it comes.
     #[arbitrary(with = |u: &mut Unstructured<'_>| u.choose(&[1, 1, 1, 1, 1, 2, 1, 60]).copied())]
     pub times: usize,
+}
+
+/// A frame as a port hands it over.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub bytes: Vec<u8>,
+    /// It may be several TCP segments in one.
+    pub is_of_skb: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -138,12 +148,12 @@ fn fault(u: &mut Unstructured<'_>) -> Result<Option<Fault>> {
 impl FrameSpec {
     /// The frames' bytes, for a way of this MTU, where these packets were seen before; and by which port what is from there
     /// comes in.
-    pub fn frames(&self, mtu: u16, seen: &[Vec<u8>]) -> Vec<(PortId, Vec<u8>)> {
+    pub fn frames(&self, mtu: u16, seen: &[Vec<u8>]) -> Vec<(PortId, Received)> {
         let packets = self.content.packets(mtu, seen).into_iter();
         packets.flat_map(|packet| vec![self.frame(packet); self.times]).collect()
     }
 
-    fn frame(&self, mut packet: Vec<u8>) -> (PortId, Vec<u8>) {
+    fn frame(&self, mut packet: Vec<u8>) -> (PortId, Received) {
         let (port, around) = View::of(&packet).map_or((UPLINKS[0], None), |view| world::way_in(view.src));
         match &self.tunnels {
             Some(tunnels) => tunnels.iter().for_each(|tunnel| packet = tunnel.around(&packet)),
@@ -158,7 +168,7 @@ impl FrameSpec {
         if let Some(fault) = &self.fault {
             fault.befall(&mut frame);
         }
-        (port, frame)
+        (port, Received { bytes: frame, is_of_skb: self.is_of_skb })
     }
 }
 

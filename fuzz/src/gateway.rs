@@ -10,7 +10,7 @@ use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{Fragments, PortId};
 
-use crate::frame::FrameSpec;
+use crate::frame::{FrameSpec, Received};
 use crate::oracle::{self, Arrival, Sent};
 use crate::script::{Script, Step, Worker};
 use crate::view::View;
@@ -127,20 +127,21 @@ impl<'r> Gateway<'r> {
         }
     }
 
-    fn frames_of(&self, spec: &FrameSpec) -> Vec<(PortId, Vec<u8>)> {
+    fn frames_of(&self, spec: &FrameSpec) -> Vec<(PortId, Received)> {
         spec.frames(self.world.config.mtus[0], &self.seen)
     }
 
     /// Has the frames come in by the port, and what waits go on.
-    fn burst(&mut self, worker: Worker, port: PortId, frames: Vec<Vec<u8>>) {
+    fn burst(&mut self, worker: Worker, port: PortId, frames: Vec<Received>) {
         let Self { rig: Rig { umem, pool, egress, .. }, world, now, .. } = self;
         let turn = Turn { snapshot: &world.snapshot, umem, now: *now };
         let mut burst = Box::<Burst>::default();
         let mut arrivals = Vec::new();
-        for bytes in frames {
+        for Received { bytes, is_of_skb } in frames {
             let Some(mut frame) = receive(umem, pool, &bytes) else { break };
-            frame.port = port;
-            arrivals.extend(Arrival::of(world, port, umem.bytes(&frame)));
+            (frame.port, frame.is_of_skb) = (port, is_of_skb);
+            let arrival = Arrival::of(world, port, umem.bytes(&frame));
+            arrivals.extend(arrival.map(|arrival| Arrival { is_of_skb, ..arrival }));
             burst.push(frame);
         }
         let hoard: Vec<_> = (self.spare..pool.len()).map_while(|_| pool.get()).collect();
@@ -165,12 +166,7 @@ impl<'r> Gateway<'r> {
             if self.world.is_open(port) {
                 egress.open(port);
             } else {
-                let waited = egress.close(port);
-                pool.extend(
-                    waited
-                        .into_iter()
-                        .flat_map(|mut burst| burst.drain_front(burst.len()).collect::<Vec<_>>()),
-                );
+                pool.extend(egress.close(port));
                 self.workers.iter_mut().for_each(|worker| worker.give_up(Some(port), pool));
                 self.looked_at[usize::from(port.0)] = 0;
             }
@@ -185,7 +181,8 @@ impl<'r> Gateway<'r> {
             let number = usize::from(port.0);
             let new = burst.as_slice().iter().skip(looked_at[number]);
             sent.extend(new.map(|frame| Sent { port, frame: umem.bytes(frame).to_vec() }));
-            if !stalled[number] {
+            // What waits behind a full burst is not seen before that leaves.
+            if !stalled[number] || burst.room() == 0 {
                 pool.extend(burst.drain_front(burst.len()));
             }
             looked_at[number] = burst.len();

@@ -15,6 +15,8 @@ pub struct Arrival {
     /// As it came in, but for a congestion mark that its tunnel's header had.
     pub packet: Vec<u8>,
     pub view: View,
+    /// It may be several TCP segments in one.
+    pub is_of_skb: bool,
 }
 
 impl Arrival {
@@ -31,7 +33,7 @@ impl Arrival {
         if PODS.contains(&port) {
             let is_forbidden = is_tunnel && is_node(view.dst) && !world.config.tunnels_from_pods;
             let is_own = world.addresses(port).contains(&view.src);
-            return (is_own && !is_forbidden).then_some(Self { port, packet, view });
+            return (is_own && !is_forbidden).then_some(Self { port, packet, view, is_of_skb: false });
         }
         if !UPLINKS.contains(&port) {
             return None;
@@ -39,7 +41,12 @@ impl Arrival {
         if is_tunnel && is_here(view.dst) {
             (packet, view) = open(world, &view, &packet)?;
         }
-        (!is_from_nobody(view.src) && !is_from_here(world, view.src)).then_some(Self { port, packet, view })
+        (!is_from_nobody(view.src) && !is_from_here(world, view.src)).then_some(Self {
+            port,
+            packet,
+            view,
+            is_of_skb: false,
+        })
     }
 }
 

@@ -22,6 +22,9 @@ pub(super) fn part(world: &World, arrival: &Arrival, sent: &Sent) -> Option<Rang
     }
     let packet = tunnel::open(&adjacency, tunnel.as_ref(), &sent.frame)?;
     let view = View::of(packet)?;
+    if let Some(segment) = segment(arrival, &forwarded(arrival, ttl, None), packet, &view) {
+        return Some(segment);
+    }
     let most = clamped_mss(world, arrival, &adjacency, tunnel.as_ref());
     [most, None].into_iter().find_map(|most| {
         let want = forwarded(arrival, ttl, most);
@@ -99,6 +102,35 @@ fn copied(all: &[u8]) -> Vec<u8> {
     }
     copied.extend(&all[copied.len()..]);
     copied
+}
+
+/// The part that a segment holds of a packet that is several in one, and whose checksum is therefore left to who cuts it.
+fn segment(arrival: &Arrival, want: &[u8], packet: &[u8], view: &View) -> Option<Range<usize>> {
+    let (came, at) = (&arrival.view, arrival.view.transport);
+    let is_several = arrival.is_of_skb && came.protocol == TCP && came.sum(want) == Sum::Partial;
+    if !is_several || view.transport != at || packet.len() < at + 20 {
+        return None;
+    }
+    let payload = at + usize::from(want[at + 12] >> 4) * 4;
+    let sequence =
+        |packet: &[u8]| u32::from_be_bytes([packet[at + 4], packet[at + 5], packet[at + 6], packet[at + 7]]);
+    let start = payload + sequence(packet).wrapping_sub(sequence(want)) as usize;
+    let end = start + packet.len().checked_sub(payload)?;
+    // FIN and PSH are the last one's, CWR the first one's.
+    let flags = if end < came.end { !0x09 } else { !0 } & if start > payload { !0x80 } else { !0 };
+    let is_between =
+        (view.src, view.dst, view.tos, view.ttl) == (came.src, came.dst, came.tos, want_ttl(want));
+    let is_header_same = packet[at..at + 4] == want[at..at + 4]
+        && packet[at + 8..at + 13] == want[at + 8..at + 13]
+        && packet[at + 13] == want[at + 13] & flags
+        && packet[at + 18..payload] == want[at + 18..payload];
+    let is_right = view.sum(packet) == Sum::Right && view.header_sum_holds(packet);
+    let is_it = is_between && is_header_same && is_right && want.get(start..end)? == &packet[payload..];
+    is_it.then(|| if start == payload { 0..end - at } else { start - at..end - at })
+}
+
+fn want_ttl(packet: &[u8]) -> u8 {
+    packet[if packet[0] >> 4 == 6 { 7 } else { 8 }]
 }
 
 /// A packet that leaves, beside one that should.
