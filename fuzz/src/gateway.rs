@@ -10,11 +10,12 @@ use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{Fragments, PortId};
 
+use crate::checksum;
 use crate::frame::{FrameSpec, Received};
 use crate::oracle::{self, Arrival, Sent};
 use crate::script::{Script, Step, Worker};
 use crate::view::View;
-use crate::world::{Change, PORTS, World};
+use crate::world::{COMPLETING, Change, PORTS, World};
 
 const LAYOUT: Layout = Layout { chunk_size: 2048, chunks: 256 };
 /// What an input of a few kilobytes needs to say something.
@@ -180,7 +181,7 @@ impl<'r> Gateway<'r> {
         egress.flush(|port, burst| {
             let number = usize::from(port.0);
             let new = burst.as_slice().iter().skip(looked_at[number]);
-            sent.extend(new.map(|frame| Sent { port, frame: umem.bytes(frame).to_vec() }));
+            sent.extend(new.map(|frame| Sent { port, frame: transmit(port, umem, frame) }));
             // What waits behind a full burst is not seen before that leaves.
             if !stalled[number] || burst.room() == 0 {
                 pool.extend(burst.drain_front(burst.len()));
@@ -239,6 +240,21 @@ fn receive(umem: &Umem, pool: &mut FramePool, bytes: &[u8]) -> Option<Frame> {
     assert!(umem.fill(&mut frame, &bytes[..bytes.len().min(longest)]));
     frame.is_cut = bytes.len() > longest;
     Some(frame)
+}
+
+/// The bytes as they leave: with the checksum that is left to the device.
+fn transmit(port: PortId, umem: &Umem, frame: &Frame) -> Vec<u8> {
+    let mut bytes = umem.bytes(frame).to_vec();
+    if frame.csum_offset != 0 {
+        assert!(COMPLETING.contains(&port), "a checksum is left to a port that takes none");
+        let start = usize::from(frame.csum_start);
+        let sum = match checksum::internet(&[&bytes[start..]]) {
+            0 => u16::MAX,
+            sum => sum,
+        };
+        bytes[start + usize::from(frame.csum_offset)..][..2].copy_from_slice(&sum.to_be_bytes());
+    }
+    bytes
 }
 
 fn transmitted(counters: &Counters) -> Totals {

@@ -18,6 +18,9 @@ pub const UPLINKS: [PortId; 2] = [PORTS[0], PORTS[3]];
 pub const PODS: [PortId; 2] = [PORTS[1], PORTS[2]];
 pub const HOST: PortId = PORTS[4];
 
+/// Those whose device completes checksums that are left to it.
+pub const COMPLETING: [PortId; 2] = [UPLINKS[1], PODS[1]];
+
 pub const NODE: Ipv4Addr = Ipv4Addr::new(1, 1, 1, 1);
 pub const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 1);
 /// Where ICMP errors come from that leave inside a tunnel.

@@ -14,8 +14,8 @@ use margay_flowtable::{
 
 use super::ends::{self, End};
 use super::{
-    Config, HOST, Hop, MAC, NODE, NODE_IN_TUNNELS, NODE6, PEERS, PEERS6, PODS, PORTS, UPLINKS, VNI, VTEP,
-    VTEP6, VXLAN_PORT,
+    COMPLETING, Config, HOST, Hop, MAC, NODE, NODE_IN_TUNNELS, NODE6, PEERS, PEERS6, PODS, PORTS, UPLINKS,
+    VNI, VTEP, VTEP6, VXLAN_PORT,
 };
 
 thread_local! {
@@ -78,7 +78,7 @@ pub(super) fn follow(snapshot: &mut Snapshot, config: &Config, open: &[bool; POR
                 kind,
                 mac: MAC,
                 mtu: config.mtus[number],
-                takes_checksums: false,
+                takes_checksums: COMPLETING.contains(&port),
             })
         })
         .collect();
