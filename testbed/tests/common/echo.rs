@@ -88,25 +88,22 @@ impl Echo {
     /// Of IPv4 with its header, of IPv6 without; the kernel fills in the checksum of the latter.
     fn request(&self, payload: &[u8]) -> Vec<u8> {
         let mut request = Vec::new();
-        match (self.from, self.to) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let header = Ipv4Header {
-                    dont_fragment: true,
-                    time_to_live: 64,
-                    source: from.octets(),
-                    destination: to.octets(),
-                    ..Ipv4Header::default()
-                };
-                PacketBuilder::ip(IpHeaders::Ipv4(header, Ipv4Extensions::default()))
-                    .icmpv4_echo_request(Self::IDENT, self.sequence)
-                    .write(&mut request, payload)
-                    .unwrap();
-            }
-            _ => {
-                request.extend([128, 0, 0, 0]);
-                request.extend(self.mark());
-                request.extend(payload);
-            }
+        if let (IpAddr::V4(from), IpAddr::V4(to)) = (self.from, self.to) {
+            let header = Ipv4Header {
+                dont_fragment: true,
+                time_to_live: 64,
+                source: from.octets(),
+                destination: to.octets(),
+                ..Ipv4Header::default()
+            };
+            PacketBuilder::ip(IpHeaders::Ipv4(header, Ipv4Extensions::default()))
+                .icmpv4_echo_request(Self::IDENT, self.sequence)
+                .write(&mut request, payload)
+                .unwrap();
+        } else {
+            request.extend([128, 0, 0, 0]);
+            request.extend(self.mark());
+            request.extend(payload);
         }
         request
     }

@@ -121,7 +121,7 @@ fn a_whole_burst_is_split_and_what_follows_keeps_its_place() {
     // More than wait behind a burst: each packet leaves whole or not at all.
     gateway.set_mtu(UPLINK, 128);
     let sent = inner(&gateway.run_burst(OPEN, &vec![long(PEER_IP, 1500); 20]), 50);
-    assert!(sent.len() < 20 * 27 && sent.len() % 27 == 0, "{}", sent.len());
+    assert!(sent.len() < 20 * 27 && sent.len().is_multiple_of(27), "{}", sent.len());
     let dropped = gateway.drops(OPEN)[DropReason::TxFull as usize];
     assert_eq!(dropped as usize, 20 - sent.len() / 27);
 }
