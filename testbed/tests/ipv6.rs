@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::traffic::{Connection, Place, blob, path_mtu, say, tcp_transfer, udp_echoes};
-use common::{Options, TestLab, eventually};
+use common::{Options, TestLab, eventually, world};
 use margay_testbed::ip;
 
 /// Longer than an echo takes, shorter than a patient user.
@@ -43,14 +43,7 @@ kind: Namespace
 metadata: {name: far}
 "
     .to_owned();
-    for (name, cidr, size) in [("four", "10.65.0.0/16", 26), ("six", "fd00:65::/48", 122)] {
-        write!(
-            text,
-            "---\napiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: {name}}}\n\
-             spec: {{cidr: '{cidr}', blockSize: {size}, ipipMode: Never, vxlanMode: Never}}\n"
-        )
-        .unwrap();
-    }
+    text.push_str(&world::dual_stack_pools("Never"));
     for (node, subnet, host, block, dataplane, labels) in NODES {
         write!(
             text,
@@ -59,24 +52,10 @@ metadata: {name: far}
              projectcalico.org/IPv6Address: fd00:20:{subnet}::{host}/64\n"
         )
         .unwrap();
-        for (family, cidr) in [(4, format!("10.65.{block}.0/26")), (6, format!("fd00:65:0:{block}::/122"))] {
-            write!(
-                text,
-                "---\napiVersion: crd.projectcalico.org/v1\nkind: BlockAffinity\nmetadata: {{name: {node}-{family}}}\n\
-                 spec: {{cidr: '{cidr}', node: {node}, state: confirmed, deleted: 'false'}}\n"
-            )
-            .unwrap();
-        }
+        text.push_str(&world::dual_stack_blocks(node, block));
     }
     for (pod, node, block) in PODS {
-        let (namespace, name) = pod.split_once('/').unwrap();
-        write!(
-            text,
-            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}\n\
-             spec: {{nodeName: {node}, containers: [{{name: main, image: none}}]}}\n\
-             status: {{phase: Running, podIPs: [{{ip: 10.65.{block}.5}}, {{ip: 'fd00:65:0:{block}::5'}}]}}\n"
-        )
-        .unwrap();
+        text.push_str(&world::dual_stack_pod(pod, node, block));
     }
     text
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use common::traffic::{Place, blob, path_mtu, say, tcp_transfer, udp_echoes};
-use common::{Options, TestLab, eventually};
+use common::{Options, TestLab, eventually, world};
 use margay_testbed::netns;
 
 /// Pods: on the gateway; on Linux nodes in its subnet and beyond the router; behind another Margay there.
@@ -42,14 +42,7 @@ kind: Namespace
 metadata: {name: far}
 "
     .to_owned();
-    for (name, cidr, size) in [("four", "10.65.0.0/16", 26), ("six", "fd00:65::/48", 122)] {
-        write!(
-            text,
-            "---\napiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: {name}}}\n\
-             spec: {{cidr: '{cidr}', blockSize: {size}, ipipMode: Never, vxlanMode: CrossSubnet}}\n"
-        )
-        .unwrap();
-    }
+    text.push_str(&world::dual_stack_pools("CrossSubnet"));
     for &(node, subnet, host, block, dataplane) in nodes {
         write!(
             text,
@@ -68,24 +61,10 @@ metadata: {name: far}
         text.extend(
             [(4, of4), (6, of6)].into_iter().filter(|(family, _)| has(node, *family)).map(|(_, of)| of),
         );
-        for (family, cidr) in [(4, format!("10.65.{block}.0/26")), (6, format!("fd00:65:0:{block}::/122"))] {
-            write!(
-                text,
-                "---\napiVersion: crd.projectcalico.org/v1\nkind: BlockAffinity\nmetadata: {{name: {node}-{family}}}\n\
-                 spec: {{cidr: '{cidr}', node: {node}, state: confirmed, deleted: 'false'}}\n"
-            )
-            .unwrap();
-        }
+        text.push_str(&world::dual_stack_blocks(node, block));
     }
     for (pod, node, block) in pods {
-        let (namespace, name) = pod.split_once('/').unwrap();
-        write!(
-            text,
-            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}\n\
-             spec: {{nodeName: {node}, containers: [{{name: main, image: none}}]}}\n\
-             status: {{phase: Running, podIPs: [{{ip: 10.65.{block}.5}}, {{ip: 'fd00:65:0:{block}::5'}}]}}\n"
-        )
-        .unwrap();
+        text.push_str(&world::dual_stack_pod(pod, node, *block));
     }
     text
 }

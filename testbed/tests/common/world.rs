@@ -90,29 +90,14 @@ impl Node {
         for way in ways {
             let addresses = std::iter::once(IpAddr::from(self.pod_address(*way)))
                 .chain(self.pod_address6(*way).map(IpAddr::from));
-            let addresses: Vec<_> = addresses.map(|address| format!("{{ip: '{address}'}}")).collect();
             let (node, name) = (self.name, way.name());
-            write!(
-                text,
-                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {node}-{name}, namespace: x, \
-                 labels: {{on: {node}, way: {name}}}}}\n\
-                 spec: {{nodeName: {node}, containers: [{{name: main, image: none}}]}}\n\
-                 status: {{phase: Running, podIPs: [{}]}}\n",
-                addresses.join(", ")
-            )
-            .unwrap();
-            let mut block = |family: &str, cidr: String| {
-                write!(
-                    text,
-                    "---\napiVersion: crd.projectcalico.org/v1\nkind: BlockAffinity\n\
-                     metadata: {{name: {node}-{name}{family}}}\n\
-                     spec: {{cidr: '{cidr}', node: {node}, state: confirmed, deleted: 'false'}}\n"
-                )
-                .unwrap();
-            };
-            block("", format!("{}/26", Ipv4Addr::new(10, way.number(), self.block, 0)));
+            let labels = format!("on: {node}, way: {name}");
+            text.push_str(&pod(&self.pod(*way), node, &labels, addresses));
+            let cidr = format!("{}/26", Ipv4Addr::new(10, way.number(), self.block, 0));
+            text.push_str(&block(&format!("{node}-{name}"), node, &cidr));
             if *way != Way::Ipip {
-                block("6", format!("{}/122", way.prefix6(self.block, 0)));
+                let cidr = format!("{}/122", way.prefix6(self.block, 0));
+                text.push_str(&block(&format!("{node}-{name}6"), node, &cidr));
             }
         }
     }
@@ -152,15 +137,59 @@ impl Way {
             ("6", format!("{}/48", self.prefix6(0, 0)), 122),
         ];
         for (family, cidr, size) in pools.into_iter().take(if self == Self::Ipip { 1 } else { 2 }) {
-            write!(
-                text,
-                "---\napiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: {}{family}}}\n\
-                 spec: {{cidr: '{cidr}', blockSize: {size}, ipipMode: {ipip}, vxlanMode: {vxlan}}}\n",
-                self.name()
-            )
-            .unwrap();
+            text.push_str(&pool(&format!("{}{family}", self.name()), &cidr, size, ipip, vxlan));
         }
     }
+}
+
+/// An IPPool, with its `ipipMode` and `vxlanMode`.
+pub fn pool(name: &str, cidr: &str, block_size: u8, ipip: &str, vxlan: &str) -> String {
+    format!(
+        "---\napiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: {name}}}\n\
+         spec: {{cidr: '{cidr}', blockSize: {block_size}, ipipMode: {ipip}, vxlanMode: {vxlan}}}\n"
+    )
+}
+
+/// A BlockAffinity: the node has this block.
+pub fn block(name: &str, node: &str, cidr: &str) -> String {
+    format!(
+        "---\napiVersion: crd.projectcalico.org/v1\nkind: BlockAffinity\nmetadata: {{name: {name}}}\n\
+         spec: {{cidr: '{cidr}', node: {node}, state: confirmed, deleted: 'false'}}\n"
+    )
+}
+
+/// A Pod, named NAMESPACE/NAME, that runs.
+pub fn pod(place: &str, node: &str, labels: &str, addresses: impl IntoIterator<Item = IpAddr>) -> String {
+    let (namespace, name) = place.split_once('/').unwrap();
+    let addresses: Vec<_> = addresses.into_iter().map(|address| format!("{{ip: '{address}'}}")).collect();
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}\n\
+         spec: {{nodeName: {node}, containers: [{{name: main, image: none}}]}}\n\
+         status: {{phase: Running, podIPs: [{}]}}\n",
+        addresses.join(", ")
+    )
+}
+
+/// Of pods that have the same place in a block of each family.
+pub fn dual_stack_pod(place: &str, node: &str, block: u8) -> String {
+    let name = place.split_once('/').unwrap().1;
+    let addresses = [
+        Ipv4Addr::new(10, 65, block, 5).into(),
+        // The number reads in hexadecimal as that of IPv4 does in decimal.
+        format!("fd00:65:0:{block}::5").parse().unwrap(),
+    ];
+    pod(place, node, &format!("app: {name}"), addresses)
+}
+
+/// The blocks of those pods' node.
+pub fn dual_stack_blocks(node: &str, number: u8) -> String {
+    let four = block(&format!("{node}-4"), node, &format!("10.65.{number}.0/26"));
+    four + &block(&format!("{node}-6"), node, &format!("fd00:65:0:{number}::/122"))
+}
+
+/// The pools of those blocks.
+pub fn dual_stack_pools(vxlan: &str) -> String {
+    pool("four", "10.65.0.0/16", 26, "Never", vxlan) + &pool("six", "fd00:65::/48", 122, "Never", vxlan)
 }
 
 /// Pods of the nodes in the pools; a Linux node of the lab has none of IP-in-IP.
