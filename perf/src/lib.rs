@@ -7,6 +7,7 @@ pub mod control;
 pub mod count;
 pub mod gate;
 pub mod gateway;
+pub mod lab;
 pub mod pipeline;
 pub mod policies;
 pub mod policy;

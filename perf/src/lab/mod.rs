@@ -1,0 +1,9 @@
+//! The lab: a gateway between two veth pairs in namespaces of its own, load from one side, a sink on the other, and what
+//! Margay and its alternatives make of it, in turns.
+//!
+//! `world` says which addresses there are and what flows look like, `site` builds the namespaces, `load` sends and receives,
+//! `dataplane` holds the gateways, `method` asks them, `schedule` has them take turns, `report` tells.
+
+pub mod case;
+pub mod trial;
+pub mod world;
