@@ -9,7 +9,7 @@ use libbpf_rs::libbpf_sys;
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
 use libbpf_rs::{MapCore, MapHandle, PrintLevel, Program, Xdp, XdpFlags, set_print};
 
-use super::program::{PROGRAM, SOCKETS};
+use super::program::{PROGRAM, SOCKETS, UNSTEERED};
 use super::{Mode, ModeChoice, SetupError};
 
 /// What libbpf has warned of: the kernel's own words on why it refuses are among it.
@@ -104,7 +104,7 @@ fn own(id: u32) -> Result<OwnedFd, String> {
             .any(|map| map.name() == SOCKETS)
     };
     let name = info.name.to_string_lossy().into_owned();
-    if name == PROGRAM && has_our_map() {
+    if [PROGRAM, UNSTEERED].contains(&name.as_str()) && has_our_map() {
         return Program::fd_from_id(id).map_err(|_| name);
     }
     Err(name)

@@ -27,7 +27,7 @@ pub use self::spec::{Mode, ModeChoice, OnFailure, PortSpec, Vlan};
 pub use self::tags::Tags;
 
 use self::device::Device;
-use self::program::{ENTERED, PROGRAM, PortEntry, Program, SOCKET_SLOTS, TO_POD};
+use self::program::{ENTERED, PROGRAM, PortEntry, Program, SOCKET_SLOTS, TO_POD, UNSTEERED};
 use self::socket::{Socket, Wish};
 use self::watch::Way;
 use crate::frame::Frame;
@@ -86,6 +86,8 @@ struct OpenPort {
 #[derive(Debug)]
 pub struct Xdp {
     program: Program,
+    /// The name of the one that ports get.
+    attached: &'static str,
     umem: Arc<Umem>,
     is_on_huge_pages: bool,
     /// By ifindex.
@@ -95,10 +97,20 @@ pub struct Xdp {
 impl Xdp {
     /// Loads the program and maps the UMEM, whose frames are all in the hands of the caller.
     pub fn load(layout: Layout, vxlan_port: u16) -> Result<(Self, Vec<Frame>), SetupError> {
+        let (xdp, frames) = Self::load_for(PROGRAM, layout)?;
+        xdp.set_vxlan_port(vxlan_port)?;
+        Ok((xdp, frames))
+    }
+
+    /// The same without steering: ports take every frame, whatever it is. For load, and to measure this I/O alone.
+    pub fn load_unsteered(layout: Layout) -> Result<(Self, Vec<Frame>), SetupError> {
+        Self::load_for(UNSTEERED, layout)
+    }
+
+    fn load_for(attached: &'static str, layout: Layout) -> Result<(Self, Vec<Frame>), SetupError> {
         let program = Program::load()?;
-        program.set_vxlan_port(vxlan_port)?;
         let (umem, frames, is_on_huge_pages) = umem::map(layout)?;
-        Ok((Self { program, umem, is_on_huge_pages, open: BTreeMap::new() }, frames))
+        Ok((Self { program, attached, umem, is_on_huge_pages, open: BTreeMap::new() }, frames))
     }
 
     pub fn umem(&self) -> &Arc<Umem> {
@@ -215,7 +227,7 @@ impl Xdp {
         if port.entry.is_policed {
             self.program.with_fd(TO_POD, |program| watch::detach(program, ifindex, Way::Sent));
         }
-        self.program.with_fd(PROGRAM, |program| attach::detach(program, ifindex, &port.device))?;
+        self.program.with_fd(self.attached, |program| attach::detach(program, ifindex, &port.device))?;
         self.program.remove_port(ifindex)
     }
 
@@ -227,9 +239,9 @@ impl Xdp {
     ) -> Result<Opened, SetupError> {
         // An uplink that took the frames of other VLANs for untagged ones would be a way between them.
         let tags = (spec.kind == Kind::Uplink).then(|| tags::leave_in_frames(device));
-        let mode = self
-            .program
-            .with_fd(PROGRAM, |program| attach::attach(program, spec.ifindex, &device.name, spec.mode))?;
+        let mode = self.program.with_fd(self.attached, |program| {
+            attach::attach(program, spec.ifindex, &device.name, spec.mode)
+        })?;
         let ports = (0..device.queues)
             .map(|queue| self.open_queue(spec, device, mode, entry.first + queue, queue))
             .collect::<Result<Vec<_>, _>>()?;
@@ -260,7 +272,7 @@ impl Xdp {
         let in_chunk = self.umem.layout().longest_frame();
         let costs_zero_copy = || {
             self.program
-                .with_fd(PROGRAM, |program| features::is_zero_copy_of_one_chunk(program, spec.ifindex))
+                .with_fd(self.attached, |program| features::is_zero_copy_of_one_chunk(program, spec.ifindex))
         };
         let several_chunks = copy_only || device.mtu + LINK_HEADER > in_chunk || !costs_zero_copy();
         let metadata = spec.tx_checksum && self.may_have_metadata(device);

@@ -14,6 +14,7 @@ use crate::steer::{Destination, Kind, RouteChanges};
 
 /// Names in `bpf/margay.bpf.c`.
 pub(super) const PROGRAM: &str = "margay";
+pub(super) const UNSTEERED: &str = "margay_all";
 pub(super) const TO_POD: &str = "margay_to_pod";
 pub(super) const ENTERED: &str = "margay_entered";
 pub(super) const SOCKETS: &str = "margay_xsks";
@@ -85,7 +86,7 @@ impl Program {
         };
         let (ports, sockets) = (map(PORTS)?, Arc::new(map(SOCKETS)?));
         let (lpm4, lpm6, vxlan) = (map(LPM4)?, map(LPM6)?, map(VXLAN)?);
-        for name in [PROGRAM, TO_POD, ENTERED] {
+        for name in [PROGRAM, UNSTEERED, TO_POD, ENTERED] {
             if object.progs().all(|program| program.name() != name) {
                 return Err(SetupError::Load { reason: format!("it has no program {name}") });
             }

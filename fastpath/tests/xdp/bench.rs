@@ -169,6 +169,18 @@ impl Bench {
             Xdp::load(Layout { chunk_size: 2048, chunks }, 4789).expect("the program loads");
         let block = (Ipv4Addr::new(10, 244, 0, 0).into(), 16);
         xdp.change_routes([(block, Some(Destination::Owned))].into()).expect("routes");
+        Self::of(xdp, frames)
+    }
+
+    /// Of ports that take every frame.
+    pub(crate) fn unsteered(chunks: u32) -> Self {
+        let (xdp, frames) =
+            Xdp::load_unsteered(Layout { chunk_size: 2048, chunks }).expect("the program loads");
+        Self::of(xdp, frames)
+    }
+
+    fn of(xdp: Xdp, frames: Vec<Frame>) -> Self {
+        let chunks = xdp.umem().layout().chunks;
         let mut pool = FramePool::with_capacity(frames.len());
         pool.extend(frames);
         let umem = Arc::clone(xdp.umem());

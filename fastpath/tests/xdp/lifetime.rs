@@ -52,6 +52,34 @@ fn a_port_without_a_socket_fails_as_configured() {
 }
 
 #[test]
+fn an_unsteered_port_takes_every_frame() {
+    for mode in [ModeChoice::Native, ModeChoice::Skb] {
+        in_namespace(move || {
+            veth("near", "far", 1);
+            let far = Wire::on("far");
+            let mut bench = Bench::unsteered(CHUNKS);
+            let mut opened = bench.open("near", mode);
+            let elsewhere = [2, 0, 0, 0, 0, 7];
+            let sent = [marker(mac("near")), udp(mac("near"), 1, 64), udp(elsewhere, 2, 64)];
+            far.send_all(&sent);
+            let frames = bench.receive(&mut opened.ports, sent.len());
+            for (frame, sent) in frames.iter().zip(&sent) {
+                assert_eq!(bench.umem.bytes(frame), &sent[..]);
+            }
+            bench.pool.extend(frames);
+            bench.drain(&mut opened.ports);
+            drop(bench);
+            // A program that was left behind gives way to the one that steers.
+            let mut bench = Bench::new(CHUNKS);
+            let mut opened = bench.open("near", mode);
+            assert_eq!(reach_kernel(&far, &Wire::on("near")), 0);
+            bench.drain(&mut opened.ports);
+            bench.xdp.close_port(ifindex("near")).expect("it closes");
+        });
+    }
+}
+
+#[test]
 fn a_descriptor_that_a_child_has_inherited_receives_nothing() {
     in_namespace(|| {
         veth("near", "far", 1);
