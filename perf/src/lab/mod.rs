@@ -5,5 +5,7 @@
 //! `dataplane` holds the gateways, `method` asks them, `schedule` has them take turns, `report` tells.
 
 pub mod case;
+pub mod dataplane;
+pub mod site;
 pub mod trial;
 pub mod world;
