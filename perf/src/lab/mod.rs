@@ -6,6 +6,7 @@
 
 pub mod case;
 pub mod dataplane;
+pub mod load;
 pub mod site;
 pub mod trial;
 pub mod world;
