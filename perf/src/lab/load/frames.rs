@@ -302,7 +302,7 @@ mod tests {
         let mut stream = Stream::of_size(Job::L3, 64, 1);
         stream.sizes = vec![(64, 7), (594, 4), (1518, 1)];
         let pattern = stream.pattern().unwrap();
-        let count = |size| pattern.iter().filter(|&&at| at == size).count();
+        let count = |size| pattern.iter().map(|&at| usize::from(at == size)).sum::<usize>();
         assert_eq!([count(0), count(1), count(2)], [7, 4, 1]);
         assert!(pattern[..6].contains(&1) && pattern[6..].contains(&1), "spread: {pattern:?}");
 
