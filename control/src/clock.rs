@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
-pub(crate) fn wall() -> Timestamp {
+#[must_use]
+pub fn wall() -> Timestamp {
     Timestamp::now()
 }

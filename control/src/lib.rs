@@ -4,7 +4,7 @@
 
 pub mod admin;
 pub mod check;
-mod clock;
+pub mod clock;
 pub mod compile;
 pub mod config;
 pub mod diff;

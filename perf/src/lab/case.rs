@@ -99,3 +99,9 @@ pub struct Case {
     /// Policies that select the pod in the direction asked; packets match the last one.
     pub policies: u32,
 }
+
+/// What a job, dataplane or metric is called on the command line and in reports.
+#[must_use]
+pub fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}

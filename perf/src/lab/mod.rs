@@ -6,7 +6,11 @@
 
 pub mod case;
 pub mod dataplane;
+pub mod details;
+mod file;
 pub mod load;
+pub mod machine;
+pub mod results;
 pub mod site;
 pub mod trial;
 pub mod world;
