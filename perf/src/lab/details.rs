@@ -1,7 +1,6 @@
 //! What a run has shown beside the rows of `results`: curves, distributions, what each gateway was and what failed. It is
 //! written as `details.json`, and the report is drawn of it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
@@ -38,6 +37,17 @@ pub struct Throughput {
     pub no_drop: Vec<f64>,
     /// The highest rate of which at most a thousandth is lost; the rows' `mpps`.
     pub lossy: Vec<f64>,
+    /// Whether it was the source that sent no faster: the gateway may forward more.
+    #[serde(default)]
+    pub is_source_limit: bool,
+    /// Of the trials that gave `lossy`: packets sent, arrivals of one that had arrived before, and packets that arrived after
+    /// one that was sent later.
+    #[serde(default)]
+    pub sent: u64,
+    #[serde(default)]
+    pub duplicates: u64,
+    #[serde(default)]
+    pub reordered: u64,
 }
 
 /// What is lost at which rate (RFC 2544 26.3).
@@ -102,6 +112,9 @@ pub struct Moment {
     pub loss_percent: f64,
     pub p50_us: f64,
     pub p99_us: f64,
+    /// Of the gateway's processes, where it has any.
+    #[serde(default)]
+    pub resident_bytes: Option<u64>,
 }
 
 /// Where the cycles of Margay's packet function go, without I/O (`margay perf pipeline`).
@@ -121,17 +134,15 @@ pub struct Stages {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gateway {
     pub dataplane: Dataplane,
-    /// What it is, for people.
-    pub name: String,
-    pub version: String,
     /// Jobs that this is said of; of all where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<Job>,
-    /// Which core does what, one sentence each.
-    pub arrangement: Vec<String>,
-    /// By device: offloads and modes that differ from what the kernel makes it with.
+    pub version: String,
+    /// Which core does what.
+    pub arrangement: String,
+    /// Modes, offloads and table sizes that were chosen, a line each.
     #[serde(default)]
-    pub devices: BTreeMap<String, String>,
+    pub settings: Vec<String>,
 }
 
 /// A measurement that gave nothing.
