@@ -88,12 +88,18 @@ impl Metric {
     }
 }
 
+/// The simple Internet mix: sizes, and packets of each in twelve.
+pub const IMIX: [(u16, u16); 3] = [(64, 7), (594, 4), (1518, 1)];
+
+/// A case's size that stands for the mix: what its packets have in the mean.
+pub const IMIX_SIZE: u16 = 362;
+
 /// One dataplane at one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Case {
     pub job: Job,
     pub dataplane: Dataplane,
-    /// Bytes of the inner Ethernet frame, FCS counted (RFC 2544).
+    /// Bytes of the inner Ethernet frame, FCS counted (RFC 2544); `IMIX_SIZE` for the mix.
     pub size: u16,
     pub flows: u32,
     /// Policies that select the pod in the direction asked; packets match the last one.

@@ -10,6 +10,7 @@ pub mod details;
 mod file;
 pub mod load;
 pub mod machine;
+pub mod method;
 pub mod results;
 pub mod site;
 pub mod trial;

@@ -52,4 +52,50 @@ impl Measured {
     pub fn forwarded(&self) -> f64 {
         self.received as f64 / self.time.as_secs_f64()
     }
+
+    /// Packets a second that were sent, which is what a rate is (RFC 2544): a source may fall short of what was asked.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.sent as f64 / self.time.as_secs_f64()
+    }
+
+    /// Seconds of processor time for a million packets that arrived.
+    #[must_use]
+    pub fn cpu_per_million(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.received as f64
+    }
+}
+
+/// What became of TCP connections that were opened and closed for some time.
+#[derive(Clone, Copy, Debug)]
+pub struct Connected {
+    pub time: Duration,
+    pub completed: u64,
+    /// Given up, for an answer did not come in time.
+    pub failed: u64,
+    /// Packets that arrived, at both ends.
+    pub packets: u64,
+    /// Processor time of the gateway and of all softirq.
+    pub cpu: Duration,
+}
+
+impl Connected {
+    /// Connections a second that were opened and closed.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.completed as f64 / self.time.as_secs_f64()
+    }
+
+    /// Share of the connections that failed, 0 to 1.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        let all = self.completed + self.failed;
+        if all == 0 { 0.0 } else { self.failed as f64 / all as f64 }
+    }
+
+    /// Seconds of processor time for a million packets.
+    #[must_use]
+    pub fn cpu_per_million(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.packets as f64
+    }
 }

@@ -1,0 +1,166 @@
+//! Throughput (RFC 2544, 26.1): the highest rate at which no more than a share of the packets is lost.
+//!
+//! The search begins with a trial at full rate. What arrives there is close to what is sought, so the search takes small
+//! steps away from it, which grow, until a rate that passes and one that fails enclose the throughput, and halves what is
+//! between them.
+
+use std::time::Duration;
+
+use crate::lab::trial::{Measured, Offered, Rate};
+
+/// The steps away from the first guess: the first one, and how much larger each is than the one before.
+const STEP: f64 = 0.03;
+const GROWTH: f64 = 2.0;
+
+/// Below this share of the first guess nothing is looked for.
+const LEAST: f64 = 0.02;
+
+/// How to search.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// Of one trial.
+    pub time: Duration,
+    /// Share of the packets that may be lost.
+    pub goal: f64,
+    /// How close a rate that passes and one that fails have to come, as a share.
+    pub resolution: f64,
+    /// Trials at most.
+    pub trials: u32,
+}
+
+/// What is known before the first trial.
+#[derive(Clone, Copy, Debug)]
+pub enum Guess {
+    /// Nothing: the first trial is at full rate.
+    None,
+    /// The throughput is about this.
+    About(f64),
+}
+
+/// What keeps the rate from being higher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// At a rate above it more than the goal was lost.
+    Gateway,
+    /// The source sends no faster.
+    Source,
+    /// Neither was seen: the search came to its last trial.
+    Trials,
+}
+
+#[derive(Clone, Debug)]
+pub struct Throughput {
+    /// The trial of the highest rate that passed; none where no rate did.
+    pub best: Option<Measured>,
+    /// The lowest rate above it, in packets a second, that twice lost more or was not reached.
+    pub failed: Option<f64>,
+    pub limit: Limit,
+    pub trials: u32,
+}
+
+impl Throughput {
+    /// Packets a second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.best.as_ref().map_or(0.0, Measured::rate)
+    }
+}
+
+/// Searches the throughput of a device.
+pub fn throughput(
+    search: &Search,
+    guess: Guess,
+    device: &mut impl FnMut(&Offered) -> anyhow::Result<Measured>,
+) -> anyhow::Result<Throughput> {
+    let mut searching = Searching { search, device, best: None, failed: None, trials: 0 };
+    let first = match guess {
+        Guess::About(rate) => rate,
+        Guess::None => {
+            let mut full = searching.trial(Rate::Full)?;
+            if full.received == 0 {
+                full = searching.trial(Rate::Full)?;
+            }
+            if full.received > 0 && full.loss() <= search.goal {
+                searching.best = Some(full);
+                return Ok(searching.end(Limit::Source));
+            }
+            // Whatever the goal, more than arrived then is unlikely to pass.
+            searching.failed = Some((full.rate(), Limit::Gateway));
+            full.forwarded()
+        }
+    };
+    let limit = searching.run(first)?;
+    Ok(searching.end(limit))
+}
+
+struct Searching<'a, Device> {
+    search: &'a Search,
+    device: &'a mut Device,
+    best: Option<Measured>,
+    /// The lowest rate that was not reached without too much loss, and by whose fault.
+    failed: Option<(f64, Limit)>,
+    trials: u32,
+}
+
+impl<Device: FnMut(&Offered) -> anyhow::Result<Measured>> Searching<'_, Device> {
+    /// Encloses the throughput, beginning with the rate `first`.
+    fn run(&mut self, first: f64) -> anyhow::Result<Limit> {
+        let mut next = first;
+        let mut step = STEP;
+        while next > first * LEAST && self.trials < self.search.trials {
+            self.attempt(next)?;
+            let passed = self.best.as_ref().map(Measured::rate);
+            next = match (passed, self.failed) {
+                (Some(passed), Some((failed, limit)))
+                    if failed <= passed * (1.0 + self.search.resolution) =>
+                {
+                    return Ok(limit);
+                }
+                (Some(passed), Some((failed, _))) => (passed * (1.0 + step)).min((passed * failed).sqrt()),
+                (Some(passed), None) => passed * (1.0 + step),
+                (None, _) => next * (1.0 - step.min(0.5)),
+            };
+            step *= GROWTH;
+        }
+        Ok(if next > first * LEAST { Limit::Trials } else { Limit::Gateway })
+    }
+
+    /// Tries a rate, a second time where it fails.
+    fn attempt(&mut self, rate: f64) -> anyhow::Result<()> {
+        let mut limit = Limit::Gateway;
+        for _ in 0..2 {
+            if self.trials == self.search.trials {
+                // One failure does not say that this rate fails.
+                return Ok(());
+            }
+            let measured = self.trial(Rate::Pps(rate))?;
+            if measured.received == 0 || measured.loss() > self.search.goal {
+                continue;
+            }
+            let sent = measured.rate();
+            if self.best.as_ref().is_none_or(|best| best.rate() < sent) {
+                self.best = Some(measured);
+            }
+            // Half: so that a rate between one that passed and one that failed is always nearer to one of them.
+            if sent >= rate * (1.0 - self.search.resolution / 2.0) {
+                return Ok(());
+            }
+            limit = Limit::Source;
+        }
+        self.failed = Some((rate, limit));
+        Ok(())
+    }
+
+    fn trial(&mut self, rate: Rate) -> anyhow::Result<Measured> {
+        self.trials += 1;
+        (self.device)(&Offered { rate, time: self.search.time, packets: None })
+    }
+
+    fn end(self, limit: Limit) -> Throughput {
+        let Self { best, failed, trials, .. } = self;
+        Throughput { best, failed: failed.map(|(rate, _)| rate), limit, trials }
+    }
+}
+
+#[cfg(test)]
+mod tests;
