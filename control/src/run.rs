@@ -193,6 +193,13 @@ impl Dataplane {
             fill_frames_per_pod_queue = config.xdp.pod_rx,
             "starting"
         );
+        if let Some(why) = xdp.untold_gso() {
+            tracing::info!(
+                why,
+                "the kernel does not tell where packets are to be cut that come in several in one: ports in skb mode drop \
+                 those of UDP (udp-gso)"
+            );
+        }
         let mut shared = Shared { exchange: &exchange, table: &table, publisher: &mut publisher };
         let workers = Workers::start(cores, &config, seed()?, &mut shared)?;
         let identity = Identity::configured(node, &config);

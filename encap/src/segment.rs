@@ -1,5 +1,5 @@
-//! A TCP packet that is several in one, as a sender leaves it to its device to cut (TSO, GSO) or a receiver has put it together
-//! (GRO): cut into segments, as the sender's device would have.
+//! A packet of TCP or UDP that is several in one, as a sender leaves it to its device to cut (TSO, GSO) or a receiver has put it
+//! together (GRO): cut into segments or datagrams, as the sender's device would have.
 
 use core::ops::Range;
 
@@ -8,17 +8,18 @@ use crate::checksum::Sum;
 use crate::parse::Headers;
 use crate::rewrite::pseudo_header;
 use crate::tcp::{self, Tcp, flags};
-use crate::{ipv4, ipv6, protocol};
+use crate::{ipv4, ipv6, protocol, udp};
 
-/// The segments of one packet.
+/// The segments of one packet, or its datagrams.
 #[derive(Clone, Copy, Debug)]
 pub struct Segments<'a> {
-    /// Those of IP and TCP.
+    /// Those of IP, and of TCP or UDP.
     headers: &'a [u8],
     payload: &'a [u8],
-    /// Where TCP's begins.
+    /// Where that of TCP or UDP begins.
     l4: usize,
     is_ipv6: bool,
+    is_tcp: bool,
     ttl: u8,
     pseudo_header: Sum,
     /// Bytes of payload in each segment but the last.
@@ -26,19 +27,28 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// Of the packet with these headers in `frame`, into packets of at most `mtu` bytes that leave with this TTL. `None`: it is
-    /// no whole packet of TCP, or the MTU has no room for payload.
-    pub fn new(frame: &'a [u8], headers: &Headers, ttl: u8, mtu: u16) -> Option<Self> {
-        if headers.protocol() != protocol::TCP || headers.is_fragment() {
+    /// Of the packet with these headers in `frame`, which leave with this TTL. `size`: bytes of payload in each, where that is
+    /// known. Segments of TCP have no more than fits `mtu`; datagrams are those of the sender, and may be longer. `None`: it
+    /// is no whole packet of TCP, or of UDP with a size, or there is no room for payload.
+    pub fn new(frame: &'a [u8], headers: &Headers, ttl: u8, mtu: u16, size: Option<u16>) -> Option<Self> {
+        if headers.is_fragment() {
             return None;
         }
         let packet = frame.get(usize::from(headers.l3())..headers.end() as usize)?;
         let l4 = usize::from(headers.transport() - headers.l3());
-        let header_len = l4 + Tcp::new(packet.get(l4..)?)?.header_len();
-        let step = usize::from(mtu).checked_sub(header_len).filter(|step| *step > 0)?;
-        let pseudo_header = pseudo_header(frame, headers);
-        let (is_ipv6, (headers, payload)) = (headers.is_ipv6(), packet.split_at_checked(header_len)?);
-        Some(Self { headers, payload, l4, is_ipv6, ttl, pseudo_header, step })
+        let (is_tcp, size) = (headers.protocol() == protocol::TCP, size.map(usize::from));
+        let (header_len, step) = match headers.protocol() {
+            protocol::TCP => {
+                let header_len = l4 + Tcp::new(packet.get(l4..)?)?.header_len();
+                let fitting = usize::from(mtu).checked_sub(header_len)?;
+                (header_len, size.map_or(fitting, |size| size.min(fitting)))
+            }
+            protocol::UDP => (l4 + udp::HEADER_LEN, size?),
+            _ => return None,
+        };
+        let (is_ipv6, pseudo_header) = (headers.is_ipv6(), pseudo_header(frame, headers));
+        let (headers, payload) = packet.split_at_checked(header_len).filter(|_| step > 0)?;
+        Some(Self { headers, payload, l4, is_ipv6, is_tcp, ttl, pseudo_header, step })
     }
 
     /// How many there are.
@@ -49,6 +59,11 @@ impl<'a> Segments<'a> {
     /// Bytes of the packet that this segment is.
     pub fn len(&self, index: usize) -> usize {
         self.headers.len() + self.part(index).len()
+    }
+
+    /// Bytes of the longest.
+    pub fn longest(&self) -> usize {
+        self.len(0)
     }
 
     /// Writes the packet that this segment is: `into` is as long as [`len`](Self::len) says. What the sender's device does:
@@ -64,7 +79,11 @@ impl<'a> Segments<'a> {
         } else {
             stamp_ip(ip, total_len, index as u16, self.ttl);
         }
-        self.stamp_tcp(segment, index);
+        if self.is_tcp {
+            self.stamp_tcp(segment, index);
+        } else {
+            self.stamp_udp(segment);
+        }
     }
 
     /// Which part of the payload a segment has.
@@ -88,6 +107,18 @@ impl<'a> Segments<'a> {
         put16(header, tcp::CHECKSUM_OFFSET, 0);
         let checksum = self.pseudo_header.add_u16(len).add(Sum::of(segment)).finish();
         segment[tcp::CHECKSUM_OFFSET..][..2].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    fn stamp_udp(&self, datagram: &mut [u8]) {
+        let len = datagram.len() as u16;
+        let Some(header) = datagram.first_chunk_mut::<{ udp::HEADER_LEN }>() else { return };
+        put16(header, 4, len);
+        put16(header, udp::CHECKSUM_OFFSET, 0);
+        let checksum = match self.pseudo_header.add_u16(len).add(Sum::of(datagram)).finish() {
+            0 => 0xffff,
+            checksum => checksum,
+        };
+        datagram[udp::CHECKSUM_OFFSET..][..2].copy_from_slice(&checksum.to_be_bytes());
     }
 }
 

@@ -16,26 +16,10 @@
 #include <bpf/bpf_helpers.h>
 
 #include "began.h"
+#include "port.h"
 
 // Shared with src/xdp/program.rs: number for number, field for field.
-enum kind { UPLINK = 0, POD = 1, HOST = 2 };
 enum destination { ELSEWHERE = 0, OWNED = 1, LOCAL = 2, TUNNEL_END = 3 };
-
-struct port {
-	__u32 kind;
-	// XDP_PASS or XDP_DROP: what becomes of Margay's packets while no socket takes them.
-	__u32 on_failure;
-	// Where the port's queues begin in margay_xsks, and how many they are.
-	__u32 first;
-	__u32 queues;
-	__u8 mac[ETH_ALEN];
-	// Of a pod: policy is asked about its packets to the node as well.
-	__u8 is_policed;
-	__u8 unused;
-	// Of an uplink: the VLAN whose frames are its own, 0 where untagged ones are.
-	__u16 vlan;
-	__u16 unused2;
-};
 
 // What follows the type of an Ethernet header that says 802.1Q: priority and VLAN, and the type of what is inside.
 struct tag {
@@ -53,20 +37,13 @@ struct prefix6 {
 	struct in6_addr address;
 };
 
+// One entry: the program that tells what is several in one (gso.bpf.c), or none.
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4096);
-	__type(key, __u32);
-	__type(value, struct port);
-} margay_ports SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_XSKMAP);
-	__uint(max_entries, 8192);
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u32);
-} margay_xsks SEC(".maps");
+} margay_next SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -272,6 +249,9 @@ int margay(struct xdp_md *ctx)
 		return XDP_PASS;
 	if (ctx->rx_queue_index >= port->queues)
 		return port->on_failure;
+	// It comes back only where there is none.
+	if (port->tells_gso)
+		bpf_tail_call(ctx, &margay_next, 0);
 	return bpf_redirect_map(&margay_xsks, port->first + ctx->rx_queue_index, port->on_failure);
 }
 

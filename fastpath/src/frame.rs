@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-pub use crate::umem::Frame;
+pub use crate::umem::{Frame, Gso};
 
 /// Frames in one burst at most.
 pub const BURST: usize = 64;

@@ -17,6 +17,6 @@ pub mod xdp;
 
 pub use counters::Counters;
 pub use drop::DropReason;
-pub use frame::{Burst, Frame};
+pub use frame::{Burst, Frame, Gso};
 pub use port::{Census, Port};
 pub use umem::{FramePool, Layout, Umem};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use margay_flowtable::PortId;
 
-pub use frame::Frame;
+pub use frame::{Frame, Gso};
 pub use pool::FramePool;
 
 /// Bytes that the kernel keeps before the packet in an RX chunk (`XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h).
@@ -319,7 +319,8 @@ fn blank(addr: u64) -> Frame {
         csum_offset: 0,
         stripped: 0,
         is_cut: false,
-        is_of_skb: false,
+        gso: Gso::Never,
+        gso_size: 0,
     }
 }
 

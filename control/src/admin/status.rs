@@ -21,6 +21,8 @@ pub struct Status {
     pub workers: Vec<Worker>,
     pub flow_table: FlowTable,
     pub umem: Umem,
+    /// Why the kernel does not tell ports in skb mode where to cut packets that are several in one (GSO), where it does not.
+    pub untold_gso: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

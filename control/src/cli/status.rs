@@ -106,6 +106,10 @@ fn text(report: &Report) -> String {
         umem.handed_over,
         umem.spare
     ));
+    // A verifier says much; the log has all of it.
+    if let Some(why) = report.untold_gso.as_deref().and_then(|why| why.split("; ").next()) {
+        lines.push(format!("in skb mode UDP that is several packets in one is dropped: {why}"));
+    }
     lines.join("\n") + "\n"
 }
 

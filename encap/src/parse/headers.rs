@@ -12,6 +12,8 @@ use crate::tcp;
 const PARTIAL: u8 = 1;
 /// The packet is of IPv6.
 const IPV6: u8 = 2;
+/// The packet is several in one.
+const SEVERAL: u8 = 4;
 
 /// What an IP packet is and where its parts lie in the frame.
 ///
@@ -34,7 +36,7 @@ pub struct Headers {
     pub(super) tcp_flags: u8,
     pub(super) icmp_type: u8,
     pub(super) icmp_code: u8,
-    /// `PARTIAL` and `IPV6`. (No `bool`s: an `Option` of headers that hides its tag in one costs a hot loop dear.)
+    /// `PARTIAL`, `IPV6` and `SEVERAL`. (No `bool`s: an `Option` of headers that hides its tag in one costs a hot loop dear.)
     pub(super) marks: u8,
 }
 
@@ -193,12 +195,22 @@ impl Headers {
         self.marks & PARTIAL != 0
     }
 
+    /// Whether the packet is several in one, and to be cut: no header says so, but who [notes](Self::set_several) it.
+    #[inline]
+    pub const fn is_several(&self) -> bool {
+        self.marks & SEVERAL != 0
+    }
+
+    pub const fn set_several(&mut self) {
+        self.marks |= SEVERAL;
+    }
+
     /// Whether the packet may need more done before it leaves than nearly every one: it opens a connection of TCP, its checksum
-    /// is [left to the device](Self::checksum_partial), or it is of IPv6. Asked as one word.
+    /// is [left to the device](Self::checksum_partial), it is of IPv6, or several in one. Asked as one word.
     #[inline]
     pub const fn is_special(&self) -> bool {
         let word = u32::from_ne_bytes([self.tcp_flags, self.icmp_type, self.icmp_code, self.marks]);
-        word & u32::from_ne_bytes([tcp::flags::SYN, 0, 0, PARTIAL | IPV6]) != 0
+        word & u32::from_ne_bytes([tcp::flags::SYN, 0, 0, PARTIAL | IPV6 | SEVERAL]) != 0
     }
 
     /// Notes whether the transport's checksum is left to the device.

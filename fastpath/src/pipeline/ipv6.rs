@@ -135,7 +135,7 @@ pub(super) fn rewrite6(
 ) -> Result<PortId, DropReason> {
     let headers = &lane.headers;
     if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
-        return Err(undeliverable(turn, frame, headers));
+        return Err(undeliverable(turn, frame, headers, rewrite.mtu));
     }
     prepare(turn, frame, headers, rewrite)?;
     let header = push(turn.umem, frame, headers, rewrite, headers.ttl() - 1, lane.query.hash(), ident)?;

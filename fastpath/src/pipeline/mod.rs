@@ -42,7 +42,7 @@ pub use mid_flow::MidFlow;
 use crate::counters::Counters;
 use crate::drop::DropReason;
 use crate::egress::{Egress, Refusal};
-use crate::frame::{BURST, Burst, Frame};
+use crate::frame::{BURST, Burst, Frame, Gso};
 use crate::umem::{FramePool, Umem};
 use answer::Answers;
 use flows::{Flows, keys4};
@@ -165,11 +165,15 @@ impl Pipeline {
         probe: &mut impl Probe,
     ) {
         let Some(first) = burst.as_slice().first() else { return };
-        let input = Input::of(turn, first.port, &self.senders);
+        let (port, may_be_several) = (first.port, first.gso != Gso::Never);
+        let input = Input::of(turn, port, &self.senders);
         if input.is_uplink {
             self.receive::<true>(turn, &input, burst);
         } else {
             self.receive::<false>(turn, &input, burst);
+        }
+        if may_be_several {
+            self.note_several(turn, burst);
         }
         if input.has_fragments.get() {
             self.place_fragments(turn, &input, burst);

@@ -9,7 +9,7 @@ use margay_flowtable::{Entrance, NextHop, NextHopId, PortId, Rewrite, Snapshot};
 use super::Turn;
 use super::ipv6::rewrite6;
 use super::lane::Lane;
-use super::segment::segments_mtu;
+use super::segment::is_of_fitting;
 use crate::drop::DropReason;
 use crate::frame::Frame;
 use crate::umem::{PORT_HEADROOM, Umem};
@@ -32,7 +32,7 @@ pub(super) fn rewrite(
         return enter_host(turn, frame, lane, next_hop, ident);
     };
     if headers.ttl() <= 1 || headers.total_len() > rewrite.mtu {
-        return Err(undeliverable(turn, frame, headers));
+        return Err(undeliverable(turn, frame, headers, rewrite.mtu));
     }
     if headers.is_special() {
         if headers.is_ipv6() {
@@ -84,7 +84,7 @@ pub(super) fn prepare(
     headers: &Headers,
     rewrite: &Rewrite,
 ) -> Result<(), DropReason> {
-    if segments_mtu(turn, frame, headers).is_some() {
+    if headers.is_several() {
         return Err(DropReason::TooBig);
     }
     if lacks_headroom(turn.umem, frame, rewrite) {
@@ -160,10 +160,10 @@ pub(super) fn departure<'s>(
 
 /// A packet that its next hop cannot take, while this one could take another.
 #[cold]
-pub(super) fn undeliverable(turn: &Turn<'_>, frame: &Frame, headers: &Headers) -> DropReason {
+pub(super) fn undeliverable(turn: &Turn<'_>, frame: &Frame, headers: &Headers, mtu: u16) -> DropReason {
     if headers.ttl() <= 1 {
         DropReason::TtlExceeded
-    } else if headers.dont_fragment() && segments_mtu(turn, frame, headers).is_none() {
+    } else if headers.dont_fragment() && !is_of_fitting(turn, frame, headers, mtu) {
         DropReason::FragmentationNeeded
     } else {
         DropReason::TooBig
@@ -184,7 +184,7 @@ fn enter_host(
     if headers.total_len() > rewrite.mtu {
         return Err(DropReason::TooBig);
     }
-    if headers.checksum_partial() {
+    if headers.checksum_partial() || headers.is_several() {
         prepare(turn, frame, headers, rewrite)?;
     }
     push(turn.umem, frame, headers, rewrite, headers.ttl(), lane.query.hash(), ident)?;

@@ -1,7 +1,8 @@
 //! Packets without DF that are longer than their next hop takes: they leave in fragments, each in its tunnel.
 
+use margay_encap::segment::Segments;
 use margay_encap::split::{Fragment, Split};
-use margay_encap::{Headers, ethernet};
+use margay_encap::{Headers, ethernet, parse_ip};
 use margay_flowtable::{NextHopId, PortId};
 
 use super::lane::Lane;
@@ -23,9 +24,10 @@ impl Pipeline {
         egress: &mut Egress,
     ) {
         let lane = self.lanes[slot];
-        let sent = match segment::segments_mtu(turn, &frame, &lane.headers) {
-            Some(mtu) => self.send_segments(turn, &frame, &lane, mtu, pool, egress),
-            None => self.send_split(turn, &mut frame, &lane, pool, egress),
+        let sent = if lane.headers.is_several() {
+            self.send_segments(turn, &frame, &lane, pool, egress)
+        } else {
+            self.send_split(turn, &mut frame, &lane, 1, pool, egress)
         };
         match sent {
             Ok(()) => {
@@ -36,11 +38,13 @@ impl Pipeline {
         }
     }
 
+    /// Sends the lane's packet in fragments, where there is room for those of `packets` that are no longer.
     fn send_split(
         &mut self,
         turn: &Turn<'_>,
         frame: &mut Frame,
         lane: &Lane,
+        packets: usize,
         pool: &mut FramePool,
         egress: &mut Egress,
     ) -> Result<(), DropReason> {
@@ -53,10 +57,10 @@ impl Pipeline {
         let split = Split::new(&turn.umem.bytes(frame)[packet], ttl, mtu);
         let split =
             split.filter(|_| !headers.is_ipv6() && !headers.dont_fragment()).ok_or(DropReason::TooBig)?;
-        if egress.room(rewrite.port)? < split.count() {
+        if egress.room(rewrite.port)? < split.count() * packets {
             return Err(DropReason::TxFull);
         }
-        if pool.len() < split.count() {
+        if pool.len() < split.count() * packets {
             return Err(DropReason::NoFrame);
         }
         for fragment in split.fragments() {
@@ -69,6 +73,28 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Sends in fragments what each datagram of several in one is: all of them or none.
+    pub(super) fn send_split_datagrams(
+        &mut self,
+        turn: &Turn<'_>,
+        frame: &Frame,
+        lane: &Lane,
+        datagrams: &Segments<'_>,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+    ) -> Result<(), DropReason> {
+        let mut datagram = pool.get_large().ok_or(DropReason::NoFrame)?;
+        let count = datagrams.count();
+        let sent = (0..count).try_for_each(|index| {
+            segment::lay_out(turn, frame, &mut datagram, datagrams, index);
+            let headers = parse_ip(turn.umem.bytes(&datagram), ethernet::HEADER_LEN as u16);
+            let lane = Lane { headers: headers.map_err(|_| DropReason::TooBig)?, ..*lane };
+            self.send_split(turn, &mut datagram, &lane, count - index, pool, egress)
+        });
+        pool.put(datagram);
+        sent
     }
 
     /// Queues a frame that did not come in.

@@ -4,6 +4,7 @@ mod conservation;
 mod drops;
 mod forwarding;
 mod fragments;
+mod gso;
 mod host;
 mod ipv6;
 mod large;

@@ -16,15 +16,15 @@ use margay_flowtable::PortId;
 
 use self::gathering::Gathering;
 use self::held::Held;
-use crate::frame::{BURST, Burst, Frame};
+use crate::frame::{BURST, Burst, Frame, Gso};
 use crate::port::{Census, Port};
 use crate::umem::{FramePool, Layout, Umem};
-use crate::xdp::Mode;
+use crate::xdp::gso::{self, TOLD_LEN, Told};
 use crate::xdp::program::Slot;
 use crate::xdp::socket::{Descriptor, Socket, TX_METADATA_LEN, Wakeup, XDP_PKT_CONTD};
 
 /// Bytes that the segments of a packet have at least, or nearly: so many bytes take a place in a burst on their way out.
-const SEGMENT: u32 = 1024;
+const SEGMENT: usize = 1024;
 
 #[derive(Debug)]
 pub struct XdpPort {
@@ -40,13 +40,13 @@ pub struct XdpPort {
     fill: usize,
     /// Whether the kernel has left frames in the TX ring that a further call may send.
     has_rest: bool,
-    /// Whether packets come by way of an skb, and may be several in one.
-    is_of_skb: bool,
+    /// What of packets that are several in one.
+    gso: Told,
     gathering: Gathering,
 }
 
 impl XdpPort {
-    pub(crate) fn new(id: PortId, slot: Slot, socket: Socket, fill: u32, mode: Mode, layout: Layout) -> Self {
+    pub(crate) fn new(id: PortId, slot: Slot, socket: Socket, fill: u32, gso: Told, layout: Layout) -> Self {
         Self {
             id,
             slot: Some(slot),
@@ -56,7 +56,7 @@ impl XdpPort {
             sending: 0,
             fill: fill as usize,
             has_rest: false,
-            is_of_skb: mode == Mode::Skb,
+            gso,
             gathering: Gathering::default(),
         }
     }
@@ -77,7 +77,7 @@ impl Port for XdpPort {
     }
 
     fn rx(&mut self, umem: &Umem, burst: &mut Burst, pool: &mut FramePool) {
-        let Self { socket: Some(socket), gathering, held, id, is_of_skb, .. } = self else {
+        let Self { socket: Some(socket), gathering, held, id, gso, .. } = self else {
             return;
         };
         // A packet that has come in part has its place already.
@@ -89,23 +89,34 @@ impl Port for XdpPort {
             && let Some(Descriptor { addr, len, options }) = socket.rx.pop()
         {
             let goes_on = options & XDP_PKT_CONTD != 0;
+            // `None`: the kernel wrote what it never had. Its chunk, if it is one, comes back by `drain`.
+            let mut frame = umem.adopt(addr, len, *id).filter(|_| held.take(addr));
             if !gathering.is_open() {
-                let places = if goes_on || *is_of_skb { places(goes_on, *is_of_skb, len, pool) } else { 1 };
+                if *gso != Told::Never
+                    && let Some(frame) = &mut frame
+                {
+                    note_gso(umem, frame, *gso);
+                }
+                let places = match &frame {
+                    Some(frame) if goes_on || *gso != Told::Never => places(goes_on, frame, pool),
+                    _ => 1,
+                };
                 if places > room {
+                    // It is the kernel's again.
+                    if frame.is_some() {
+                        held.give(addr);
+                    }
                     socket.rx.put_back();
                     break;
                 }
                 room -= places;
             }
             popped += 1;
-            // `None`: the kernel wrote what it never had. Its chunk, if it is one, comes back by `drain`.
-            let mut frame = umem.adopt(addr, len, *id).filter(|_| held.take(addr));
             self.receiving -= usize::from(frame.is_some());
             if goes_on || gathering.is_open() {
                 frame = gathering.add(umem, frame, goes_on, pool);
             }
-            if let Some(mut frame) = frame {
-                frame.is_of_skb = *is_of_skb;
+            if let Some(frame) = frame {
                 burst.push(frame);
             }
         }
@@ -218,14 +229,31 @@ impl XdpPort {
     }
 }
 
-/// How many places of a burst to leave for a packet. As many as its segments take on their way out if it is several in
-/// one; and all, where there is no large buffer to gather it in: what is before it may give one back.
-fn places(goes_on: bool, is_of_skb: bool, len: u32, pool: &FramePool) -> usize {
-    match (goes_on, is_of_skb) {
-        (true, true) => BURST,
-        (true, false) if pool.large() == 0 => BURST,
-        (true, false) => 1,
-        (false, _) => 1 + (len / SEGMENT) as usize,
+/// Notes of a packet, or of its first chunk, whether it is several in one.
+#[cold]
+fn note_gso(umem: &Umem, frame: &mut Frame, told: Told) {
+    frame.gso = Gso::Untold;
+    if told == Told::Before
+        && !frame.is_empty()
+        && let Some(bytes) = umem.push(frame, TOLD_LEN)
+    {
+        let said = bytes.first_chunk().copied().unwrap_or_default();
+        let len = frame.len();
+        umem.narrow(frame, TOLD_LEN as usize..len);
+        (frame.gso, frame.gso_size) = gso::read(said);
+    }
+}
+
+/// How many places of a burst to leave for a packet, or for one that begins so. As many as it takes on its way out if it is
+/// several in one; and all, where there is no large buffer to gather it in: what is before it may give one back.
+fn places(goes_on: bool, frame: &Frame, pool: &FramePool) -> usize {
+    let has_buffer = pool.large() > 0;
+    match (goes_on, frame.gso) {
+        (true, Gso::Never | Gso::One) if has_buffer => 1,
+        (true, _) => BURST,
+        (false, Gso::Never | Gso::One) => 1,
+        (false, Gso::Untold) => 1 + frame.len() / SEGMENT,
+        (false, _) => (1 + frame.len() / usize::from(frame.gso_size).max(1)).min(BURST),
     }
 }
 

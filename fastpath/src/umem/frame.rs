@@ -24,8 +24,31 @@ pub struct Frame {
     pub is_cut: bool,
     /// Bytes that the port has taken off its front: a VLAN tag.
     pub(crate) stripped: u8,
-    /// The kernel had the packet as an skb before: where it is longer than the port's MTU it is several in one (GSO).
-    pub is_of_skb: bool,
+    /// Whether it is several packets in one, and how many bytes of payload each of these has, where that is told.
+    pub gso: Gso,
+    pub gso_size: u16,
+}
+
+// More would be another two words to move from burst to burst.
+const _: () = assert!(size_of::<Frame>() == 24);
+
+/// What a port says of a packet that may be several in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gso {
+    /// Nothing: no packet that comes in there is.
+    Never,
+    /// Nothing, but the kernel had it as an skb before: where it is longer than the port's MTU it is several.
+    Untold,
+    /// It is one.
+    One,
+    /// Segments of TCP, in tunnels or not.
+    Tcp,
+    /// Datagrams of UDP, in no tunnel; a tunnel's packets may be such.
+    Udp,
+    /// Datagrams of UDP that are in one tunnel packet.
+    UdpInTunnel,
+    /// What is not cut here: of SCTP.
+    Other,
 }
 
 impl Frame {

@@ -9,6 +9,7 @@ mod attach;
 mod device;
 mod error;
 mod features;
+pub(crate) mod gso;
 pub(crate) mod program;
 pub(crate) mod ring;
 pub(crate) mod socket;
@@ -27,6 +28,7 @@ pub use self::spec::{Mode, ModeChoice, OnFailure, PortSpec, Vlan};
 pub use self::tags::Tags;
 
 use self::device::Device;
+use self::gso::Told;
 use self::program::{ENTERED, PROGRAM, PortEntry, Program, SOCKET_SLOTS, TO_POD, UNSTEERED};
 use self::socket::{Socket, Wish};
 use self::watch::Way;
@@ -59,6 +61,7 @@ pub struct Opened {
     pub takes_checksums: Option<u32>,
     /// Of an uplink.
     pub tags: Option<Tags>,
+    tells_gso: bool,
     vlan: Option<Vlan>,
 }
 
@@ -133,6 +136,11 @@ impl Xdp {
         sendable.min(LONGEST_PACKET + LINK_HEADER)
     }
 
+    /// Why ports in skb mode do not learn which packets are several in one (GSO), and where to cut these; `None` where they do.
+    pub fn untold_gso(&self) -> Option<&str> {
+        self.program.untold_gso()
+    }
+
     /// Whether the UMEM lies on huge pages.
     pub fn is_on_huge_pages(&self) -> bool {
         self.is_on_huge_pages
@@ -204,12 +212,14 @@ impl Xdp {
             queues: device.queues,
             mac: spec.vlan.map_or(device.mac, |vlan| vlan.mac),
             is_policed: false,
+            tells_gso: false,
             vlan: spec.vlan.map(|vlan| vlan.id),
         };
         // The entry before the program: what arrives in between must not slip past `on_failure`.
         self.program.set_port(spec.ifindex, &entry)?;
         let opened = self.attach_and_open(spec, &device, &entry);
-        if opened.is_ok() {
+        if let Ok(opened) = &opened {
+            let entry = PortEntry { tells_gso: opened.tells_gso, ..entry };
             self.open.insert(spec.ifindex, OpenPort { device: device.name, entry });
         } else {
             // The program may be there by now, and the slots are another port's next.
@@ -242,8 +252,17 @@ impl Xdp {
         let mode = self.program.with_fd(self.attached, |program| {
             attach::attach(program, spec.ifindex, &device.name, spec.mode)
         })?;
+        let told = match (mode, self.untold_gso()) {
+            (Mode::Skb, _) if self.attached == UNSTEERED => Told::Nothing,
+            (Mode::Skb, None) => Told::Before,
+            (Mode::Skb, Some(_)) => Told::Nothing,
+            (Mode::Native | Mode::Offloaded, _) => Told::Never,
+        };
+        // Before there are sockets, which otherwise would read what nobody wrote.
+        let tells_gso = told == Told::Before;
+        self.program.set_port(spec.ifindex, &PortEntry { tells_gso, ..*entry })?;
         let ports = (0..device.queues)
-            .map(|queue| self.open_queue(spec, device, mode, entry.first + queue, queue))
+            .map(|queue| self.open_queue(spec, device, (mode, told), entry.first + queue, queue))
             .collect::<Result<Vec<_>, _>>()?;
         let is_zero_copy = ports.iter().all(XdpPort::is_zero_copy);
         let takes_checksums =
@@ -255,6 +274,7 @@ impl Xdp {
             is_zero_copy,
             takes_checksums,
             tags,
+            tells_gso,
             vlan: spec.vlan,
         })
     }
@@ -263,7 +283,7 @@ impl Xdp {
         &self,
         spec: &PortSpec,
         device: &Device,
-        mode: Mode,
+        (mode, told): (Mode, Told),
         index: u32,
         queue: u32,
     ) -> Result<XdpPort, SetupError> {
@@ -289,7 +309,7 @@ impl Xdp {
             check_mtu(device, in_chunk)?;
         }
         let slot = self.program.set_socket(index, socket.as_fd())?;
-        Ok(XdpPort::new(spec.id, slot, socket, spec.rings.fill, mode, self.umem.layout()))
+        Ok(XdpPort::new(spec.id, slot, socket, spec.rings.fill, told, self.umem.layout()))
     }
 
     /// Whether frames that the device sends may have metadata. In copy mode no network header is set in what other drivers

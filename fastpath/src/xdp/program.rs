@@ -9,26 +9,27 @@ use std::sync::Arc;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject};
 
 use super::attach::{collect_warnings, explain};
-use super::{OnFailure, SetupError};
+use super::{OnFailure, SetupError, gso};
 use crate::steer::{Destination, Kind, RouteChanges};
 
-/// Names in `bpf/margay.bpf.c`.
+/// Names in `bpf/margay.bpf.c` and `bpf/port.h`.
 pub(super) const PROGRAM: &str = "margay";
 pub(super) const UNSTEERED: &str = "margay_all";
 pub(super) const TO_POD: &str = "margay_to_pod";
 pub(super) const ENTERED: &str = "margay_entered";
 pub(super) const SOCKETS: &str = "margay_xsks";
-const PORTS: &str = "margay_ports";
+pub(super) const PORTS: &str = "margay_ports";
 const LPM4: &str = "margay_lpm4";
 const LPM6: &str = "margay_lpm6";
 const VXLAN: &str = "margay_vxlan";
+const NEXT: &str = "margay_next";
 
 /// `max_entries` of the map of sockets.
 pub(super) const SOCKET_SLOTS: u32 = 8192;
 
 /// libbpf reads the object in place, as ELF structs.
 #[repr(C, align(8))]
-struct Aligned<Bytes: ?Sized>(Bytes);
+pub(super) struct Aligned<Bytes: ?Sized>(pub(super) Bytes);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/margay.bpf.o")));
 
 /// What the program knows of a port.
@@ -42,6 +43,8 @@ pub(super) struct PortEntry {
     pub(super) mac: [u8; 6],
     /// Of a pod: whether policy is asked about its packets to the node as well.
     pub(super) is_policed: bool,
+    /// Whether its packets are to have said before them which are several in one.
+    pub(super) tells_gso: bool,
     /// Of an uplink: the VLAN whose frames are its own, `None` where untagged ones are.
     pub(super) vlan: Option<u16>,
 }
@@ -69,6 +72,8 @@ pub(super) struct Program {
     lpm4: MapHandle,
     lpm6: MapHandle,
     vxlan: MapHandle,
+    /// Whether the kernel can tell what is several in one, or why not. The map has that program only while it is open.
+    gso: Result<MapHandle, String>,
     /// Changes of prefixes that failed.
     pending: RouteChanges,
 }
@@ -86,12 +91,19 @@ impl Program {
         };
         let (ports, sockets) = (map(PORTS)?, Arc::new(map(SOCKETS)?));
         let (lpm4, lpm6, vxlan) = (map(LPM4)?, map(LPM6)?, map(VXLAN)?);
+        let next = map(NEXT)?;
+        let gso = gso::load(&ports, &sockets, &next).map(|()| next).map_err(explain);
         for name in [PROGRAM, UNSTEERED, TO_POD, ENTERED] {
             if object.progs().all(|program| program.name() != name) {
                 return Err(SetupError::Load { reason: format!("it has no program {name}") });
             }
         }
-        Ok(Self { object, ports, sockets, lpm4, lpm6, vxlan, pending: RouteChanges::new() })
+        Ok(Self { object, ports, sockets, lpm4, lpm6, vxlan, gso, pending: RouteChanges::new() })
+    }
+
+    /// Why ports do not learn which packets are several in one, where they do not.
+    pub(super) fn untold_gso(&self) -> Option<&str> {
+        self.gso.as_ref().err().map(String::as_str)
     }
 
     pub(super) fn set_vxlan_port(&self, port: u16) -> Result<(), SetupError> {
@@ -157,7 +169,7 @@ impl Program {
             value.extend(word.to_ne_bytes());
         }
         value.extend(port.mac);
-        value.extend([u8::from(port.is_policed), 0]);
+        value.extend([port.is_policed, port.tells_gso].map(u8::from));
         for half in [port.vlan.unwrap_or(0), 0] {
             value.extend(half.to_ne_bytes());
         }

@@ -1,10 +1,7 @@
 //! Frames that no chunk holds, through real `AF_XDP` ports on veth.
 
-use std::os::fd::AsRawFd;
-
-use margay_encap::checksum::pseudo_header_v4;
 use margay_fastpath::xdp::{ModeChoice, PortSpec, SetupError};
-use margay_fastpath::{Burst, Port};
+use margay_fastpath::{Burst, Gso, Port};
 
 use crate::bench::{Bench, Wire, in_namespace, ip, mac, spec, udp, veth};
 
@@ -49,7 +46,8 @@ fn frames_of_any_length_come_in_whole_and_in_order_and_go_out_grown() {
             let mut frames = bench.receive(&mut opened.ports, sent.len());
             for (frame, sent) in frames.iter_mut().zip(&sent) {
                 assert_eq!(frame.is_large(), sent.len() > 1792, "{}", sent.len());
-                assert!(!frame.is_cut && frame.is_of_skb == (mode == ModeChoice::Skb));
+                let gso = if mode == ModeChoice::Skb { Gso::One } else { Gso::Never };
+                assert_eq!((frame.is_cut, frame.gso), (false, gso));
                 assert_eq!(bench.umem.bytes(frame), &sent[..]);
                 // As a tunnel's end does, and then its beginning.
                 bench.umem.narrow(frame, 20..sent.len());
@@ -155,61 +153,5 @@ fn without_large_buffers_a_chunk_is_the_limit() {
         // So few chunks have none beside them.
         let error = Bench::new(63).xdp.open_port(&spec("near", ModeChoice::Best)).expect_err("too long");
         assert!(matches!(error, SetupError::Mtu { longest: 1792, .. }), "{error}");
-    });
-}
-
-/// `struct virtio_net_hdr` before a frame of TCP over IPv4: its checksum is left to the device, and so is it to cut it.
-fn several_in_one(gso_size: u16) -> [u8; 10] {
-    let (needs_checksum, tcp_over_ipv4, headers, l4, checksum) = (1, 1, 54u16, 34u16, 16u16);
-    let mut header = [needs_checksum, tcp_over_ipv4, 0, 0, 0, 0, 0, 0, 0, 0];
-    for (at, value) in [(2, headers), (4, gso_size), (6, l4), (8, checksum)] {
-        header[at..at + 2].copy_from_slice(&value.to_ne_bytes());
-    }
-    header
-}
-
-/// TCP to an address that is Margay's, whose checksum field has the pseudo header's sum.
-fn tcp(mac: [u8; 6], payload: usize) -> Vec<u8> {
-    let mut frame = udp(mac, 7, payload + 12);
-    frame[23] = 6;
-    let address = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().expect("four bytes"));
-    let sum = pseudo_header_v4(address(26), address(30), 6, payload as u16 + 20).fold();
-    frame[46..50].copy_from_slice(&[0x50, 0x10, 0xff, 0xff]);
-    frame[50..52].copy_from_slice(&sum.to_be_bytes());
-    let ip = margay_encap::checksum::Sum::of(&frame[14..34]).finish();
-    frame[24..26].copy_from_slice(&ip.to_be_bytes());
-    frame
-}
-
-#[test]
-fn in_skb_mode_what_a_sender_leaves_to_cut_comes_whole() {
-    in_namespace(|| {
-        veth("near", "far", 1);
-        let (far, mut bench) = (Wire::on("far"), Bench::new(CHUNKS));
-        let yes = 1i32;
-        // SAFETY: the option's value is a live integer of the length said.
-        let set = unsafe {
-            libc::setsockopt(
-                far.as_fd().as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_VNET_HDR,
-                (&raw const yes).cast(),
-                size_of_val(&yes) as libc::socklen_t,
-            )
-        };
-        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
-        let mut opened = bench.open("near", ModeChoice::Skb);
-        for payload in [2000, 10_000, 65_000] {
-            let frame = tcp(mac("near"), payload);
-            far.send(&[&several_in_one(1448)[..], &frame].concat());
-            let frames = bench.receive(&mut opened.ports, 1);
-            assert!(frames[0].is_of_skb && !frames[0].is_cut);
-            assert_eq!(frames[0].len(), frame.len());
-            assert!(frames[0].is_large());
-            assert_eq!(bench.umem.bytes(&frames[0]), &frame[..]);
-            bench.pool.extend(frames);
-        }
-        bench.drain(&mut opened.ports);
-        bench.assert_whole();
     });
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod checksum;
 mod frames;
+mod gso;
 mod jumbo;
 mod lifetime;
 mod vlan;

@@ -1,4 +1,5 @@
-//! Packets that are several in one, as ports in skb mode have them: TCP leaves in segments, wherever it goes.
+//! Packets that are several in one, as ports in skb mode have them, where the kernel does not tell which: TCP leaves in segments,
+//! wherever it goes.
 
 use std::net::Ipv6Addr;
 
@@ -6,13 +7,14 @@ use margay_encap::{parse, parse_ip6, pull};
 use margay_flowtable::{Entrance, Rewrite};
 
 use super::*;
+use crate::frame::Gso;
 
-const OPEN6: Ipv6Addr = ipv6::OPEN6;
-const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x65, 0x21, 0, 0, 0, 0, 5);
+pub(super) const OPEN6: Ipv6Addr = ipv6::OPEN6;
+pub(super) const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x65, 0x21, 0, 0, 0, 0, 5);
 const FIN: u8 = 1;
 const PSH: u8 = 8;
 
-fn payload(len: usize) -> Vec<u8> {
+pub(super) fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
 }
 
@@ -38,7 +40,7 @@ fn several(src: IpAddr, dst: IpAddr, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn of_open(dst: [u8; 4], payload: &[u8]) -> Vec<u8> {
+pub(super) fn of_open(dst: [u8; 4], payload: &[u8]) -> Vec<u8> {
     several(ip(OPEN_IP).into(), ip(dst).into(), payload)
 }
 
@@ -46,7 +48,7 @@ fn of_open(dst: [u8; 4], payload: &[u8]) -> Vec<u8> {
 fn run(gateway: &mut Gateway, port: PortId, packet: &[u8]) -> Outcome {
     let before = gateway.drops(port);
     let mut frame = gateway.frame(port, packet);
-    frame.is_of_skb = true;
+    frame.gso = Gso::Untold;
     let mut burst = Box::<Burst>::default();
     burst.push(frame);
     let sent = gateway.run_frames(burst);
@@ -57,7 +59,7 @@ fn run(gateway: &mut Gateway, port: PortId, packet: &[u8]) -> Outcome {
 
 /// The stream that the segments are, `l3` behind the start of each frame, none longer than the MTU, all sound.
 #[track_caller]
-fn stream(sent: &[(PortId, Vec<u8>)], port: PortId, l3: usize, mtu: usize) -> Vec<u8> {
+pub(super) fn stream(sent: &[(PortId, Vec<u8>)], port: PortId, l3: usize, mtu: usize) -> Vec<u8> {
     let mut stream = Vec::new();
     for (index, (to, frame)) in sent.iter().enumerate() {
         assert_eq!(*to, port);
@@ -230,7 +232,7 @@ fn where_nothing_says_where_to_cut_or_there_is_no_room_nothing_leaves() {
     let kept: Vec<_> = (0..CHUNKS - 10).map(|_| gateway.pool.get().expect("a free chunk")).collect();
     let mut burst = Box::<Burst>::default();
     let mut frame = gateway.frame(OPEN, &several);
-    frame.is_of_skb = true;
+    frame.gso = Gso::Untold;
     burst.push(frame);
     let turn = Turn { snapshot: &gateway.snapshot, umem: &gateway.umem, now: gateway.now };
     gateway.pipeline.process(&turn, &mut burst, &mut gateway.pool, &mut gateway.egress);

@@ -58,6 +58,7 @@ fn begin(umem: &Umem, mut chunk: Frame, pool: &mut FramePool) -> Frame {
     let fits = umem.fill(&mut packet, umem.bytes(&chunk));
     debug_assert!(fits, "a large buffer holds more than a chunk");
     packet.port = chunk.port;
+    (packet.gso, packet.gso_size) = (chunk.gso, chunk.gso_size);
     pool.put(chunk);
     packet
 }

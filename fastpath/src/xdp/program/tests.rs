@@ -73,6 +73,7 @@ fn entry(port: &SteerPort) -> PortEntry {
         queues: 1,
         mac: MAC,
         is_policed: port.is_policed,
+        tells_gso: false,
         vlan: port.vlan,
     }
 }
@@ -214,6 +215,22 @@ fn untagged() -> Vec<Vec<u8>> {
     short[14] = 0x44;
     frames.push(short);
     frames
+}
+
+#[test]
+fn agrees_with_its_mirror_where_packets_are_told_of_and_where_not() {
+    if !is_root() {
+        return;
+    }
+    let tables = SteerTables::new(&routes(), VXLAN_PORT);
+    let (port, program) = (&PORTS[1], program_of(&PORTS[1]));
+    program.set_port(LOOPBACK, &PortEntry { tells_gso: true, ..entry(port) }).expect("a port");
+    let agrees = || untagged().iter().all(|frame| run(&program, frame) == steer(&tables, port, frame));
+    assert_eq!(program.untold_gso(), None);
+    assert!(agrees());
+    // What it goes on to is gone.
+    program.gso.as_ref().expect("the map").delete(&0u32.to_ne_bytes()).expect("it was there");
+    assert!(agrees());
 }
 
 #[test]
