@@ -120,7 +120,7 @@ drop_reasons! {
     FragmentationNeeded = "fragmentation-needed",
     /// Larger than the MTU without DF, and not to be split into fragments or segments either.
     TooBig = "too-big",
-    /// UDP or SCTP that a sender has left to its device to cut (GSO), and nothing says where: a port in skb mode alone takes it in.
+    /// Several packets in one (GSO) that are not cut: of SCTP or tunnels, or of UDP where the kernel does not tell where. A port in skb mode alone takes such in.
     UdpGso = "udp-gso",
     /// No room before the packet for the outer headers.
     NoHeadroom = "no-headroom",

@@ -68,7 +68,7 @@ pub enum XdpMode {
     Auto,
     /// In the driver, or not at all.
     Native,
-    /// In the kernel's generic path. Packets that pods leave to their device to cut come whole there: TCP is cut here, UDP dropped.
+    /// In the kernel's generic path. Packets that pods leave to their device to cut come whole there, and are cut here: of UDP from Linux 6.2 on.
     Skb,
 }
 
