@@ -139,17 +139,23 @@ fn split(case: &Case, packet: &[u8]) {
     assert_eq!(payload, whole.segment(packet));
 }
 
-/// TCP that is several packets in one.
+/// TCP or UDP that is several packets in one, of a size that is known or not.
 fn segments(case: &Case, frame: &[u8], headers: &Headers) {
-    let Some(segments) = Segments::new(frame, headers, headers.ttl(), case.mtu) else { return };
+    let [low, high, ..] = case.fields[1].to_ne_bytes();
+    let size = (low & 1 == 1).then_some(u16::from_ne_bytes([low, high]) >> 4);
+    let Some(segments) = Segments::new(frame, headers, headers.ttl(), case.mtu, size) else { return };
     let (packet, whole) = (&frame[L3..], view(&frame[L3..]));
-    let header_len = whole.transport + usize::from(packet[whole.transport + 12] >> 4) * 4;
+    let is_tcp = headers.protocol() == TCP;
+    let header_len = if is_tcp { usize::from(packet[whole.transport + 12] >> 4) * 4 } else { 8 };
+    let header_len = whole.transport + header_len;
     let mut payload: Vec<u8> = Vec::new();
     for index in 0..segments.count() {
         let mut segment = vec![0xa5; segments.len(index)];
         segments.write(index, &mut segment);
         let view = view(&segment);
-        assert!(view.end == segment.len() && segment.len() <= case.mtu.into());
+        assert!(view.end == segment.len() && segment.len() <= segments.longest());
+        assert!(!is_tcp || segment.len() <= case.mtu.into());
+        assert!(size.is_none_or(|size| segment.len() <= header_len + usize::from(size)));
         assert!(view.header_sum_holds(&segment) && view.sum(&segment) == Sum::Right);
         assert_eq!(view, View { end: view.end, ..whole.clone() });
         payload.extend(&segment[header_len..]);

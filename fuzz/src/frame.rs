@@ -14,8 +14,8 @@ pub struct FrameSpec {
     pub tunnels: Option<Vec<TunnelSpec>>,
     #[arbitrary(with = fault)]
     pub fault: Option<Fault>,
-    /// The kernel had it as an skb.
-    pub is_of_skb: bool,
+    #[arbitrary(with = told)]
+    pub told: Told,
     /// How often it comes.
     #[arbitrary(with = |u: &mut Unstructured<'_>| u.choose(&[1, 1, 1, 1, 1, 2, 1, 60]).copied())]
     pub times: usize,
@@ -25,8 +25,27 @@ pub struct FrameSpec {
 #[derive(Clone, Debug)]
 pub struct Received {
     pub bytes: Vec<u8>,
-    /// It may be several TCP segments in one.
-    pub is_of_skb: bool,
+    pub told: Told,
+}
+
+/// What its port says of whether a frame is several in one.
+#[derive(Clone, Copy, Debug)]
+pub enum Told {
+    /// None that comes in there is.
+    Never,
+    /// The kernel had it as an skb, and says nothing.
+    Nothing,
+    /// Bytes of payload in each.
+    Size(u16),
+}
+
+fn told(u: &mut Unstructured<'_>) -> Result<Told> {
+    let byte: u8 = u.arbitrary()?;
+    Ok(match byte >> 1 {
+        _ if byte & 1 == 0 => Told::Never,
+        0 => Told::Nothing,
+        size => Told::Size(u16::from(size) * 12),
+    })
 }
 
 #[derive(Clone, Debug)]
@@ -168,7 +187,7 @@ impl FrameSpec {
         if let Some(fault) = &self.fault {
             fault.befall(&mut frame);
         }
-        (port, Received { bytes: frame, is_of_skb: self.is_of_skb })
+        (port, Received { bytes: frame, told: self.told })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use margay_fastpath::egress::Egress;
 use margay_fastpath::frame::BURST;
 use margay_fastpath::pipeline::{Expiry, FRAGMENT_TIMEOUT, Pipeline, Turn};
-use margay_fastpath::{Burst, Counters, Frame, FramePool, Layout, Umem};
+use margay_fastpath::{Burst, Counters, Frame, FramePool, Gso, Layout, Umem};
 use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{Fragments, PortId};
@@ -138,11 +138,13 @@ impl<'r> Gateway<'r> {
         let turn = Turn { snapshot: &world.snapshot, umem, now: *now };
         let mut burst = Box::<Burst>::default();
         let mut arrivals = Vec::new();
-        for Received { bytes, is_of_skb } in frames {
+        for Received { bytes, told } in frames {
             let Some(mut frame) = receive(umem, pool, &bytes) else { break };
-            (frame.port, frame.is_of_skb) = (port, is_of_skb);
-            let arrival = Arrival::of(world, port, umem.bytes(&frame));
-            arrivals.extend(arrival.map(|arrival| Arrival { is_of_skb, ..arrival }));
+            frame.port = port;
+            let arrival = Arrival::of(world, port, umem.bytes(&frame)).map(|arrival| arrival.told(told));
+            // Of what may not pass, whatever is said.
+            (frame.gso, frame.gso_size) = arrival.as_ref().map_or((Gso::Other, 1), |arrival| arrival.gso);
+            arrivals.extend(arrival);
             burst.push(frame);
         }
         let hoard: Vec<_> = (self.spare..pool.len()).map_while(|_| pool.get()).collect();

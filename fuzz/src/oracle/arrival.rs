@@ -2,12 +2,16 @@
 
 use std::net::IpAddr;
 
+use margay_fastpath::Gso;
 use margay_flowtable::{InnerSource, PortId};
 
 use super::packet;
+use crate::frame::Told;
 use crate::packet::mend;
-use crate::view::{self, Sum, UDP, View, be16};
+use crate::view::{self, Sum, TCP, UDP, View, be16};
 use crate::world::{NODE, NODE6, PEERS, PEERS6, PODS, UPLINKS, VNI, VTEP, VTEP6, VXLAN_PORT, World};
+
+const NEVER: (Gso, u16) = (Gso::Never, 0);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -15,8 +19,9 @@ pub struct Arrival {
     /// As it came in, but for a congestion mark that its tunnel's header had.
     pub packet: Vec<u8>,
     pub view: View,
-    /// It may be several TCP segments in one.
-    pub is_of_skb: bool,
+    pub in_tunnel: bool,
+    /// What the port says of whether it is several in one, and bytes of payload in each.
+    pub gso: (Gso, u16),
 }
 
 impl Arrival {
@@ -33,20 +38,43 @@ impl Arrival {
         if PODS.contains(&port) {
             let is_forbidden = is_tunnel && is_node(view.dst) && !world.config.tunnels_from_pods;
             let is_own = world.addresses(port).contains(&view.src);
-            return (is_own && !is_forbidden).then_some(Self { port, packet, view, is_of_skb: false });
+            return (is_own && !is_forbidden).then_some(Self {
+                port,
+                packet,
+                view,
+                in_tunnel: false,
+                gso: NEVER,
+            });
         }
         if !UPLINKS.contains(&port) {
             return None;
         }
-        if is_tunnel && is_here(view.dst) {
+        let in_tunnel = is_tunnel && is_here(view.dst);
+        if in_tunnel {
             (packet, view) = open(world, &view, &packet)?;
         }
         (!is_from_nobody(view.src) && !is_from_here(world, view.src)).then_some(Self {
             port,
             packet,
             view,
-            is_of_skb: false,
+            in_tunnel,
+            gso: NEVER,
         })
+    }
+
+    /// As its port says so. Several datagrams have DF here: each of them is else split by itself.
+    pub fn told(self, told: Told) -> Self {
+        let is_one = self.view.part.is_some();
+        let gso = match (told, self.view.protocol) {
+            (Told::Never, _) => NEVER,
+            (Told::Nothing, _) => (Gso::Untold, 0),
+            (Told::Size(size), TCP) if !is_one => (Gso::Tcp, size),
+            (Told::Size(size), UDP) if !is_one && self.view.dont_fragment => {
+                (if self.in_tunnel { Gso::UdpInTunnel } else { Gso::Udp }, size)
+            }
+            (Told::Size(_), _) => (Gso::One, 0),
+        };
+        Self { gso, ..self }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use margay_fastpath::Gso;
 use margay_flowtable::{Adjacency, NextHop, Tunnel};
 
 use super::arrival::Arrival;
@@ -22,7 +23,13 @@ pub(super) fn part(world: &World, arrival: &Arrival, sent: &Sent) -> Option<Rang
     }
     let packet = tunnel::open(&adjacency, tunnel.as_ref(), &sent.frame)?;
     let view = View::of(packet)?;
-    if let Some(segment) = segment(arrival, &forwarded(arrival, ttl, None), packet, &view) {
+    let want = forwarded(arrival, ttl, None);
+    match arrival.gso.0 {
+        Gso::Tcp => return segment(arrival, &want, packet, &view),
+        Gso::Udp | Gso::UdpInTunnel => return datagram(arrival, &want, packet, &view),
+        Gso::Never | Gso::Untold | Gso::One | Gso::Other => {}
+    }
+    if let Some(segment) = segment(arrival, &want, packet, &view) {
         return Some(segment);
     }
     let most = clamped_mss(world, arrival, &adjacency, tunnel.as_ref());
@@ -107,7 +114,11 @@ fn copied(all: &[u8]) -> Vec<u8> {
 /// The part that a segment holds of a packet that is several in one, and whose checksum is therefore left to who cuts it.
 fn segment(arrival: &Arrival, want: &[u8], packet: &[u8], view: &View) -> Option<Range<usize>> {
     let (came, at) = (&arrival.view, arrival.view.transport);
-    let is_several = arrival.is_of_skb && came.protocol == TCP && came.sum(want) == Sum::Partial;
+    let is_several = match arrival.gso.0 {
+        Gso::Tcp => true,
+        Gso::Untold => came.protocol == TCP && came.sum(want) == Sum::Partial,
+        _ => false,
+    };
     if !is_several || view.transport != at || packet.len() < at + 20 {
         return None;
     }
@@ -116,6 +127,9 @@ fn segment(arrival: &Arrival, want: &[u8], packet: &[u8], view: &View) -> Option
         |packet: &[u8]| u32::from_be_bytes([packet[at + 4], packet[at + 5], packet[at + 6], packet[at + 7]]);
     let start = payload + sequence(packet).wrapping_sub(sequence(want)) as usize;
     let end = start + packet.len().checked_sub(payload)?;
+    if arrival.gso.0 == Gso::Tcp && end - start > arrival.gso.1.into() {
+        return None;
+    }
     // FIN and PSH are the last one's, CWR the first one's.
     let flags = if end < came.end { !0x09 } else { !0 } & if start > payload { !0x80 } else { !0 };
     let is_between =
@@ -127,6 +141,27 @@ fn segment(arrival: &Arrival, want: &[u8], packet: &[u8], view: &View) -> Option
     let is_right = view.sum(packet) == Sum::Right && view.header_sum_holds(packet);
     let is_it = is_between && is_header_same && is_right && want.get(start..end)? == &packet[payload..];
     is_it.then(|| if start == payload { 0..end - at } else { start - at..end - at })
+}
+
+/// The part that a datagram holds of a packet that is several in one; of two that are the same, both.
+fn datagram(arrival: &Arrival, want: &[u8], packet: &[u8], view: &View) -> Option<Range<usize>> {
+    let (came, at, size) = (&arrival.view, arrival.view.transport, usize::from(arrival.gso.1));
+    let held = packet.get(at + 8..)?;
+    let ident = |packet: &[u8]| be16(packet, 4);
+    let is_it = |(index, part): &(usize, &[u8])| {
+        let is_its_own = view.is_ipv6() || ident(packet) == ident(want).wrapping_add(*index as u16);
+        *part == held && is_its_own
+    };
+    let is_sound = (view.src, view.dst, view.tos, view.ttl) == (came.src, came.dst, came.tos, want_ttl(want))
+        && (view.transport, view.end) == (at, packet.len())
+        && packet[at..at + 4] == want[at..at + 4]
+        && usize::from(be16(packet, at + 4)) == packet.len() - at
+        && view.sum(packet) == Sum::Right
+        && view.header_sum_holds(packet);
+    let parts = || want[at + 8..came.end].chunks(size).enumerate().filter(is_it).map(|(index, _)| index);
+    let (first, last) = (parts().next()?, parts().last()?);
+    let start = if first == 0 { 0 } else { 8 + first * size };
+    is_sound.then(|| start..(8 + (last + 1) * size).min(came.end - at))
 }
 
 fn want_ttl(packet: &[u8]) -> u8 {
