@@ -52,25 +52,52 @@ struct IperfSum {
     bits_per_second: f64,
 }
 
+/// The port that iperf3's server listens at if it is not told.
+const IPERF_PORT: u16 = 5201;
+
+/// Which way a TCP stream's bytes go: with the connection, or back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Forth,
+    Back,
+}
+
 /// Bits a second that one TCP stream delivers from the namespace `from` to `address` in the namespace `to`.
 pub fn tcp_throughput(from: &str, to: &str, address: &str, time: Duration) -> Result<f64> {
-    iperf3(from, to, address, ["--time", &time.as_secs().to_string()])
+    tcp_throughput_at(from, to, (address, IPERF_PORT), time, Direction::Forth)
+}
+
+/// The same to a port of the address, or over such a connection back.
+pub fn tcp_throughput_at(
+    from: &str,
+    to: &str,
+    at: (&str, u16),
+    time: Duration,
+    direction: Direction,
+) -> Result<f64> {
+    let seconds = time.as_secs().to_string();
+    let mut how = vec!["--time", &seconds];
+    if direction == Direction::Back {
+        how.push("--reverse");
+    }
+    iperf3(from, to, at, &how)
 }
 
 /// Has one TCP stream deliver so many bytes, as fast as it goes: bits a second.
 pub fn tcp_bytes(from: &str, to: &str, address: &str, bytes: u64) -> Result<f64> {
-    iperf3(from, to, address, ["--bytes", &bytes.to_string()])
+    iperf3(from, to, (address, IPERF_PORT), &["--bytes", &bytes.to_string()])
 }
 
-fn iperf3(from: &str, to: &str, address: &str, how_much: [&str; 2]) -> Result<f64> {
+fn iperf3(from: &str, to: &str, (address, port): (&str, u16), how: &[&str]) -> Result<f64> {
+    let port = port.to_string();
     let mut server = in_netns(to, "iperf3");
-    server.args(["--server", "--one-off", "--bind", address]);
+    server.args(["--server", "--one-off", "--bind", address, "--port", &port]);
     let _server = Running::start(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
     let deadline = Instant::now() + SERVER_START;
     loop {
         let output = in_netns(from, "iperf3")
-            .args(["--client", address, "--connect-timeout", "2000", "--json"])
-            .args(how_much)
+            .args(["--client", address, "--port", &port, "--connect-timeout", "2000", "--json"])
+            .args(how)
             .output()
             .context("cannot run iperf3: install the package iperf3")?;
         let report: Iperf = serde_json::from_slice(&output.stdout).with_context(|| {

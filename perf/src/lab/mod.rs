@@ -13,5 +13,6 @@ pub mod machine;
 pub mod method;
 pub mod results;
 pub mod site;
+pub mod tcp;
 pub mod trial;
 pub mod world;

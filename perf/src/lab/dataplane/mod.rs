@@ -1,6 +1,14 @@
 //! The gateways that are compared: each does the same for the same case, in the same site.
+//!
+//! `cluster` says what each is told, `process` runs the programs of those that are programs.
 
-use anyhow::{Context, Result, bail};
+pub mod cluster;
+pub mod kernel;
+pub mod margay;
+pub mod ovs;
+mod process;
+
+use anyhow::{Context, Result, bail, ensure};
 
 use super::case::{Case, Dataplane};
 use super::site::Site;
@@ -49,7 +57,19 @@ pub trait Gateway: Send {
     fn drops(&self) -> Result<Vec<(String, u64)>>;
 }
 
-/// Starts the case's gateway in the site, and waits until it forwards.
-pub fn start(_site: &Site, case: &Case, _cores: Cores) -> Result<Box<dyn Gateway>> {
-    bail!("there is no {:?} in the lab", case.dataplane)
+/// Starts the case's gateway in the site, and waits until it forwards. It does so for all jobs that go one way, at the
+/// case's flows at most. What it sets in the site's namespaces stays: a site has one gateway.
+pub fn start(site: &Site, case: &Case, cores: Cores) -> Result<Box<dyn Gateway>> {
+    ensure!(
+        site.job.way() == case.job.way(),
+        "the site is of the job {:?}, and the case of {:?}",
+        site.job,
+        case.job
+    );
+    match case.dataplane {
+        Dataplane::Margay => margay::start(site, case, cores),
+        Dataplane::Kernel => kernel::start(site, case, cores, kernel::Arrangement::default()),
+        Dataplane::Ovs => ovs::start(site, case, cores),
+        Dataplane::Testpmd | Dataplane::Bare => bail!("there is no {:?} in the lab", case.dataplane),
+    }
 }
