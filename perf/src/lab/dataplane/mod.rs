@@ -2,6 +2,7 @@
 //!
 //! `cluster` says what each is told, `process` runs the programs of those that are programs.
 
+pub mod bare;
 pub mod cluster;
 pub mod kernel;
 pub mod margay;
@@ -70,6 +71,7 @@ pub fn start(site: &Site, case: &Case, cores: Cores) -> Result<Box<dyn Gateway>>
         Dataplane::Margay => margay::start(site, case, cores),
         Dataplane::Kernel => kernel::start(site, case, cores, kernel::Arrangement::default()),
         Dataplane::Ovs => ovs::start(site, case, cores),
-        Dataplane::Testpmd | Dataplane::Bare => bail!("there is no {:?} in the lab", case.dataplane),
+        Dataplane::Bare => bare::start(site, cores),
+        Dataplane::Testpmd => bail!("there is no {:?} in the lab", case.dataplane),
     }
 }
