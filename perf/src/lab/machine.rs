@@ -76,7 +76,7 @@ const PROGRAMS: [(&str, &[&str]); 3] =
     [("ovs-vswitchd", &["--version"]), ("nft", &["--version"]), ("iperf3", &["--version"])];
 
 /// A run that goes on: what the machine is, and where its counters stood at the beginning.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Observation {
     machine: Machine,
     began: Instant,
