@@ -12,7 +12,7 @@ use margay_control::state::{
     BlockAffinity, FelixConfiguration, IpPool, Link, Name, Neighbour, PortBinding, Route, State, TunnelMode,
 };
 use margay_fastpath::steer::Destination;
-use margay_flowtable::{NextHop, PortId, PortKind, Snapshot, Tunnel, ZeroChecksum};
+use margay_flowtable::{Checksums, NextHop, PortId, PortKind, Snapshot, Tunnel, ZeroChecksum};
 
 const UPLINK: u32 = 2;
 const MANAGEMENT: u32 = 3;
@@ -77,14 +77,14 @@ fn state() -> State {
             name: "eth0".into(),
             ifindex: UPLINK,
             pod: None,
-            takes_checksums: false,
+            takes_checksums: Checksums::None,
         },
         PortBinding {
             id: PortId(2),
             name: "cali-web".into(),
             ifindex: WEB,
             pod: Some(Name::new("shop", "web")),
-            takes_checksums: false,
+            takes_checksums: Checksums::None,
         },
     ];
     state

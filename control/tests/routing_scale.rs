@@ -14,7 +14,7 @@ use margay_control::state::{
     Change, Cluster, Edit, IpPool, IpamBlock, Kernel, Labels, Link, Name, Neighbour, Node, Pod, PortBinding,
     Route, TunnelMode,
 };
-use margay_flowtable::PortId;
+use margay_flowtable::{Checksums, PortId};
 
 const NODES: u32 = 500;
 const NAMESPACES: u32 = 1000;
@@ -110,7 +110,7 @@ fn underlay() -> (Kernel, Vec<PortBinding>) {
             name,
             ifindex,
             pod: pod.map(pod_name),
-            takes_checksums: false,
+            takes_checksums: Checksums::None,
         });
     }
     let dst = "0.0.0.0/0".parse().unwrap();

@@ -50,7 +50,7 @@ pub use policy::{
     Side, Tier, TierEnd,
 };
 pub use publish::{Publisher, Reader};
-pub use snapshot::{Entrance, Epochs, PortKind, PortState, Snapshot, WayOut};
+pub use snapshot::{Checksums, Entrance, Epochs, PortKind, PortState, Snapshot, WayOut};
 pub use table::{
     FlowAction, FlowRef, FlowTable, FlowTrails, Hit, Insert, Judged, Query, SweepCursor, Swept, TrailEra,
     TrailId, Trails,

@@ -107,8 +107,18 @@ pub struct PortState {
     pub kind: PortKind,
     pub mac: [u8; 6],
     pub mtu: u16,
-    /// Whether frames may leave checksums to it (`Frame::csum_start`).
-    pub takes_checksums: bool,
+    pub takes_checksums: Checksums,
+}
+
+/// Which checksums frames may leave to a port (`Frame::csum_start`); of those, also what comes before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Checksums {
+    #[default]
+    None,
+    /// Of packets in no tunnel: the device looks for the header itself, and takes the first.
+    Outermost,
+    /// Wherever they are.
+    Any,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

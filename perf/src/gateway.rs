@@ -6,9 +6,9 @@ use std::sync::Arc;
 use margay_encap::{Outer, protocol};
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::{
-    Action, AddressSet, Adjacency, Endpoint, EndpointId, Fib, Holder, IdentityId, InnerSources, NextHop,
-    NextHopId, Obeys, Policies, Policy, PolicyType, PortId, PortKind, PortState, Program, ProgramId, Rule,
-    RuleId, Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd, Tunnel,
+    Action, AddressSet, Adjacency, Checksums, Endpoint, EndpointId, Fib, Holder, IdentityId, InnerSources,
+    NextHop, NextHopId, Obeys, Policies, Policy, PolicyType, PortId, PortKind, PortState, Program, ProgramId,
+    Rule, RuleId, Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd, Tunnel,
 };
 
 use crate::traffic::{
@@ -38,7 +38,7 @@ pub fn snapshot(policies: u32) -> Snapshot {
     };
     let ipip = Tunnel::Ipip { src: NODE, dst: PEER_NODE, outer: Outer::IPIP };
     let port = |name: &str, kind| {
-        Some(PortState { name: name.into(), kind, mac: MAC, mtu: 1500, takes_checksums: false })
+        Some(PortState { name: name.into(), kind, mac: MAC, mtu: 1500, takes_checksums: Checksums::None })
     };
     let mut snapshot = Snapshot {
         fib: Fib::build(routes()),

@@ -85,7 +85,8 @@ pub enum ZeroCopy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TxChecksum {
-    /// Whoever needs it, where the packet leaves by a veth (Linux 6.11), in no tunnel or in VXLAN over IPv4; else a worker.
+    /// Whoever needs it, where the packet leaves by a veth (Linux 6.11), in no tunnel or in VXLAN over IPv4; a NIC in zero-copy
+    /// mode whose driver takes it, where in no tunnel; else a worker.
     /// A capture on the way shows the sum incomplete, as it does between pods that the kernel connects.
     #[default]
     Auto,

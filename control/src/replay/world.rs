@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use margay_fastpath::steer::SteerTables;
-use margay_flowtable::{Adjacency, Entrance, PortId, Rewrite, Snapshot};
+use margay_flowtable::{Adjacency, Checksums, Entrance, PortId, Rewrite, Snapshot};
 use sha1::{Digest, Sha1};
 
 use crate::compile::Compiler;
@@ -160,7 +160,7 @@ impl World {
             vlan: None,
         };
         self.state.kernel.links.insert(ifindex, link);
-        self.state.ports.push(PortBinding { id, name, ifindex, pod, takes_checksums: false });
+        self.state.ports.push(PortBinding { id, name, ifindex, pod, takes_checksums: Checksums::None });
     }
 
     /// The node's own addresses on its first uplink.

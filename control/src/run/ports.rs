@@ -12,7 +12,7 @@ use margay_fastpath::pipeline::MAX_UPLINKS;
 use margay_fastpath::port::Port;
 use margay_fastpath::steer::Kind;
 use margay_fastpath::xdp::{self, Mode, ModeChoice, PortSpec, RingSizes, Tags, Vlan, Xdp};
-use margay_flowtable::PortId;
+use margay_flowtable::{Checksums, PortId};
 
 use super::status::Totals;
 use super::wanted::{Tagged, Wanted};
@@ -37,8 +37,9 @@ pub(super) struct Open {
     pub wanted: Wanted,
     pub mode: Mode,
     pub is_zero_copy: bool,
-    /// The MTU up to which frames may leave checksums to it; `None` where they may not.
-    pub takes_checksums: Option<u32>,
+    pub takes_checksums: Checksums,
+    /// The largest MTU that its device may come to have, where that is limited.
+    pub largest_mtu: Option<u32>,
     pub queues: usize,
     /// What the counters of this number stood at when the port was opened.
     pub base: Totals,
@@ -124,7 +125,7 @@ impl Ports {
             // Open ports of a VLAN have an interface: without one they are retired.
             ifindex: open.wanted.interface().unwrap_or(*ifindex),
             pod: open.wanted.pod.clone(),
-            takes_checksums: open.takes_checksums.is_some(),
+            takes_checksums: open.takes_checksums,
         };
         // Nothing is routed to the port for the kernel: packets take it where their route says that they are for here.
         let routed = self.open.iter().filter(|(_, open)| open.wanted.kind != Kind::Host);
@@ -152,7 +153,7 @@ impl Ports {
 
     /// The largest MTU that this interface may come to have while its port is open, where that is limited.
     pub(super) fn largest_mtu(&self, interface: u32) -> Option<u32> {
-        self.open.values().find(|open| open.wanted.interface() == Some(interface))?.takes_checksums
+        self.open.values().find(|open| open.wanted.interface() == Some(interface))?.largest_mtu
     }
 
     /// Frames that the FILL rings of the open ports hold at most.
@@ -275,7 +276,7 @@ impl Ports {
             device = wanted.device,
             mode = %opened.mode,
             zero_copy = opened.is_zero_copy,
-            takes_checksums = opened.takes_checksums.is_some(),
+            takes_checksums = ?opened.takes_checksums,
             queues,
             fill_frames = queues as u64 * u64::from(spec.rings.fill),
             vlan = wanted.vlan.as_ref().map(|vlan| vlan.id),
@@ -289,6 +290,7 @@ impl Ports {
             mode: opened.mode,
             is_zero_copy: opened.is_zero_copy,
             takes_checksums: opened.takes_checksums,
+            largest_mtu: opened.largest_mtu,
             queues,
             base: Totals::default(),
         };

@@ -14,7 +14,7 @@ pub use cluster::{
 };
 pub use kernel::{Kernel, Link, Neighbour, Route, Vlan};
 
-use margay_flowtable::PortId;
+use margay_flowtable::{Checksums, PortId};
 
 /// Everything that `compile` reads.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,5 @@ pub struct PortBinding {
     pub ifindex: u32,
     /// The pod at the other end; `None` for an uplink.
     pub pod: Option<Name>,
-    /// Whether frames may leave checksums to it.
-    pub takes_checksums: bool,
+    pub takes_checksums: Checksums,
 }

@@ -7,7 +7,7 @@ use margay_control::identity::Identity;
 use margay_control::manifest::load_dir;
 use margay_control::state::{Cluster, Kernel, Link, PortBinding, Route, State};
 use margay_flowtable::{
-    Decision, Interface, Passage, PortId, RuleId, Snapshot, Tuple, Verdict, classify_host,
+    Checksums, Decision, Interface, Passage, PortId, RuleId, Snapshot, Tuple, Verdict, classify_host,
     classify_host_staged, classify_untracked,
 };
 
@@ -148,7 +148,7 @@ pub(crate) fn ports(both: bool) -> Vec<PortBinding> {
         name: name.into(),
         ifindex,
         pod: None,
-        takes_checksums: false,
+        takes_checksums: Checksums::None,
     };
     let mut ports = vec![port(0, "eth0", 2), port(1, "eth1", 3)];
     ports.truncate(if both { 2 } else { 1 });

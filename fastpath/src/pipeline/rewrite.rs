@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use margay_encap::tcp::{self, flags::SYN};
 use margay_encap::{Headers, addresses6, ipv4, ipv6, protocol, rewrite, udp, vxlan};
-use margay_flowtable::{Entrance, NextHop, NextHopId, PortId, Rewrite, Snapshot};
+use margay_flowtable::{Checksums, Entrance, NextHop, NextHopId, PortId, Rewrite, Snapshot};
 
 use super::Turn;
 use super::ipv6::rewrite6;
@@ -111,10 +111,14 @@ fn field_for_port(
     headers: &Headers,
     rewrite: &Rewrite,
 ) -> Option<(u16, u16)> {
-    let takes_it = turn.snapshot.port(rewrite.port).is_some_and(|port| port.takes_checksums);
+    let takes_it = turn.snapshot.port(rewrite.port).is_some_and(|port| match port.takes_checksums {
+        Checksums::None => false,
+        Checksums::Outermost => rewrite.template.overhead() == 0,
+        Checksums::Any => rewrite.template.may_leave_checksum(),
+    });
     // What is too long will be split. Metadata is for what lies in a chunk.
     let is_too_long = frame.is_large() || headers.total_len() > rewrite.mtu;
-    if !takes_it || is_too_long || !rewrite.template.may_leave_checksum() {
+    if !takes_it || is_too_long {
         return None;
     }
     let segment = turn.umem.bytes(frame).get(usize::from(headers.transport())..)?;

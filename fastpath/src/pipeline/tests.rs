@@ -28,10 +28,10 @@ use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{
-    Action, AddressSet, Adjacency, Endpoint, EndpointId, Fib, Fragments, Holder, IcmpMatch, IdentityId,
-    InnerSource, InnerSources, Isa, NextHop, NextHopId, Obeys, Policy, PolicyType, PortId, PortKind,
-    PortState, Program, ProgramId, Rule, RuleId, Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd,
-    Tunnel,
+    Action, AddressSet, Adjacency, Checksums, Endpoint, EndpointId, Fib, Fragments, Holder, IcmpMatch,
+    IdentityId, InnerSource, InnerSources, Isa, NextHop, NextHopId, Obeys, Policy, PolicyType, PortId,
+    PortKind, PortState, Program, ProgramId, Rule, RuleId, Segment, SegmentId, SetId, Side, Snapshot, Tier,
+    TierEnd, Tunnel,
 };
 
 use super::{Expiry, MidFlow, Pipeline, Turn};
@@ -246,7 +246,7 @@ pub(crate) fn snapshot() -> Snapshot {
         ([10, 69, 11, 0], 26, 7),
     ];
     let port = |name: &str, kind| {
-        Some(PortState { name: name.into(), kind, mac: OUR_MAC, mtu: 1500, takes_checksums: false })
+        Some(PortState { name: name.into(), kind, mac: OUR_MAC, mtu: 1500, takes_checksums: Checksums::None })
     };
     let pod = |address: [u8; 4]| PortKind::Pod { addresses: vec![ip(address).into()] };
     let mut snapshot = Snapshot {

@@ -12,7 +12,7 @@ mod held;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use margay_flowtable::PortId;
+use margay_flowtable::{Checksums, PortId};
 
 use self::gathering::Gathering;
 use self::held::Held;
@@ -65,9 +65,15 @@ impl XdpPort {
         self.socket.as_ref().is_some_and(Socket::is_zero_copy)
     }
 
-    /// Whether frames may leave checksums to it.
-    pub fn takes_checksums(&self) -> bool {
-        self.socket.as_ref().is_some_and(Socket::takes_checksums)
+    /// Which checksums frames may leave to it. In zero-copy mode drivers look for the header themselves, in copy mode the
+    /// kernel hands on where it is.
+    pub fn takes_checksums(&self) -> Checksums {
+        match &self.socket {
+            Some(socket) if !socket.has_metadata() => Checksums::None,
+            Some(socket) if socket.is_zero_copy() => Checksums::Outermost,
+            Some(_) => Checksums::Any,
+            None => Checksums::None,
+        }
     }
 }
 

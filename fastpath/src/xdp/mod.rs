@@ -10,6 +10,7 @@ mod device;
 mod error;
 mod features;
 pub(crate) mod gso;
+mod netdev;
 pub(crate) mod program;
 pub(crate) mod ring;
 pub(crate) mod socket;
@@ -21,6 +22,8 @@ mod watch;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+
+use margay_flowtable::Checksums;
 
 pub use self::error::SetupError;
 pub use self::socket::RingSizes;
@@ -56,9 +59,9 @@ pub struct Opened {
     pub mode: Mode,
     /// Whether every queue is in zero-copy mode.
     pub is_zero_copy: bool,
-    /// The largest MTU of the device with which frames may leave checksums to the port (`Frame::csum_start`); `None` where
-    /// they may not.
-    pub takes_checksums: Option<u32>,
+    pub takes_checksums: Checksums,
+    /// The largest MTU that the device may come to have while the port is open; `None`: any that a port can have.
+    pub largest_mtu: Option<u32>,
     /// Of an uplink.
     pub tags: Option<Tags>,
     tells_gso: bool,
@@ -265,14 +268,16 @@ impl Xdp {
             .map(|queue| self.open_queue(spec, device, (mode, told), entry.first + queue, queue))
             .collect::<Result<Vec<_>, _>>()?;
         let is_zero_copy = ports.iter().all(XdpPort::is_zero_copy);
-        let takes_checksums =
-            ports.iter().all(XdpPort::takes_checksums).then(|| self.largest_mtu_with_metadata());
+        let takes_checksums = ports.iter().map(XdpPort::takes_checksums).min().unwrap_or_default();
+        let has_metadata = ports.iter().any(|port| port.takes_checksums() != Checksums::None);
+        let largest_mtu = has_metadata.then(|| self.largest_mtu_with_metadata());
         Ok(Opened {
             device: device.name.clone(),
             ports,
             mode,
             is_zero_copy,
             takes_checksums,
+            largest_mtu,
             tags,
             tells_gso,
             vlan: spec.vlan,
@@ -295,16 +300,24 @@ impl Xdp {
                 .with_fd(self.attached, |program| features::is_zero_copy_of_one_chunk(program, spec.ifindex))
         };
         let several_chunks = copy_only || device.mtu + LINK_HEADER > in_chunk || !costs_zero_copy();
-        let metadata = spec.tx_checksum && self.may_have_metadata(device);
+        let metadata = spec.tx_checksum && self.may_have_metadata(spec.ifindex, device, copy_only);
         let wish = Wish { copy_only, several_chunks, metadata };
-        let socket = Socket::open(&self.umem, spec.ifindex, queue, spec.rings, wish).map_err(|refused| {
-            SetupError::Socket {
-                device: device.name.clone(),
-                queue,
-                step: refused.step,
-                source: refused.source,
-            }
-        })?;
+        let open = |wish| {
+            Socket::open(&self.umem, spec.ifindex, queue, spec.rings, wish).map_err(|refused| {
+                SetupError::Socket {
+                    device: device.name.clone(),
+                    queue,
+                    step: refused.step,
+                    source: refused.source,
+                }
+            })
+        };
+        let mut socket = open(wish)?;
+        if metadata && !device.is_veth() && !socket.is_zero_copy() {
+            // It has come to copy mode after all, where a NIC has no use for what metadata takes away.
+            socket.close();
+            socket = open(Wish { metadata: false, ..wish })?;
+        }
         if !socket.takes_several_chunks() {
             check_mtu(device, in_chunk)?;
         }
@@ -312,10 +325,11 @@ impl Xdp {
         Ok(XdpPort::new(spec.id, slot, socket, spec.rings.fill, told, self.umem.layout()))
     }
 
-    /// Whether frames that the device sends may have metadata. In copy mode no network header is set in what other drivers
-    /// are given, which some need to find a checksum.
-    fn may_have_metadata(&self, device: &Device) -> bool {
-        device.is_veth() && device.mtu <= self.largest_mtu_with_metadata()
+    /// Whether frames that the device sends may have metadata: where that is a veth, or says that it takes it in zero-copy
+    /// mode. In copy mode no network header is set in what other drivers are given, which some need to find a checksum.
+    fn may_have_metadata(&self, ifindex: u32, device: &Device, copy_only: bool) -> bool {
+        let takes_it = || device.is_veth() || !copy_only && features::takes_checksums(ifindex);
+        device.mtu <= self.largest_mtu_with_metadata() && takes_it()
     }
 
     /// With metadata no packet may go on at the start of a chunk: not one that fits, also where it came in a tunnel.

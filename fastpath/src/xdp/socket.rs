@@ -148,9 +148,9 @@ impl Socket {
         self.is_zero_copy
     }
 
-    /// Whether metadata may ask for a checksum. What a driver makes of it in zero-copy mode is not known.
-    pub(crate) fn takes_checksums(&self) -> bool {
-        self.has_metadata && !self.is_zero_copy
+    /// Whether metadata may stand before a frame.
+    pub(crate) fn has_metadata(&self) -> bool {
+        self.has_metadata
     }
 
     /// Whether packets come in that no chunk holds.

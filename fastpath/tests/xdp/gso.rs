@@ -19,7 +19,7 @@ const CHUNKS: u32 = 16384;
 /// What is Margay's of IPv6.
 const BLOCK6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, 0);
 
-/// `VIRTIO_NET_HDR_GSO_*` (include/uapi/linux/virtio_net.h).
+/// `VIRTIO_NET_HDR_GSO_*` (`include/uapi/linux/virtio_net.h`).
 const NONE: u8 = 0;
 const TCP4: u8 = 1;
 const TCP6: u8 = 4;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use margay_encap::pull::ZeroChecksum;
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::{
-    Action, AddressSet, Endpoint, EndpointId, Entrance, Fib, Holder, IdentityId, InnerSources, NextHop,
-    NextHopId, Obeys, Policies, Policy, PolicyType, PortKind, PortState, Program, ProgramId, Rewrite, Rule,
-    RuleId, Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd,
+    Action, AddressSet, Checksums, Endpoint, EndpointId, Entrance, Fib, Holder, IdentityId, InnerSources,
+    NextHop, NextHopId, Obeys, Policies, Policy, PolicyType, PortKind, PortState, Program, ProgramId,
+    Rewrite, Rule, RuleId, Segment, SegmentId, SetId, Side, Snapshot, Tier, TierEnd,
 };
 
 use super::ends::{self, End};
@@ -78,7 +78,7 @@ pub(super) fn follow(snapshot: &mut Snapshot, config: &Config, open: &[bool; POR
                 kind,
                 mac: MAC,
                 mtu: config.mtus[number],
-                takes_checksums: COMPLETING.contains(&port),
+                takes_checksums: if COMPLETING.contains(&port) { Checksums::Any } else { Checksums::None },
             })
         })
         .collect();

@@ -24,7 +24,7 @@ fn gateway() -> Gateway {
             kind: PortKind::Uplink,
             mac: OUR_MAC,
             mtu: 1500,
-            takes_checksums: false,
+            takes_checksums: Checksums::None,
         };
         snapshot.ports.push(Some(second));
     });

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use margay_flowtable::PortId;
+use margay_flowtable::{Checksums, PortId};
 use proptest::prelude::*;
 
 use crate::compile::gateways::GATEWAY;
@@ -292,7 +292,7 @@ pub(super) fn ports() -> impl Strategy<Value = Vec<PortBinding>> {
         name: format!("l{ifindex}"),
         ifindex,
         pod,
-        takes_checksums: false,
+        takes_checksums: Checksums::None,
     };
     let all = vec![
         binding(0, UPLINK, None),
