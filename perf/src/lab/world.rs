@@ -26,7 +26,8 @@ pub const GATEWAY_MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 2, 1]];
 pub const POD: Ipv4Addr = Ipv4Addr::new(10, 65, 0, 2);
 /// The far ends, 1,024 addresses from here in 10.66.0.0/16: pods of the node `remote`.
 pub const REMOTE: Ipv4Addr = Ipv4Addr::new(10, 66, 4, 0);
-const REMOTE_BITS: u32 = 10;
+/// The low bits of a flow's number that are its far end.
+pub const REMOTE_BITS: u32 = 10;
 /// What all connections are to.
 pub const PORT: u16 = 8080;
 /// Connections come from ports from here on.

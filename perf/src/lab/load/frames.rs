@@ -28,8 +28,10 @@ pub struct Stream {
     pub job: Job,
     /// Bytes of the inner Ethernet frame, FCS counted, and how many packets of that size there are for one of weight 1.
     pub sizes: Vec<(u16, u16)>,
-    /// Packet `n` is of flow `n % flows`.
+    /// Packet `n` is of flow `n % flows`, where none ends.
     pub flows: u32,
+    /// After so many packets a flow ends and another one begins; 0: never.
+    pub life: u32,
     /// In the jobs whose source is a node behind a tunnel: IP-in-IP in place of VXLAN.
     pub ipip: bool,
 }
@@ -38,7 +40,14 @@ impl Stream {
     /// Packets of one size.
     #[must_use]
     pub fn of_size(job: Job, size: u16, flows: u32) -> Self {
-        Self { job, sizes: vec![(size, 1)], flows, ipip: false }
+        Self { job, sizes: vec![(size, 1)], flows, life: 0, ipip: false }
+    }
+
+    /// The flow of packet `number`.
+    #[must_use]
+    pub fn flow(&self, number: u64) -> u32 {
+        let ended = number.checked_div(u64::from(self.life)).unwrap_or(0);
+        ((number % u64::from(self.flows) + ended) % u64::from(world::MOST_FLOWS)) as u32
     }
 
     /// Which of the sizes the packets have, by turns: packet `n` has that of `n % length`. Each size is spread evenly.
@@ -134,6 +143,12 @@ impl Template {
     #[must_use]
     pub fn tunnel(&self) -> Tunnel {
         self.tunnel
+    }
+
+    /// Where the inner IP header stands.
+    #[must_use]
+    pub fn inner_offset(&self) -> usize {
+        self.tunnel.before_inner()
     }
 
     /// Sum of the inner IP header's 16-bit words without its checksum and the low half of the far end's address.
@@ -265,7 +280,8 @@ mod tests {
     #[test]
     fn packets_are_of_their_flow_and_size_and_hold_their_stamp() {
         for (job, ipip) in JOBS {
-            let stream = Stream { job, sizes: vec![(64, 1), (1518, 1), (9018, 1)], flows: 1_000_000, ipip };
+            let stream =
+                Stream { job, sizes: vec![(64, 1), (1518, 1), (9018, 1)], flows: 1_000_000, life: 0, ipip };
             let mut outer_ports = HashSet::new();
             for (number, template) in
                 [0, 1, 1023, 1024, 999_999].iter().zip(stream.templates().unwrap().iter().cycle())

@@ -17,6 +17,12 @@ pub const LENGTH: usize = 16;
 /// Not of a trial: connection trackers are to see both directions of each flow, so the sink answers.
 pub const PRIME: u8 = 0;
 
+/// The first four bytes of a trial's stamps, as a number in network order.
+pub(super) fn mark(trial: u8) -> u32 {
+    let [m, g, y] = MARK;
+    u32::from_be_bytes([m, g, y, trial])
+}
+
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const UDP: usize = 8;
