@@ -32,6 +32,7 @@ pub use self::environment::Environment;
 pub use self::memory::Lists;
 use self::memory::MemoryServer;
 use self::plane::Plane;
+pub(crate) use self::plot::grouped;
 pub use self::plot::plot;
 pub use self::report::{Churn, Latency, Moment, OfKind, OfPhase, Report, Start};
 use self::usage::Usage;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::case::{Case, Dataplane, Job};
 use super::file;
+use super::results::rounded;
 
 /// Rates are in million packets a second, `_us` are microseconds, `_s` seconds, `_percent` of a hundred.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -159,7 +160,7 @@ impl LatencyAt {
     /// Of the nanoseconds that packets took. None of no packets.
     #[must_use]
     pub fn of(case: &Case, load_percent: u8, offered: f64, latency: &Histogram<u64>) -> Option<Self> {
-        let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
+        let us = |nanoseconds: u64| rounded(nanoseconds as f64 / 1e3);
         let at = |quantile| us(latency.value_at_quantile(quantile));
         (!latency.is_empty()).then(|| Self {
             case: *case,
@@ -181,7 +182,7 @@ fn cdf(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
     let (mut seen, mut first, mut points) = (0, 0.0, Vec::new());
     for bucket in latency.iter_recorded() {
         seen += bucket.count_since_last_iteration();
-        let point = (bucket.value_iterated_to() as f64 / 1e3, seen as f64 / all);
+        let point = (rounded(bucket.value_iterated_to() as f64 / 1e3), rounded(seen as f64 / all));
         match points.last_mut() {
             Some(last) if point.0 < first * 1.01 => *last = point,
             _ => {

@@ -276,7 +276,7 @@ mod tests {
             assert_eq!(chosen(text), choice);
         }
         assert_eq!(field("a b : 1\nc\t: 2 GHz\n", "c"), Some("2 GHz"));
-        assert_eq!(load("0.5 1.25 x 1/200 7"), [0.5, 1.25, 0.0]);
+        assert_eq!(load("0.5 1.25 x 1/200 7").map(|load| load.to_string()), ["0.5", "1.25", "0"]);
         let directory = tempfile::tempdir().unwrap();
         for (name, said) in [("meltdown", "Not affected\n"), ("spectre_v2", "Mitigation: Retpolines\n")] {
             fs::write(directory.path().join(name), said).unwrap();

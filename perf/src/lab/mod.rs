@@ -15,6 +15,7 @@ pub mod machine;
 pub mod method;
 pub mod outcome;
 pub mod progress;
+pub mod report;
 pub mod results;
 pub mod schedule;
 pub mod site;

@@ -43,7 +43,8 @@ impl Row {
     #[must_use]
     pub fn new(case: &Case, metric: Metric, runs: Vec<f64>) -> Self {
         let &Case { job, dataplane, size, flows, policies } = case;
-        let (unit, value) = (metric.unit().to_owned(), median(&runs));
+        let runs: Vec<f64> = runs.into_iter().map(rounded).collect();
+        let (unit, value) = (metric.unit().to_owned(), rounded(median(&runs)));
         Self { job, dataplane, size, flows, policies, metric, unit, value, runs }
     }
 
@@ -177,6 +178,11 @@ pub fn median(values: &[f64]) -> f64 {
         count if count % 2 == 1 => sorted[count / 2],
         count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
     }
+}
+
+/// To six digits: more are noise, and text that keeps fewer than all is read as it was written.
+pub(super) fn rounded(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
 }
 
 #[cfg(test)]
