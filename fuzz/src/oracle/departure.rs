@@ -158,7 +158,10 @@ fn datagram(arrival: &Arrival, want: &[u8], packet: &[u8], view: &View) -> Optio
         && usize::from(be16(packet, at + 4)) == packet.len() - at
         && view.sum(packet) == Sum::Right
         && view.header_sum_holds(packet);
-    let parts = || want[at + 8..came.end].chunks(size).enumerate().filter(is_it).map(|(index, _)| index);
+    let payload = &want[at + 8..came.end];
+    // One without payload is one.
+    let none = payload.is_empty().then_some(payload);
+    let parts = || payload.chunks(size).chain(none).enumerate().filter(is_it).map(|(index, _)| index);
     let (first, last) = (parts().next()?, parts().last()?);
     let start = if first == 0 { 0 } else { 8 + first * size };
     is_sound.then(|| start..(8 + (last + 1) * size).min(came.end - at))
