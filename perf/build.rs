@@ -5,7 +5,7 @@ use std::process::Command;
 
 use libbpf_cargo::SkeletonBuilder;
 
-const PROGRAMS: [&str; 2] = ["source", "sink"];
+const PROGRAMS: [&str; 3] = ["source", "sink", "connect"];
 const INCLUDED: &str = "bpf/stamp.h";
 
 fn main() {

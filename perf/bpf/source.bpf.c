@@ -43,7 +43,8 @@ const volatile struct stream {
 	__u32 turns;
 	// Bytes that each run is given.
 	__u32 longest;
-	__u32 unused;
+	// Flow of the first packet.
+	__u32 first;
 	__u8 pattern[LONGEST_PATTERN];
 	struct header headers[MOST_SIZES];
 } stream;
@@ -158,8 +159,10 @@ int margay_source(struct xdp_md *ctx)
 	if (progress.done || (order.interval && progress.runs++ % BATCH < BATCH - MOST_HELD))
 		return XDP_DROP;
 	now = bpf_ktime_get_ns();
-	if (!progress.began)
+	if (!progress.began) {
 		progress.began = now;
+		progress.base = stream.first;
+	}
 	if (progress.number >= order.packets || now - progress.began >= order.time) {
 		progress.done = 1;
 		return XDP_DROP;

@@ -28,8 +28,9 @@ pub struct Stream {
     pub job: Job,
     /// Bytes of the inner Ethernet frame, FCS counted, and how many packets of that size there are for one of weight 1.
     pub sizes: Vec<(u16, u16)>,
-    /// Packet `n` is of flow `n % flows`, where none ends.
+    /// Packet `n` is of flow `first + n % flows`, where none ends.
     pub flows: u32,
+    pub first: u32,
     /// After so many packets a flow ends and another one begins; 0: never.
     pub life: u32,
     /// In the jobs whose source is a node behind a tunnel: IP-in-IP in place of VXLAN.
@@ -40,14 +41,15 @@ impl Stream {
     /// Packets of one size.
     #[must_use]
     pub fn of_size(job: Job, size: u16, flows: u32) -> Self {
-        Self { job, sizes: vec![(size, 1)], flows, life: 0, ipip: false }
+        Self { job, sizes: vec![(size, 1)], flows, first: 0, life: 0, ipip: false }
     }
 
     /// The flow of packet `number`.
     #[must_use]
     pub fn flow(&self, number: u64) -> u32 {
         let ended = number.checked_div(u64::from(self.life)).unwrap_or(0);
-        ((number % u64::from(self.flows) + ended) % u64::from(world::MOST_FLOWS)) as u32
+        ((u64::from(self.first) + number % u64::from(self.flows) + ended) % u64::from(world::MOST_FLOWS))
+            as u32
     }
 
     /// Which of the sizes the packets have, by turns: packet `n` has that of `n % length`. Each size is spread evenly.
@@ -72,6 +74,12 @@ impl Stream {
             (1..=world::MOST_FLOWS).contains(&self.flows),
             "{} flows: there must be from 1 to {}",
             self.flows,
+            world::MOST_FLOWS
+        );
+        ensure!(
+            self.first < world::MOST_FLOWS,
+            "flow {} is none: there are {}",
+            self.first,
             world::MOST_FLOWS
         );
         self.sizes.iter().map(|&(size, _)| Template::new(self, size)).collect()
@@ -280,8 +288,14 @@ mod tests {
     #[test]
     fn packets_are_of_their_flow_and_size_and_hold_their_stamp() {
         for (job, ipip) in JOBS {
-            let stream =
-                Stream { job, sizes: vec![(64, 1), (1518, 1), (9018, 1)], flows: 1_000_000, life: 0, ipip };
+            let stream = Stream {
+                job,
+                sizes: vec![(64, 1), (1518, 1), (9018, 1)],
+                flows: 1_000_000,
+                first: 0,
+                life: 0,
+                ipip,
+            };
             let mut outer_ports = HashSet::new();
             for (number, template) in
                 [0, 1, 1023, 1024, 999_999].iter().zip(stream.templates().unwrap().iter().cycle())

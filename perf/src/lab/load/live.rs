@@ -85,7 +85,7 @@ fn constants(stream: &Stream, templates: &[Template], longest: usize) -> Result<
         templates.len() as u32,
         turns,
         longest as u32,
-        0,
+        stream.first,
     ];
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     bytes.append(&mut pattern);

@@ -1,5 +1,6 @@
 //! Load: packets that say which they are and when they left, and what counts them where they arrive.
 
+mod connections;
 mod histogram;
 mod live;
 mod object;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use margay_testbed::ip;
 
+pub use connections::Connections;
 pub use frames::Stream;
 pub use histogram::latencies;
 pub use live::Live;
