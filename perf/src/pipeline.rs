@@ -127,13 +127,18 @@ fn stages(rig: &mut Rig, clock: &Clock) -> BTreeMap<&'static str, f64> {
             bursts.record(cycles);
         }
     }
-    let names = Stage::ALL.map(|stage| match stage {
+    let names = Stage::ALL.map(name);
+    names.into_iter().zip(bursts).map(|(name, bursts)| (name, bursts.quantile(0.5) / BURST as f64)).collect()
+}
+
+/// What reports call a pass.
+pub(crate) fn name(stage: Stage) -> &'static str {
+    match stage {
         Stage::Ingress => "ingress",
         Stage::Search => "search",
         Stage::Flow => "flow",
         Stage::Rewrite => "rewrite",
-    });
-    names.into_iter().zip(bursts).map(|(name, bursts)| (name, bursts.quantile(0.5) / BURST as f64)).collect()
+    }
 }
 
 fn turn(rig: &mut Rig, clock: &Clock, warm_up: u32, bursts: u32) -> Turn {

@@ -21,7 +21,7 @@ const ATTEMPTS: u32 = 2;
 /// What a gateway answered.
 #[derive(Debug)]
 pub enum Answer {
-    Figures(Figures),
+    Figures(Box<Figures>),
     /// Packets a second.
     NoDrop(f64),
     LossCurve(Vec<Point>),
@@ -41,6 +41,16 @@ pub struct Figures {
     /// Of jobs that are searches.
     pub throughput: Option<Throughput>,
     pub latencies: Vec<AtShare>,
+    /// What a reader has to know beside.
+    pub notes: Vec<String>,
+}
+
+/// What a gateway is that runs.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub gateway: details::Gateway,
+    /// By device: what the kernel leaves to it.
+    pub offloads: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +60,7 @@ pub struct Outcome {
     latencies: Vec<((Case, u8), Latencies)>,
     /// What needs no more than to be put down.
     details: Details,
+    offloads: BTreeMap<String, String>,
     asked: BTreeMap<(Case, What), Attempts>,
     pub is_interrupted: bool,
 }
@@ -74,7 +85,7 @@ impl Outcome {
         let case = ask.case;
         self.asked.entry((case, ask.what)).or_default().answered += 1;
         match answer {
-            Answer::Figures(figures) => self.figures(case, figures),
+            Answer::Figures(figures) => self.figures(case, *figures),
             Answer::NoDrop(rate) => self.throughput(case).no_drop.push(rate / 1e6),
             Answer::LossCurve(points) => {
                 let points = points.iter().map(point).collect();
@@ -106,9 +117,12 @@ impl Outcome {
                 of_case.reordered += best.reordered;
             }
         }
-        for AtShare { share, measured } in figures.latencies {
+        for note in figures.notes {
+            self.note(format!("{}: {note}", told(&case)));
+        }
+        for AtShare { percent, measured } in figures.latencies {
             let empty = || Latencies { offered: vec![], histogram: Histogram::new_from(&measured.latency) };
-            let all = entry(&mut self.latencies, (case, (share * 100.0).round() as u8), empty);
+            let all = entry(&mut self.latencies, (case, percent), empty);
             all.offered.push(measured.rate() / 1e6);
             // Same bounds, or it would not have come from the same sink.
             let _ = all.histogram.add(&measured.latency);
@@ -149,7 +163,8 @@ impl Outcome {
     }
 
     /// A gateway that ran. What is the same in several jobs is said once.
-    pub fn describe(&mut self, job: Job, gateway: details::Gateway) {
+    pub fn describe(&mut self, job: Job, Described { gateway, offloads }: Described) {
+        self.offloads.extend(offloads);
         let same = |of: &&mut details::Gateway| {
             (of.dataplane, &of.version, &of.arrangement, &of.settings)
                 == (gateway.dataplane, &gateway.version, &gateway.arrangement, &gateway.settings)
@@ -159,6 +174,11 @@ impl Outcome {
             Some(known) => known.jobs.push(job),
             None => self.details.gateways.push(details::Gateway { jobs: vec![job], ..gateway }),
         }
+    }
+
+    #[must_use]
+    pub fn offloads(&self) -> &BTreeMap<String, String> {
+        &self.offloads
     }
 
     pub fn note(&mut self, note: String) {

@@ -39,12 +39,11 @@ impl Progress {
     /// What goes on from now on.
     pub fn comes(&self, what: &str) {
         let left = told(left(self.elapsed(), self.done, self.estimate));
-        match &self.bar {
-            Some(bar) => bar.set_message(format!("{left} left: {what}")),
-            None => {
-                let percent = 100.0 * self.done.as_secs_f64() / self.estimate.as_secs_f64().max(f64::EPSILON);
-                eprintln!("{percent:>3.0} %, {left} left: {what}");
-            }
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{left} left: {what}"));
+        } else {
+            let percent = 100.0 * self.done.as_secs_f64() / self.estimate.as_secs_f64().max(f64::EPSILON);
+            eprintln!("{percent:>3.0} %, {left} left: {what}");
         }
     }
 

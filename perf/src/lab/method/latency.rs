@@ -9,23 +9,23 @@ use crate::lab::trial::{Measured, Offered, Rate};
 #[derive(Clone, Debug)]
 pub struct AtShare {
     /// Of the throughput.
-    pub share: f64,
+    pub percent: u8,
     pub measured: Measured,
 }
 
-/// Offers each of these shares of the rate. A trial that loses more than `goal` is not what was asked for, and is repeated.
+/// Offers so many percent of the rate, one after the other. A trial that loses more than `goal` is not what was asked for, and is repeated.
 pub fn latency(
     rate: f64,
-    shares: &[f64],
+    percents: &[u8],
     time: Duration,
     goal: f64,
     device: &mut impl FnMut(&Offered) -> anyhow::Result<Measured>,
 ) -> anyhow::Result<Vec<AtShare>> {
     let mut at_shares = Vec::new();
-    for &share in shares {
-        let offered = Offered { rate: Rate::Pps(rate * share), time, packets: None };
+    for &percent in percents {
+        let offered = Offered { rate: Rate::Pps(rate * f64::from(percent) / 100.0), time, packets: None };
         let measured = repeated(device, &offered, |measured| measured.loss() <= goal)?;
-        at_shares.push(AtShare { share, measured });
+        at_shares.push(AtShare { percent, measured });
     }
     Ok(at_shares)
 }
@@ -38,14 +38,14 @@ mod tests {
     #[test]
     fn packets_wait_longer_the_closer_the_rate_comes_to_the_throughput() {
         let mut device = Device { capacity: 500_000.0, noise: 0.2, ..Device::default() };
-        let shares = [0.1, 0.5, 0.9, 1.5];
+        let percents = [10, 50, 90, 150];
         let time = Duration::from_millis(500);
         let found =
-            latency(500_000.0, &shares, time, 0.001, &mut |offered| Ok(device.trial(offered))).unwrap();
+            latency(500_000.0, &percents, time, 0.001, &mut |offered| Ok(device.trial(offered))).unwrap();
         let p99: Vec<u64> = found.iter().map(|at| at.measured.latency.value_at_quantile(0.99)).collect();
         assert!(p99.is_sorted() && p99[0] < p99[2] && p99[2] < p99[3], "{p99:?}");
-        for (at, share) in found.iter().zip(shares) {
-            assert!((at.measured.rate() / (share * 500_000.0) - 1.0).abs() < 0.02, "{share}");
+        for (at, percent) in found.iter().zip(percents) {
+            assert!((at.measured.rate() / (f64::from(percent) * 5_000.0) - 1.0).abs() < 0.02, "{percent}");
         }
         assert_eq!(device.trials, 5, "the last one lost, and was repeated");
     }

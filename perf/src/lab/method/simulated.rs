@@ -77,14 +77,14 @@ impl Device {
             received += forwarded;
             waiting = kept;
             let wait = if self.capacity > 0.0 { kept / self.capacity * 1e9 } else { 0.0 };
-            latency.saturating_record_n((IDLE + wait) as u64, forwarded as u64);
+            latency.saturating_record_n(whole(IDLE + wait), whole(forwarded));
         }
         // What waits in the end is forwarded after the last packet has been sent.
         received += if self.capacity > 0.0 { waiting } else { 0.0 };
         Measured {
             time,
-            sent: packets.round() as u64,
-            received: (received * (1.0 - self.constant_loss)).round() as u64,
+            sent: whole(packets),
+            received: whole(received * (1.0 - self.constant_loss)),
             duplicates: 0,
             reordered: 0,
             latency,
@@ -99,4 +99,11 @@ impl Device {
         }
         self.capacity * span * (1.0 + self.noise * (self.random.f64() * 2.0 - 1.0))
     }
+}
+
+/// Packets come whole.
+// No count here is below 0.
+#[allow(clippy::cast_sign_loss)]
+fn whole(count: f64) -> u64 {
+    count.round() as u64
 }

@@ -15,6 +15,9 @@ const GROWTH: f64 = 2.0;
 /// Below this share of the first guess nothing is looked for.
 const LEAST: f64 = 0.02;
 
+/// After so many trials that a source falls short in it sends no faster.
+const STALLED: u32 = 2;
+
 /// How to search.
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
@@ -52,7 +55,7 @@ pub enum Limit {
 pub struct Throughput {
     /// The trial of the highest rate that passed; none where no rate did.
     pub best: Option<Measured>,
-    /// The lowest rate above it, in packets a second, that twice lost more or was not reached.
+    /// The lowest rate above it, in packets a second, that twice lost more.
     pub failed: Option<f64>,
     pub limit: Limit,
     pub trials: u32,
@@ -72,7 +75,7 @@ pub fn throughput(
     guess: Guess,
     device: &mut impl FnMut(&Offered) -> anyhow::Result<Measured>,
 ) -> anyhow::Result<Throughput> {
-    let mut searching = Searching { search, device, best: None, failed: None, trials: 0 };
+    let mut searching = Searching { search, device, best: None, failed: None, stalled: 0, trials: 0 };
     let first = match guess {
         Guess::About(rate) => rate,
         Guess::None => {
@@ -85,7 +88,7 @@ pub fn throughput(
                 return Ok(searching.end(Limit::Source));
             }
             // Whatever the goal, more than arrived then is unlikely to pass.
-            searching.failed = Some((full.rate(), Limit::Gateway));
+            searching.failed = Some(full.rate());
             full.forwarded()
         }
     };
@@ -97,8 +100,9 @@ struct Searching<'a, Device> {
     search: &'a Search,
     device: &'a mut Device,
     best: Option<Measured>,
-    /// The lowest rate that was not reached without too much loss, and by whose fault.
-    failed: Option<(f64, Limit)>,
+    failed: Option<f64>,
+    /// Trials in a row in which the source sent less than asked, and no more than before.
+    stalled: u32,
     trials: u32,
 }
 
@@ -109,14 +113,15 @@ impl<Device: FnMut(&Offered) -> anyhow::Result<Measured>> Searching<'_, Device> 
         let mut step = STEP;
         while next > first * LEAST && self.trials < self.search.trials {
             self.attempt(next)?;
+            if self.stalled == STALLED {
+                return Ok(Limit::Source);
+            }
             let passed = self.best.as_ref().map(Measured::rate);
             next = match (passed, self.failed) {
-                (Some(passed), Some((failed, limit)))
-                    if failed <= passed * (1.0 + self.search.resolution) =>
-                {
-                    return Ok(limit);
+                (Some(passed), Some(failed)) if failed <= passed * (1.0 + self.search.resolution) => {
+                    return Ok(Limit::Gateway);
                 }
-                (Some(passed), Some((failed, _))) => (passed * (1.0 + step)).min((passed * failed).sqrt()),
+                (Some(passed), Some(failed)) => (passed * (1.0 + step)).min((passed * failed).sqrt()),
                 (Some(passed), None) => passed * (1.0 + step),
                 (None, _) => next * (1.0 - step.min(0.5)),
             };
@@ -127,28 +132,32 @@ impl<Device: FnMut(&Offered) -> anyhow::Result<Measured>> Searching<'_, Device> 
 
     /// Tries a rate, a second time where it fails.
     fn attempt(&mut self, rate: f64) -> anyhow::Result<()> {
-        let mut limit = Limit::Gateway;
         for _ in 0..2 {
             if self.trials == self.search.trials {
                 // One failure does not say that this rate fails.
                 return Ok(());
             }
             let measured = self.trial(Rate::Pps(rate))?;
-            if measured.received == 0 || measured.loss() > self.search.goal {
-                continue;
-            }
-            let sent = measured.rate();
-            if self.best.as_ref().is_none_or(|best| best.rate() < sent) {
-                self.best = Some(measured);
-            }
-            // Half: so that a rate between one that passed and one that failed is always nearer to one of them.
-            if sent >= rate * (1.0 - self.search.resolution / 2.0) {
+            if measured.received > 0 && measured.loss() <= self.search.goal {
+                self.passed(rate, measured);
                 return Ok(());
             }
-            limit = Limit::Source;
         }
-        self.failed = Some((rate, limit));
+        self.failed = Some(rate);
         Ok(())
+    }
+
+    fn passed(&mut self, rate: f64, measured: Measured) {
+        // Half: so that one that is between a rate that passed and one that failed is told from both.
+        let tolerance = self.search.resolution / 2.0;
+        let sent = measured.rate();
+        let before = self.best.as_ref().map(Measured::rate);
+        let is_stalled =
+            before.is_some_and(|before| sent < rate * (1.0 - tolerance) && sent < before * (1.0 + tolerance));
+        self.stalled = if is_stalled { self.stalled + 1 } else { 0 };
+        if before.is_none_or(|before| before < sent) {
+            self.best = Some(measured);
+        }
     }
 
     fn trial(&mut self, rate: Rate) -> anyhow::Result<Measured> {
@@ -158,7 +167,7 @@ impl<Device: FnMut(&Offered) -> anyhow::Result<Measured>> Searching<'_, Device> 
 
     fn end(self, limit: Limit) -> Throughput {
         let Self { best, failed, trials, .. } = self;
-        Throughput { best, failed: failed.map(|(rate, _)| rate), limit, trials }
+        Throughput { best, failed, limit, trials }
     }
 }
 

@@ -7,8 +7,7 @@ pub mod plan;
 
 use std::time::Duration;
 
-use super::details;
-use super::outcome::{Answer, Outcome};
+use super::outcome::{Answer, Described, Outcome};
 use plan::{Ask, Effort, Plan, Turn};
 
 /// A machine on which gateways can be tried.
@@ -18,7 +17,7 @@ pub trait Lab {
 
     fn start(&mut self, turn: &Turn) -> anyhow::Result<Self::Gateway>;
 
-    fn describe(&self, turn: &Turn, gateway: &Self::Gateway) -> details::Gateway;
+    fn describe(&self, turn: &Turn, gateway: &Self::Gateway) -> Described;
 
     fn ask(&mut self, gateway: &mut Self::Gateway, ask: &Ask, effort: &Effort) -> anyhow::Result<Answer>;
 }
@@ -61,7 +60,7 @@ pub fn run<L: Lab>(plan: &Plan, lab: &mut L, watch: &mut impl Watch) -> anyhow::
             if watch.is_stopped() {
                 break;
             }
-            Round { plan, round, lab, watch, outcome: &mut outcome }.turn(turn)?;
+            Round { plan, number: round, lab, watch, outcome: &mut outcome }.turn(turn)?;
         }
         if watch.is_stopped() {
             outcome.note("it was interrupted".to_owned());
@@ -80,7 +79,7 @@ fn expected(plan: &Plan, round: u32, took: Duration) -> Duration {
 
 struct Round<'a, L, W> {
     plan: &'a Plan,
-    round: u32,
+    number: u32,
     lab: &'a mut L,
     watch: &'a mut W,
     outcome: &'a mut Outcome,
@@ -88,15 +87,17 @@ struct Round<'a, L, W> {
 
 impl<L: Lab, W: Watch> Round<'_, L, W> {
     fn turn(&mut self, turn: &Turn) -> anyhow::Result<()> {
-        let asks: Vec<&Ask> = self.plan.asks(turn, self.round).collect();
-        let (worth, hopeless): (Vec<&Ask>, _) =
-            asks.into_iter().partition(|ask| !self.outcome.is_given_up(ask));
-        hopeless.iter().for_each(|ask| self.watch.done(self.plan.effort.of(ask)));
+        let asks: Vec<&Ask> = self.plan.asks(turn, self.number).collect();
+        let (hopeless, worth): (Vec<&Ask>, Vec<&Ask>) =
+            asks.into_iter().partition(|ask| self.outcome.is_given_up(ask));
+        for ask in hopeless {
+            self.watch.done(self.plan.effort.of(ask));
+        }
         if worth.is_empty() {
             self.watch.done(plan::start(turn));
             return Ok(());
         }
-        self.watch.comes(self.round, turn, None);
+        self.watch.comes(self.number, turn, None);
         let started = self.lab.start(turn);
         self.watch.done(plan::start(turn));
         let mut gateway = match started {
@@ -114,7 +115,7 @@ impl<L: Lab, W: Watch> Round<'_, L, W> {
             if self.watch.is_stopped() {
                 break;
             }
-            self.watch.comes(self.round, turn, Some(ask));
+            self.watch.comes(self.number, turn, Some(ask));
             match self.lab.ask(&mut gateway, ask, &self.plan.effort) {
                 Ok(answer) => {
                     self.outcome.answer(ask, answer);
@@ -132,7 +133,7 @@ impl<L: Lab, W: Watch> Round<'_, L, W> {
         if !self.watch.is_stopped() {
             let reason = format!("{error:#}");
             self.watch.failed(ask, &reason);
-            self.outcome.fail(ask, self.round, reason);
+            self.outcome.fail(ask, self.number, reason);
         }
     }
 }

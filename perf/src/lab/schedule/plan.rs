@@ -265,10 +265,11 @@ impl Effort {
         let trials = |time: Duration, trials: f64| (time + BESIDE).mul_f64(trials);
         let search = trials(self.trial, f64::from(self.trials) * TAKEN);
         open + match (ask.what, ask.case.job) {
-            (What::Figures, Job::Tcp) => self.stream,
+            // There and back.
+            (What::Figures, Job::Tcp) => self.stream * 2,
             (What::Figures, Job::Cps) => self.connect,
             (What::Figures, Job::Latency) => trials(self.latency, 4.0),
-            (What::Figures, _) | (What::NoDrop, _) => search,
+            (What::Figures | What::NoDrop, _) => search,
             (What::LossCurve, _) => trials(self.trial, 8.0),
             (What::BackToBack, _) => trials(BESIDE, 25.0),
             (What::Soak, _) => trials(self.soak_slice, f64::from(self.soak_slices)),

@@ -1,6 +1,7 @@
 //! The order of a run, and what becomes of it when things fail, with gateways that are none.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::bail;
@@ -8,6 +9,7 @@ use anyhow::bail;
 use super::plan::{Scope, Selection, What};
 use super::*;
 use crate::lab::case::{Dataplane, Job, Metric, name};
+use crate::lab::details::Gateway;
 use crate::lab::machine::Machine;
 use crate::lab::outcome::Figures;
 
@@ -49,9 +51,11 @@ impl Lab for Pretended {
         Ok(Up(Rc::clone(&self.up)))
     }
 
-    fn describe(&self, turn: &Turn, _: &Up) -> details::Gateway {
-        let (version, arrangement) = ("1".to_owned(), "core 1".to_owned());
-        details::Gateway { dataplane: turn.dataplane, jobs: vec![], version, arrangement, settings: vec![] }
+    fn describe(&self, turn: &Turn, _: &Up) -> Described {
+        let (version, arrangement, settings) = ("1".to_owned(), "core 1".to_owned(), vec![]);
+        let dataplane = turn.dataplane;
+        let gateway = Gateway { dataplane, jobs: vec![], version, arrangement, settings };
+        Described { gateway, offloads: BTreeMap::new() }
     }
 
     fn ask(&mut self, _: &mut Up, ask: &Ask, _: &Effort) -> anyhow::Result<Answer> {
@@ -66,7 +70,8 @@ impl Lab for Pretended {
         let seconds = self.time.get().as_secs_f64();
         Ok(match ask.what {
             What::Figures => {
-                Answer::Figures(Figures { rows: vec![(Metric::Mpps, seconds)], ..Figures::default() })
+                let rows = vec![(Metric::Mpps, seconds)];
+                Answer::Figures(Box::new(Figures { rows, ..Figures::default() }))
             }
             _ => Answer::NoDrop(1e6),
         })
