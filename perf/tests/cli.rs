@@ -129,6 +129,33 @@ fn control_follows_a_cluster_that_changes() {
 }
 
 #[test]
+fn compare_tells_what_has_changed_and_fails_if_asked_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, mpps: [f64; 3]| {
+        let case = r#""job":"l3","dataplane":"margay","size":64,"flows":1,"policies":0,"metric":"mpps","unit":"Mpps""#;
+        let [value, ..] = mpps;
+        let text =
+            format!(r#"{{"machine":{{"cpu":"x"}},"results":[{{{case},"value":{value},"runs":{mpps:?}}}]}}"#);
+        let file = directory.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let (fast, slow) = (file("fast.json", [1.0, 1.01, 0.99]), file("slow.json", [0.8, 0.81, 0.79]));
+    let cases = [
+        (&fast, &slow, "worse", Some(1)),
+        (&slow, &fast, "better", Some(0)),
+        (&fast, &fast, "no-difference", Some(0)),
+    ];
+    for (a, b, verdict, code) in cases {
+        let [report] = &list(&["compare", a, b, "-o", "json"])[..] else { panic!("one report") };
+        assert_eq!(report["differences"][0]["verdict"], verdict, "{report}");
+        assert_eq!(run(&["compare", a, b, "--fail-on-worse"]).status.code(), code);
+    }
+    let text = String::from_utf8(run(&["compare", &fast, &slow]).stdout).unwrap();
+    assert!(text.contains("-20.0 %") && text.contains("1 figures: 1 worse, 0 better"), "{text}");
+}
+
+#[test]
 fn bad_values_are_named() {
     let cases: &[(&[&str], &str)] = &[
         (&["pipeline", "--flows", "0"], "0 is not in 1..=10000000"),
@@ -147,6 +174,8 @@ fn bad_values_are_named() {
         (&["control", "--rate", "0"], "0 is not in 1..=10000"),
         (&["control", "--keep"], "--kubeconfig <FILE>"),
         (&["control", "--kubeconfig", "/nonexistent"], "cannot use /nonexistent"),
+        (&["compare", "/nonexistent", "/nonexistent"], "cannot read /nonexistent"),
+        (&["compare", "/dev/null", "/dev/null"], "/dev/null is not what margay perf lab writes"),
         (&["gate", "--file", "/nonexistent"], "cannot read /nonexistent"),
     ];
     for (arguments, message) in cases {

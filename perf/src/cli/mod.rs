@@ -1,5 +1,6 @@
 //! The command line.
 
+mod compare;
 mod control;
 mod gate;
 mod pipeline;
@@ -27,6 +28,7 @@ enum Command {
     Policy(policy::Policy),
     Tables(tables::Tables),
     Control(control::Control),
+    Compare(compare::Compare),
     Gate(gate::Gate),
 }
 
@@ -58,11 +60,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Policy(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Tables(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Control(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Compare(command) => command.run(),
         Command::Gate(command) => command.run(),
     }
-}
-
-/// What the command line calls a value.
-fn name(value: &impl ValueEnum) -> String {
-    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }

@@ -2,9 +2,10 @@
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+use margay_perf::lab::case::name;
 use margay_perf::tables::{Op, Report, Selection, Structure, measure};
 
-use super::{Output, name};
+use super::Output;
 
 /// Time the flow table and the FIB beside other structures, in one run
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 //! `dataplane` holds the gateways, `method` asks them, `schedule` has them take turns, `report` tells.
 
 pub mod case;
+pub mod compare;
 pub mod cpu;
 pub mod dataplane;
 pub mod details;

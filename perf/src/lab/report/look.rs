@@ -3,10 +3,7 @@
 use plotters::style::RGBColor;
 
 use crate::control::grouped;
-use crate::lab::case::{Dataplane, Job, Metric};
-
-/// The size of a case that is a mix: the mean of 64, 594 and 1,518 bytes as 7:4:1.
-const IMIX: u16 = 362;
+use crate::lab::case::{Dataplane, IMIX_SIZE, Job, Metric};
 
 /// Replaced by the style sheet, which has them for light and for dark.
 pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
@@ -71,7 +68,7 @@ pub(super) fn metric(metric: Metric) -> &'static str {
 }
 
 pub(super) fn size(size: u16) -> String {
-    if size == IMIX { "IMIX".to_owned() } else { grouped(u32::from(size)) }
+    if size == IMIX_SIZE { "IMIX".to_owned() } else { grouped(u32::from(size)) }
 }
 
 pub(super) fn policies(count: u32) -> String {
@@ -83,7 +80,7 @@ pub(super) fn flows(count: u32) -> String {
 }
 
 pub(super) fn bytes(of: u16) -> String {
-    if of == IMIX { "IMIX".to_owned() } else { format!("{} bytes", size(of)) }
+    if of == IMIX_SIZE { "IMIX".to_owned() } else { format!("{} bytes", size(of)) }
 }
 
 /// Three digits that count, and no more than are of use.
