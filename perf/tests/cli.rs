@@ -177,6 +177,12 @@ fn bad_values_are_named() {
         (&["compare", "/nonexistent", "/nonexistent"], "cannot read /nonexistent"),
         (&["compare", "/dev/null", "/dev/null"], "/dev/null is not what margay perf lab writes"),
         (&["gate", "--file", "/nonexistent"], "cannot read /nonexistent"),
+        (&["lab", "--quick"], "--out <DIR>"),
+        (&["lab", "--out", "/nonexistent", "--job", "ipip"], "possible values: l3, vxlan-decap"),
+        (&["lab", "--out", "/nonexistent", "--sizes", "63"], "63 is not in 64..=9000, and not imix"),
+        (&["lab", "--out", "/nonexistent", "--sizes", "362"], "362 stands for imix"),
+        (&["lab", "--out", "/nonexistent", "--seconds", "0"], "0 is not in 0.1..=600"),
+        (&["lab", "--out", "/nonexistent", "--job", "tcp", "--dataplane", "bare"], "nothing to measure"),
     ];
     for (arguments, message) in cases {
         let output = run(arguments);

@@ -3,6 +3,7 @@
 mod compare;
 mod control;
 mod gate;
+mod lab;
 mod pipeline;
 mod policy;
 mod tables;
@@ -30,6 +31,7 @@ enum Command {
     Control(control::Control),
     Compare(compare::Compare),
     Gate(gate::Gate),
+    Lab(lab::Lab),
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -62,5 +64,6 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Control(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Compare(command) => command.run(),
         Command::Gate(command) => command.run(),
+        Command::Lab(command) => command.run(),
     }
 }
