@@ -23,7 +23,7 @@
 //!
 //! So it grows with the objects and their changes, and with the number of gateways; nothing is asked for per object. A
 //! gateway's first lists at 100,000 pods are 547 MB in 230 requests and 15 s of CPU of kube-apiserver and etcd; 200 changes of
-//! pods a second are 1.6 MB a second to each and 5 to 7 % of a core (perf/README.md says how that was taken). Pods are nearly
+//! pods a second are 1.6 MB a second to each and 5 to 7 % of a core (perf/MEASURES.md says how that was taken). Pods are nearly
 //! all of both. The `DaemonSet` in `deploy/` restarts one gateway at a time. What all gateways find out at once, such as that
 //! a server is back or has forgotten, each acts on at a moment of its own within a second: that spreads the requests, not
 //! the work of the lists.
