@@ -39,8 +39,8 @@ impl Compare {
 }
 
 fn text(comparison: &Comparison) -> String {
-    let mut text: String =
-        comparison.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    let warnings = comparison.warnings.iter().map(|warning| format!("warning: {warning}\n"));
+    let mut text = warnings.collect::<Vec<_>>().concat();
     let _ = writeln!(
         text,
         "{:<12} {:<9} {:>5} {:>8} {:>8} {:<6} {:>11} {:>11} {:>9} {:>8}  VERDICT",

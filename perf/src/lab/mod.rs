@@ -22,6 +22,7 @@ pub mod results;
 pub mod run;
 pub mod schedule;
 pub mod site;
+pub mod smoke;
 pub mod stages;
 pub mod stop;
 pub mod summary;

@@ -87,6 +87,7 @@ fn ratios_to_bare_take_out_what_the_machine_does() {
 
 #[test]
 fn other_machines_are_warned_about() {
+    type Changed = (fn(&mut Machine), &'static [&'static str]);
     let machine = || Machine {
         cpu: "one".to_owned(),
         kernel: "6.18".to_owned(),
@@ -100,7 +101,7 @@ fn other_machines_are_warned_about() {
         change(&mut changed);
         machines(&machine(), &changed)
     };
-    let cases: [(fn(&mut Machine), &[&str]); 6] = [
+    let cases: [Changed; 6] = [
         (|_| (), &[]),
         (|m| m.started = "later".to_owned(), &[]),
         (|m| m.cpu = "two".to_owned(), &["different machines: processor: one, then two"]),
