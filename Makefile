@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help demo test test-kube lint bench bench-gate loom asan miri fuzz-smoke build deny
+.PHONY: help demo test test-kube lint bench bench-gate perf-smoke loom asan miri fuzz-smoke build deny
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 FUZZ_SECONDS ?= 20
@@ -67,3 +67,9 @@ bench-gate: ## instructions a packet against those of record; ACCEPT=1 records t
 	@.ci/deps gate
 	cargo build --release -p margay-perf
 	target/release/margay-perf gate $(if $(ACCEPT),--accept)
+
+perf-smoke: ## what holds on a noisy machine: instructions a packet, allocations, Margay beside a bare forwarder (root)
+	@.ci/deps smoke
+	cargo build --release -p margay-perf -p margay-control
+	target/release/margay-perf gate
+	$(SUDO) target/release/margay-perf smoke

@@ -6,6 +6,7 @@ mod gate;
 mod lab;
 mod pipeline;
 mod policy;
+mod smoke;
 mod tables;
 
 use std::io::{self, Write};
@@ -32,6 +33,7 @@ enum Command {
     Compare(compare::Compare),
     Gate(gate::Gate),
     Lab(lab::Lab),
+    Smoke(smoke::Smoke),
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -65,5 +67,6 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Compare(command) => command.run(),
         Command::Gate(command) => command.run(),
         Command::Lab(command) => command.run(),
+        Command::Smoke(_) => smoke::Smoke::run(),
     }
 }
