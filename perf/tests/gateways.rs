@@ -156,11 +156,11 @@ fn await_packet(gateway: &dyn Gateway, wire: &Wire, wanted: &Seen) -> Vec<Seen> 
 }
 
 /// Sends by one side, and sees that the packet comes to the other as the gateway has to make it.
-fn passes(gateway: &dyn Gateway, job: Job, wires: &[Wire; 2], from: Side, inner: &Inner) -> Vec<Seen> {
+fn passes(gateway: &dyn Gateway, site: &Site, wires: &[Wire; 2], from: Side, inner: &Inner) -> Vec<Seen> {
     let to = if from == Side::Source { Side::Sink } else { Side::Source };
-    wires[from as usize].send(&on_link(job, from, false, inner.clone()).to_frame());
+    wires[from as usize].send(&on_link(site.job, from, false, inner.clone()).to_frame());
     let forwarded = Inner { ttl: inner.ttl - 1, ..inner.clone() };
-    await_packet(gateway, &wires[to as usize], &on_link(job, to, true, forwarded))
+    await_packet(gateway, &wires[to as usize], &on_link(site.job, to, true, forwarded))
 }
 
 /// Gateways spin on the same core: more than one at a time would wait for one another.
@@ -168,6 +168,15 @@ static TURN: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The case's world, its gateway, and the links at both ends.
+fn stand_up(case: &Case) -> anyhow::Result<(Site, Box<dyn Gateway>, [Wire; 2])> {
+    let site = Site::new(case.job, site::mtu(case.size))?;
+    let gateway = dataplane::start(&site, case, Cores::allowed()?)?;
+    let wires =
+        [Side::Source, Side::Sink].map(|side| Wire::open(&site.end(side).netns, site.end(side).device));
+    Ok((site, gateway, wires))
 }
 
 fn forwards(dataplane: Dataplane, job: Job, policies: u32) {
@@ -183,9 +192,9 @@ fn forwards(dataplane: Dataplane, job: Job, policies: u32) {
     let forbidden = packet(flow, PORT + 1, "another port");
     wires[0].send(&on_link(job, Side::Source, false, forbidden.clone()).to_frame());
     let allowed = packet(flow, PORT, "as policy has it");
-    let mut seen = passes(gateway.as_ref(), job, &wires, Side::Source, &allowed);
-    passes(gateway.as_ref(), job, &wires, Side::Sink, &answer(&allowed));
-    passes(gateway.as_ref(), job, &wires, Side::Source, &packet(flow, PORT, "once more"));
+    let mut seen = passes(gateway.as_ref(), &site, &wires, Side::Source, &allowed);
+    passes(gateway.as_ref(), &site, &wires, Side::Sink, &answer(&allowed));
+    passes(gateway.as_ref(), &site, &wires, Side::Source, &packet(flow, PORT, "once more"));
     thread::sleep(GRACE);
     seen.extend(wires[1].received().iter().filter_map(|frame| Seen::read(frame)));
     let got_through = seen.iter().any(|seen| seen.inner.payload == forbidden.payload);
@@ -230,6 +239,28 @@ fn ten_thousand_policies_are_taken() {
     }
 }
 
+/// The longest frames of Ethernet, and jumbo frames, inside the tunnel.
+#[test]
+fn long_frames_pass() {
+    for (dataplane, size) in [(Dataplane::Margay, 9018), (Dataplane::Kernel, 9018), (Dataplane::Ovs, 1518)] {
+        let _turn = turn();
+        let case = Case { job: Job::VxlanEncap, dataplane, size, flows: 1, policies: 1 };
+        let (site, gateway, wires) = stand_up(&case).unwrap();
+        let mut long = packet(world::flow(case.job, 0), PORT, "");
+        // Less the headers of Ethernet, with FCS, of IP and of UDP.
+        long.payload = vec![7; usize::from(size) - 18 - 28];
+        passes(gateway.as_ref(), &site, &wires, Side::Source, &long);
+    }
+}
+
+#[test]
+fn what_open_vswitch_cannot_do_is_said() {
+    let _turn = turn();
+    let case = Case { job: Job::VxlanEncap, dataplane: Dataplane::Ovs, size: 9018, flows: 1, policies: 1 };
+    let error = format!("{:#}", stand_up(&case).err().unwrap());
+    assert!(error.contains("MTU"), "{error}");
+}
+
 #[test]
 fn iperf3_streams_go_both_ways() {
     for dataplane in [Dataplane::Margay, Dataplane::Kernel, Dataplane::Ovs] {
@@ -239,7 +270,6 @@ fn iperf3_streams_go_both_ways() {
         let _gateway = dataplane::start(&site, &case, Cores::allowed().unwrap()).unwrap();
         tcp::prepare(&site).unwrap();
         let throughput = tcp::run(&site, Duration::from_secs(1)).unwrap();
-        println!("{dataplane:?}: {throughput:?}");
         assert!(throughput.from_pod > 0.0 && throughput.to_pod > 0.0, "{dataplane:?}: {throughput:?}");
     }
 }

@@ -6,7 +6,7 @@ mod flows;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use margay_testbed::ip::{self, Batch};
 use tempfile::TempDir;
 
@@ -24,6 +24,8 @@ const SIDES: [Side; 2] = [Side::Source, Side::Sink];
 /// Flows from which on the exact-match cache, of 8,192 entries, is left out for the signature-match cache, as its manual
 /// advises.
 const MANY_FLOWS: u32 = 8192;
+/// Its `AF_XDP` ports have chunks of 2,048 bytes, of which 384 stand before the packet.
+const LONGEST_FRAME: u32 = 2048 - 384;
 /// Connections that it tracks if it is not told.
 const COMMON_CONNECTIONS: u32 = 3_000_000;
 
@@ -45,6 +47,13 @@ struct Tools {
 pub fn start(site: &Site, case: &Case, cores: Cores) -> Result<Box<dyn Gateway>> {
     let programs = ["ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl", "ovs-appctl"];
     require(&programs.map(|program| (program, "openvswitch-switch")))?;
+    let mtu = site.sides.iter().map(|end| end.mtu).max().unwrap_or(0);
+    ensure!(
+        mtu + 14 <= LONGEST_FRAME,
+        "frames of {} bytes need an MTU of {mtu}, and Open vSwitch's AF_XDP ports take {} at most",
+        case.size,
+        LONGEST_FRAME - 14
+    );
     let directory =
         tempfile::Builder::new().prefix("margay-perf-").tempdir().context("cannot make a directory")?;
     let tools = Tools { netns: site.gateway.clone(), directory };
@@ -126,10 +135,11 @@ fn build(tools: &Tools, site: &Site, case: &Case) -> Result<Vec<(String, u32)>> 
         }
     }
     let words: Vec<&str> = words.0.iter().map(String::as_str).collect();
-    let said = tools.ovs_vsctl(&words)?;
+    tools.ovs_vsctl(&words)?;
     let errors = tools.ovs_vsctl(&["--bare", "--columns=error", "list", "interface"])?;
-    if !errors.trim().is_empty() {
-        bail!("Open vSwitch refuses a port: {} {said}", errors.trim());
+    let errors: Vec<&str> = errors.lines().filter(|line| !line.is_empty()).collect();
+    if !errors.is_empty() {
+        bail!("Open vSwitch refuses ports: {}", errors.join("; "));
     }
     move_addresses(site, case)?;
     Ok(devices)
