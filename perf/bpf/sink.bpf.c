@@ -167,8 +167,16 @@ static __always_inline enum fate receive(enum end end, __u8 *frame, __u8 *frame_
 	return RETURNED;
 }
 
+// Up to the end of a stamp in a tunnel.
+#define LONGEST_HEADERS (VXLAN + IPV4_SIZE + UDP_SIZE + sizeof(struct stamp))
+
 static __always_inline int receive_skb(enum end end, struct __sk_buff *skb)
 {
+	__u32 headers = skb->len < LONGEST_HEADERS ? skb->len : LONGEST_HEADERS;
+
+	// What a packet socket sends lies in pages behind its Ethernet header.
+	if ((void *)(long)skb->data + headers > (void *)(long)skb->data_end)
+		bpf_skb_pull_data(skb, headers);
 	switch (receive(end, (__u8 *)(long)skb->data, (__u8 *)(long)skb->data_end)) {
 	case TAKEN:
 		return TC_ACT_SHOT;
