@@ -1,5 +1,6 @@
 //! Load: packets that say which they are and when they left, and what counts them where they arrive.
 
+pub mod af_xdp;
 mod connections;
 mod histogram;
 mod live;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use margay_testbed::ip;
+use nix::time::{ClockId, clock_gettime};
 
 pub use connections::Connections;
 pub use frames::Stream;
@@ -138,6 +140,12 @@ impl Load {
         let Arrivals { received, duplicates, reordered, latency } = self.sink.arrivals()?;
         Ok(Measured { time, sent, received, duplicates, reordered, latency, cpu })
     }
+}
+
+/// The clock of stamps, in nanoseconds: `CLOCK_MONOTONIC`, which BPF reads too.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every kernel has this clock");
+    Duration::from(time).as_nanos() as u64
 }
 
 /// Waits until what is counted stays as it is.
