@@ -8,6 +8,7 @@ pub mod kernel;
 pub mod margay;
 pub mod ovs;
 mod process;
+pub mod testpmd;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -72,6 +73,6 @@ pub fn start(site: &Site, case: &Case, cores: Cores) -> Result<Box<dyn Gateway>>
         Dataplane::Kernel => kernel::start(site, case, cores, kernel::Arrangement::default()),
         Dataplane::Ovs => ovs::start(site, case, cores),
         Dataplane::Bare => bare::start(site, cores),
-        Dataplane::Testpmd => bail!("there is no {:?} in the lab", case.dataplane),
+        Dataplane::Testpmd => testpmd::start(site, case, cores),
     }
 }
