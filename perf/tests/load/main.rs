@@ -1,0 +1,6 @@
+//! The lab's load, through gateways that do little: what is sent arrives and is counted, and what goes wrong is seen.
+
+mod bytes;
+mod connections;
+mod trials;
+mod wire;
