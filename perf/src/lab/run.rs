@@ -237,7 +237,9 @@ impl Running {
         self.load = None;
         let mut connections = Connections::open(&self.site, case.flows, self.cores)
             .context("cannot open the load of connections")?;
+        self.site.receive_on(Some(self.cores.of_ends(case.dataplane)))?;
         let connected = connections.run(effort.connect)?;
+        self.site.receive_on(None)?;
         let failed = connected.failed;
         ensure!(connected.completed > 0, "not one connection was opened and closed, {failed} failed");
         let rows = vec![

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use margay_control::run::device_name;
 use margay_control::state::Name;
-use margay_testbed::ip::Batch;
+use margay_testbed::ip::{self, Batch};
 use margay_testbed::netns;
 use margay_testbed::topology::POD_GATEWAY;
 
@@ -89,6 +89,18 @@ impl Site {
     #[must_use]
     pub fn end(&self, side: Side) -> &End {
         &self.sides[side as usize]
+    }
+
+    /// Has a core do what the source's and the sink's kernel does with what arrives there (RPS,
+    /// Documentation/networking/scaling.rst); `None`: the one that it was sent on does.
+    pub fn receive_on(&self, core: Option<usize>) -> Result<()> {
+        let mask = core.map_or_else(|| "0".to_owned(), cpu_mask);
+        for End { netns, device, .. } in &self.sides {
+            let switch = format!("echo {mask} > /sys/class/net/{device}/queues/rx-0/rps_cpus");
+            let status = ip::in_netns(netns, "sh").args(["-c", &switch]).status().context("cannot run sh")?;
+            ensure!(status.success(), "cannot have the cores {mask} receive for {device} in {netns}");
+        }
+        Ok(())
     }
 
     fn namespaces(&self) -> [String; 3] {
@@ -192,6 +204,11 @@ fn quiet() -> Result<()> {
     Ok(())
 }
 
+/// One core, as the kernel reads masks: hexadecimal, in words of 32 bits.
+fn cpu_mask(core: usize) -> String {
+    format!("{:x}{}", 1_u32 << (core % 32), ",00000000".repeat(core / 32))
+}
+
 /// Sets a key of /proc/sys/net of the thread's namespace.
 pub(crate) fn write(key: &str, value: &str) -> Result<()> {
     let path = Path::new("/proc/sys/net").join(key);
@@ -238,6 +255,14 @@ mod tests {
         for (netns, expected) in cases {
             assert_eq!(owner(netns), expected, "{netns}");
         }
+    }
+
+    #[test]
+    fn a_mask_has_one_core_in_it() {
+        assert_eq!(
+            [0, 1, 31, 32, 65].map(cpu_mask),
+            ["1", "2", "80000000", "1,00000000", "2,00000000,00000000"]
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use nix::net::if_::if_nametoindex;
 use super::{Cores, Description, Gateway};
 use crate::lab::case::Dataplane;
 use crate::lab::site::{End, Site};
-use crate::lab::world::{Beyond, GATEWAY_MAC, MAC};
+use crate::lab::world::{GATEWAY_MAC, MAC};
 
 /// Margay's default.
 const LAYOUT: Layout = Layout { chunk_size: 2048, chunks: 1 << 16 };
@@ -90,12 +90,11 @@ fn open(site: &Site) -> Result<(Xdp, Forwarder<XdpPort>, Ends)> {
 }
 
 fn open_port(xdp: &mut Xdp, site: &Site, side: usize) -> Result<(XdpPort, (u32, String))> {
-    let End { beyond, gateway_device: device, .. } = &site.sides[side];
+    let End { gateway_device: device, .. } = &site.sides[side];
     let ifindex = if_nametoindex(device.as_str()).with_context(|| format!("no device {device}"))?;
-    // Rings as Margay has them.
-    let kind = if *beyond == Beyond::Pod { Kind::Pod } else { Kind::Uplink };
+    // Rings as Margay has them in the lab, at the pod's port too.
     let Opened { ports, mode, is_zero_copy, .. } =
-        xdp.open_port(&PortSpec::new(PortId(side as u16), ifindex, kind))?;
+        xdp.open_port(&PortSpec::new(PortId(side as u16), ifindex, Kind::Uplink))?;
     let [port] = <[XdpPort; 1]>::try_from(ports).map_err(|ports| {
         anyhow::anyhow!("{device} has {} queues: the lab's devices have one", ports.len())
     })?;

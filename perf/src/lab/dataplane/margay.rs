@@ -24,6 +24,9 @@ use crate::lab::world::{self, Beyond, GATEWAY_NAME, Side};
 /// Connections that Margay's table holds if it is not told.
 const COMMON_CONNECTIONS: u32 = 1 << 20;
 
+/// Frames in the rings of the pod's port, as uplinks have them. Usual is 512, which this pod sends in half a millisecond.
+const POD_RINGS: XdpTable = XdpTable { pod_rx: 8192, pod_tx: 2048 };
+
 /// The keys of margay.toml that a lab sets; the rest is as everybody has it.
 #[derive(Serialize)]
 struct Config<'a> {
@@ -32,6 +35,7 @@ struct Config<'a> {
     workers: WorkersTable,
     flow_table: FlowTable,
     conntrack: Conntrack,
+    xdp: XdpTable,
     admin: AdminTable<'a>,
     uplink: Vec<UplinkTable<'a>>,
 }
@@ -60,6 +64,12 @@ struct FlowTable {
 #[derive(Serialize)]
 struct Conntrack {
     endpoint_share: f64,
+}
+
+#[derive(Serialize)]
+struct XdpTable {
+    pod_rx: u32,
+    pod_tx: u32,
 }
 
 #[derive(Serialize)]
@@ -130,6 +140,7 @@ fn configuration(
         flow_table: FlowTable { connections },
         // All connections of a lab are of one pod.
         conntrack: Conntrack { endpoint_share: 1.0 },
+        xdp: POD_RINGS,
         admin: AdminTable { socket },
         uplink: uplinks.map(|side| UplinkTable { device: &site.end(side).gateway_device }).collect(),
     };

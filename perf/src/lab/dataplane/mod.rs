@@ -48,6 +48,18 @@ impl Cores {
     }
 }
 
+impl Cores {
+    /// Where both ends of connections do their own work, which is the tester's and sends half of the packets: not on the
+    /// core that the gateway has to itself. Linux forwards where packets are made, and its ends have the core that is left.
+    #[must_use]
+    pub fn of_ends(self, dataplane: Dataplane) -> usize {
+        match dataplane {
+            Dataplane::Kernel => self.dataplane,
+            Dataplane::Margay | Dataplane::Ovs | Dataplane::Testpmd | Dataplane::Bare => self.generator,
+        }
+    }
+}
+
 /// A gateway that forwards. Dropped, it ends, and what it has set outside the site's namespaces is as it was.
 pub trait Gateway: Send {
     fn description(&self) -> Description;

@@ -37,10 +37,15 @@ pub struct Live {
 }
 
 impl Live {
+    /// Whether the stream's packets are short enough: a live frame is a page, with room before and behind it.
+    pub fn sends(stream: &Stream) -> Result<bool> {
+        Ok(longest(&stream.templates()?) <= LONGEST_FRAME)
+    }
+
     /// What sends the stream's packets from the device, on this core.
     pub fn open(end: &End, stream: &Stream, core: usize) -> Result<Self> {
         let templates = stream.templates()?;
-        let longest = templates.iter().map(|template| template.bytes().len()).max().unwrap_or_default();
+        let longest = longest(&templates);
         ensure!(
             longest <= LONGEST_FRAME,
             "frames of {longest} bytes: the source of BPF sends up to {LONGEST_FRAME}, that of AF_XDP longer ones"
@@ -62,6 +67,10 @@ impl Source for Live {
         let time = last.unwrap_or_default().saturating_sub(began.unwrap_or_default());
         Ok(Sent { packets: packets.context("no count of packets")?, time: Duration::from_nanos(time) })
     }
+}
+
+fn longest(templates: &[Template]) -> usize {
+    templates.iter().map(|template| template.bytes().len()).max().unwrap_or_default()
 }
 
 /// `struct stream` of the program.

@@ -91,10 +91,15 @@ impl std::fmt::Debug for Load {
 }
 
 impl Load {
-    /// The source and the sink of BPF.
+    /// The source and the sink of BPF; packets that are too long for that source are sent by `AF_XDP`.
     pub fn open(site: &Site, stream: &Stream, cores: Cores) -> Result<Self> {
-        let source = Live::open(site.end(Side::Source), stream, cores.generator)?;
-        Self::new(site, stream, cores, Box::new(source), Box::new(Counter::open(site, Place::Tc)?))
+        let (end, core) = (site.end(Side::Source), cores.generator);
+        let source: Box<dyn Source> = if Live::sends(stream)? {
+            Box::new(Live::open(end, stream, core)?)
+        } else {
+            Box::new(af_xdp::Source::open(end, stream, core)?)
+        };
+        Self::new(site, stream, cores, source, Box::new(Counter::open(site, Place::Tc)?))
     }
 
     /// Any source and sink. The sink sends packets of the trial `stamp::PRIME` back.

@@ -104,7 +104,7 @@ pub struct Effort {
 impl Scope {
     fn effort(self) -> Effort {
         let quick = Effort {
-            repeats: 3,
+            repeats: 5,
             trial: Duration::from_millis(400),
             trials: 12,
             latency: Duration::from_secs(1),
@@ -117,6 +117,7 @@ impl Scope {
         match self {
             Self::Quick => quick,
             Self::Full => Effort {
+                repeats: 3,
                 latency: Duration::from_secs(2),
                 connect: Duration::from_secs(3),
                 stream: Duration::from_secs(5),
@@ -250,7 +251,7 @@ pub fn start(turn: &Turn) -> Duration {
 }
 
 /// What of the trials of a search it usually takes.
-const TAKEN: f64 = 0.75;
+const TAKEN: f64 = 0.5;
 /// What a trial takes beside its time.
 const BESIDE: Duration = Duration::from_millis(100);
 /// What opening the load takes, and how fast flows are primed.
