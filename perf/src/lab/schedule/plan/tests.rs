@@ -80,7 +80,7 @@ fn compared_rows_are_of_equal_cases() {
 #[test]
 fn the_scopes_fit_their_time() {
     // Some of it is for building the report and for what took longer than it should.
-    let cases = [(Scope::Quick, 180, 270), (Scope::Full, 2400, 3450)];
+    let cases = [(Scope::Quick, 180, 270), (Scope::Full, 1800, 3450)];
     for (scope, least, most) in cases {
         let estimate = plan(scope).estimate().as_secs();
         assert!((least..=most).contains(&estimate), "{scope:?}: {estimate} s");
