@@ -111,3 +111,11 @@ pub struct Case {
 pub fn name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
+
+impl Case {
+    /// Bytes of the longest of its frames.
+    #[must_use]
+    pub fn longest(&self) -> u16 {
+        if self.size == IMIX_SIZE { IMIX[IMIX.len() - 1].0 } else { self.size }
+    }
+}

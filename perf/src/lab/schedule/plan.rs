@@ -362,13 +362,13 @@ fn groups(cases: &[Case], scope: Scope) -> Vec<Vec<Turn>> {
         });
         let turns = &mut groups[at].1;
         let at = turns.iter().position(|turn| turn.dataplane == case.dataplane).unwrap_or_else(|| {
-            let Case { dataplane, policies, flows, size, .. } = *case;
+            let (Case { dataplane, policies, flows, .. }, size) = (*case, case.longest());
             turns.push(Turn { job, dataplane, policies, flows, size, asks: Vec::new() });
             turns.len() - 1
         });
         let turn = &mut turns[at];
         turn.flows = turn.flows.max(case.flows);
-        turn.size = turn.size.max(case.size);
+        turn.size = turn.size.max(case.longest());
         turn.asks.extend(whats(case, scope).iter().map(|&what| Ask { case: *case, what }));
     }
     groups.into_iter().map(|(_, turns)| turns).collect()
