@@ -96,7 +96,7 @@ impl Machine {
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let of_memory = |key| field(&meminfo, key).and_then(|text| text.split(' ').next()?.parse().ok());
         Self {
-            started: clock::wall().to_string(),
+            started: format!("{:.0}", clock::wall()),
             cpu: of_cpu("model name"),
             microcode: of_cpu("microcode"),
             cores: cores(),

@@ -192,17 +192,17 @@ mod tests {
         Case { job, dataplane: Dataplane::Testpmd, size: 64, flows: 10, policies: 0 }
     }
 
-    fn is_here() -> bool {
-        let is_here = nix::unistd::geteuid().is_root() && require(&[(PROGRAM, "dpdk-dev")]).is_ok();
-        if !is_here {
-            eprintln!("skipped: it takes root and {PROGRAM}");
+    fn is_root() -> bool {
+        let is_root = nix::unistd::geteuid().is_root();
+        if !is_root {
+            eprintln!("skipped: network namespaces take root");
         }
-        is_here
+        is_root
     }
 
     #[test]
     fn it_forwards_what_it_can_and_counts_it() {
-        if !is_here() {
+        if !is_root() {
             return;
         }
         let cores = Cores::allowed().expect("two cores");
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_it_cannot_do_is_said() {
-        if !is_here() {
+        if !is_root() {
             return;
         }
         let site = Site::new(Job::VxlanEncap, site::mtu(64)).expect("a site");

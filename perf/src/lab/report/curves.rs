@@ -128,7 +128,10 @@ pub(super) fn loss(curves: &[LossCurve]) -> anyhow::Result<Vec<Titled>> {
         );
         let of = |value: fn(&crate::lab::details::LossPoint) -> f64| -> Vec<Line> {
             let line = |curve: &&LossCurve| {
-                let points = curve.points.iter().map(|point| (point.offered, value(point))).collect();
+                // As the source got to it, which is not always as it was asked to.
+                let mut points: Vec<_> =
+                    curve.points.iter().map(|point| (point.offered, value(point))).collect();
+                points.sort_by(|(one, _), (other, _)| one.total_cmp(other));
                 Line { points, has_marks: true, ..plain(curve.case.dataplane) }
             };
             found.iter().map(line).collect()
