@@ -24,15 +24,18 @@ pub(super) fn part(world: &World, arrival: &Arrival, sent: &Sent) -> Option<Rang
     let packet = tunnel::open(&adjacency, tunnel.as_ref(), &sent.frame)?;
     let view = View::of(packet)?;
     let want = forwarded(arrival, ttl, None);
+    let most = clamped_mss(world, arrival, &adjacency, tunnel.as_ref());
     match arrival.gso.0 {
-        Gso::Tcp => return segment(arrival, &want, packet, &view),
+        Gso::Tcp => {
+            let wants = [most, None].map(|most| forwarded(arrival, ttl, most));
+            return wants.iter().find_map(|want| segment(arrival, want, packet, &view));
+        }
         Gso::Udp | Gso::UdpInTunnel => return datagram(arrival, &want, packet, &view),
         Gso::Never | Gso::Untold | Gso::One | Gso::Other => {}
     }
     if let Some(segment) = segment(arrival, &want, packet, &view) {
         return Some(segment);
     }
-    let most = clamped_mss(world, arrival, &adjacency, tunnel.as_ref());
     [most, None].into_iter().find_map(|most| {
         let want = forwarded(arrival, ttl, most);
         let is_clamped = want[arrival.view.transport..] != arrival.packet[arrival.view.transport..];
