@@ -62,9 +62,21 @@ impl Arrival {
         })
     }
 
-    /// As its port says so. Several datagrams have DF here: each of them is else split by itself.
+    /// Bytes behind its transport header.
+    fn payload(&self) -> usize {
+        let View { transport, end, protocol, .. } = self.view;
+        let header = match protocol {
+            TCP => usize::from(self.packet.get(transport + 12).map_or(5, |offset| offset >> 4)) * 4,
+            _ => 8,
+        };
+        (end - transport).saturating_sub(header)
+    }
+
+    /// As its port says so. Several datagrams have DF here: each of them is else split by itself. What is no longer than one
+    /// of them is one.
     pub fn told(self, told: Told) -> Self {
-        let is_one = self.view.part.is_some();
+        let is_one =
+            self.view.part.is_some() || matches!(told, Told::Size(size) if self.payload() <= size.into());
         let gso = match (told, self.view.protocol) {
             (Told::Never, _) => NEVER,
             (Told::Nothing, _) => (Gso::Untold, 0),
