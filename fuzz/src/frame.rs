@@ -29,7 +29,7 @@ pub struct Received {
 }
 
 /// What its port says of whether a frame is several in one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// None that comes in there is.
     Never,

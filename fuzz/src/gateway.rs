@@ -11,7 +11,7 @@ use margay_flowtable::table::FlowTable;
 use margay_flowtable::{Fragments, PortId};
 
 use crate::checksum;
-use crate::frame::{FrameSpec, Received};
+use crate::frame::{FrameSpec, Received, Told};
 use crate::oracle::{self, Arrival, Sent};
 use crate::script::{Script, Step, Worker};
 use crate::view::View;
@@ -138,7 +138,10 @@ impl<'r> Gateway<'r> {
         let turn = Turn { snapshot: &world.snapshot, umem, now: *now };
         let mut burst = Box::<Burst>::default();
         let mut arrivals = Vec::new();
+        let first = frames.first().map_or(Told::Never, |frame| frame.told);
         for Received { bytes, told } in frames {
+            // A port tells of all packets or of none.
+            let told = if (told == Told::Never) == (first == Told::Never) { told } else { first };
             let Some(mut frame) = receive(umem, pool, &bytes) else { break };
             frame.port = port;
             let arrival = Arrival::of(world, port, umem.bytes(&frame)).map(|arrival| arrival.told(told));
