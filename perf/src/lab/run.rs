@@ -39,6 +39,9 @@ const NEW_FLOWS: u32 = 1_000;
 /// A burst that has so many packets without loss has no end.
 const LONGEST_BURST: u64 = 1 << 19;
 
+/// Share of the flows that have to have been seen in both directions before the first trial.
+const PRIMED: f64 = 0.99;
+
 /// A gateway that has forwarded less than this share of what arrived was not what forwarded it.
 const OWN: f64 = 0.99;
 
@@ -145,7 +148,12 @@ impl Running {
             // Two would stand in each other's way.
             self.load = None;
             let mut load = Load::open(&self.site, &stream, self.cores).context("cannot open the load")?;
-            load.prime().context("cannot prime the flows")?;
+            let answered = load.prime().context("cannot prime the flows")?;
+            ensure!(
+                f64::from(answered) >= f64::from(stream.flows) * PRIMED,
+                "of {} flows only {answered} were answered before the trials: they would not be established",
+                stream.flows
+            );
             self.load = Some((stream, load));
         }
         let (_, load) = self.load.as_mut().context("no load")?;

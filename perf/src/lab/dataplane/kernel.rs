@@ -5,13 +5,10 @@ mod conntrack;
 mod rules;
 
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use margay_testbed::ip::{self, Batch};
 use margay_testbed::netns;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 
 use self::conntrack::Limits;
 use super::cluster::{self, Node, OWN_VTEP};
@@ -23,16 +20,6 @@ use crate::lab::world::{GATEWAY_NAME, NODE, VNI, VXLAN_PORT, vtep_mac};
 
 const VXLAN: &str = "vxlan.lab";
 
-/// Who receives, forwards and sends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Arrangement {
-    /// The softirq in which packets are made. Nothing crosses cores, and that is faster than two cores are.
-    #[default]
-    Softirq,
-    /// Threads on the dataplane's core, one for each device (threaded NAPI).
-    Threads,
-}
-
 struct Kernel {
     netns: String,
     /// Whether it has policies.
@@ -41,7 +28,7 @@ struct Kernel {
     _limits: Limits,
 }
 
-pub fn start(site: &Site, case: &Case, cores: Cores, arrangement: Arrangement) -> Result<Box<dyn Gateway>> {
+pub fn start(site: &Site, case: &Case, cores: Cores) -> Result<Box<dyn Gateway>> {
     require(&[("nft", "nftables"), ("ethtool", "ethtool"), ("bridge", "iproute2")])?;
     let tracks = case.policies > 0;
     let limits = if tracks { Limits::raise(case.flows)? } else { Limits::default() };
@@ -58,12 +45,9 @@ pub fn start(site: &Site, case: &Case, cores: Cores, arrangement: Arrangement) -
     for end in &site.sides {
         // Frames that XDP sends reach a veth only where it receives by NAPI.
         process::run(ip::in_netns(&site.gateway, "ethtool").args(["-K", &end.gateway_device, "gro", "on"]))?;
-        if arrangement == Arrangement::Threads {
-            receive_on(&site.gateway, &end.gateway_device, cores.dataplane)?;
-        }
     }
     netns::within(&site.gateway, || site::write("ipv4/ip_forward", "1"))??;
-    let description = describe(case, cores, arrangement, &limits)?;
+    let description = describe(case, cores, &limits)?;
     Ok(Box::new(Kernel { netns: site.gateway.clone(), tracks, description, _limits: limits }))
 }
 
@@ -99,46 +83,14 @@ fn tunnel(node: &Node) -> Option<String> {
     node.is_tunnelled.then(|| format!("fdb replace {mac} dev {VXLAN} dst {address} self permanent"))
 }
 
-/// Has a thread on `core` do the receive work of a device.
-fn receive_on(netns: &str, device: &str, core: usize) -> Result<()> {
-    let before = napi_threads(device)?;
-    let switch = format!("echo 1 > /sys/class/net/{device}/threaded");
-    process::run(ip::in_netns(netns, "sh").args(["-c", &switch]))?;
-    let mut only = CpuSet::new();
-    only.set(core).with_context(|| format!("there is no core {core}"))?;
-    for thread in napi_threads(device)?.into_iter().filter(|thread| !before.contains(thread)) {
-        sched_setaffinity(Pid::from_raw(thread), &only)
-            .with_context(|| format!("cannot put the receive thread of {device} on core {core}"))?;
-    }
-    Ok(())
-}
-
-/// Threads that receive for devices of this name, in whatever namespace.
-fn napi_threads(device: &str) -> Result<Vec<i32>> {
-    /// Bytes of a thread's name that older kernels keep.
-    const SHORT: usize = 15;
-    let prefix = format!("napi/{device}-");
-    let is_one = |path: &PathBuf| {
-        let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-        let name = name.trim_end();
-        name.starts_with(&prefix) || name.len() == SHORT && prefix.starts_with(name)
-    };
-    let entries = fs::read_dir("/proc").context("cannot list /proc")?;
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_one);
-    Ok(paths.filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
-}
-
-fn describe(case: &Case, cores: Cores, arrangement: Arrangement, limits: &Limits) -> Result<Description> {
+fn describe(case: &Case, cores: Cores, limits: &Limits) -> Result<Description> {
     let version =
         fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the kernel's version")?;
-    let arrangement = match arrangement {
-        Arrangement::Softirq => {
-            format!("all in the softirq of core {}, where packets are made", cores.generator)
-        }
-        Arrangement::Threads => {
-            format!("receives, forwards and sends on core {} (threaded NAPI)", cores.dataplane)
-        }
-    };
+    // On two cores, by threaded NAPI, it was a fifth as fast: each packet crosses from one to the other.
+    let arrangement = format!(
+        "all in the softirq of core {}, where packets are made; the ends of connections on core {}",
+        cores.generator, cores.dataplane
+    );
     let policy = match case.policies {
         0 => "no nftables, no connection tracking".to_owned(),
         count => format!("nftables: established first, then {count} rules; outer packets untracked"),

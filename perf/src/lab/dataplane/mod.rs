@@ -82,7 +82,7 @@ pub fn start(site: &Site, case: &Case, cores: Cores) -> Result<Box<dyn Gateway>>
     );
     match case.dataplane {
         Dataplane::Margay => margay::start(site, case, cores),
-        Dataplane::Kernel => kernel::start(site, case, cores, kernel::Arrangement::default()),
+        Dataplane::Kernel => kernel::start(site, case, cores),
         Dataplane::Ovs => ovs::start(site, case, cores),
         Dataplane::Bare => bare::start(site, cores),
         Dataplane::Testpmd => testpmd::start(site, case, cores),
