@@ -7,7 +7,7 @@ use margay_fastpath::counters::Counters;
 use margay_fastpath::steer::Kind;
 use margay_flowtable::PortId;
 
-use super::Dataplane;
+use super::dataplane::Dataplane;
 use super::wanted::Wanted;
 use super::workers::Workers;
 use crate::admin;
