@@ -180,6 +180,8 @@ fn bad_values_are_named() {
         (&["lab", "--quick"], "--out <DIR>"),
         (&["lab", "--out", "/nonexistent", "--job", "ipip"], "possible values: l3, vxlan-decap"),
         (&["lab", "--out", "/nonexistent", "--sizes", "63"], "63 is not in 64..=9000, and not imix"),
+        (&["lab", "--out", "/nonexistent", "--sink", "af-xdp"], "say --source af-xdp"),
+        (&["lab", "--out", "/nonexistent", "--ipip", "--dataplane", "kernel"], "by IP-in-IP"),
         (&["lab", "--out", "/nonexistent", "--sizes", "362"], "362 stands for imix"),
         (&["lab", "--out", "/nonexistent", "--seconds", "0"], "0 is not in 0.1..=600"),
         (&["lab", "--out", "/nonexistent", "--job", "tcp", "--dataplane", "bare"], "nothing to measure"),

@@ -8,6 +8,7 @@ use anyhow::ensure;
 use clap::Args;
 use margay_perf::lab::case::{Dataplane, IMIX_SIZE, Job, name};
 use margay_perf::lab::keep::Keep;
+use margay_perf::lab::load::{Receiver, Sender, Tools};
 use margay_perf::lab::lock::{self, Lock};
 use margay_perf::lab::outcome::{Outcome, told};
 use margay_perf::lab::progress::{self, Progress};
@@ -49,6 +50,15 @@ pub(super) struct Lab {
     /// Of one trial.
     #[arg(long, value_parser = seconds)]
     seconds: Option<Duration>,
+    /// Who sends: live frames where packets are short enough for them, if nothing else is said.
+    #[arg(long)]
+    source: Option<Sender>,
+    /// Who receives.
+    #[arg(long, value_enum, default_value_t)]
+    sink: Receiver,
+    /// IP-in-IP where the jobs say VXLAN: of Margay and the bare forwarder. The files say so under `machine.load`.
+    #[arg(long)]
+    ipip: bool,
     /// Where report.html, results.csv, results.json and details.json go.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -57,18 +67,20 @@ pub(super) struct Lab {
 impl Lab {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let out = self.out.clone();
+        let (tools, ipip) = (Tools::new(self.source, self.sink)?, self.ipip);
         let plan = Plan::new(&self.selection())?;
         ensure!(geteuid().is_root(), "root is needed, to make namespaces and links: run it with sudo");
         let _lock = Lock::take(Path::new(lock::FILE))?;
         let stop = Stop::on_signals()?;
-        let mut bench = Bench::new(stop.clone())?;
+        let mut bench = Bench::new(tools, ipip, stop.clone())?;
         let command: Vec<String> = std::env::args().skip(1).collect();
-        let keep = Keep::new(&out, format!("margay perf {}", command.join(" ")))?;
+        let keep = Keep::new(&out, format!("margay perf {}", command.join(" ")), tools.told(ipip))?;
         let time = progress::told(plan.estimate());
         let (cases, repeats) = (plan.cases().len(), plan.effort.repeats);
         eprintln!("{cases} cases, {repeats} times: about {time}");
         let mut watch = Looker { progress: Progress::new(plan.estimate())?, stop, keep: &keep, repeats };
         let mut outcome = schedule::run(&plan, &mut bench, &mut watch)?;
+        plan.notes().into_iter().for_each(|note| outcome.note(note));
         let with_margay = plan.cases().iter().any(|case| case.dataplane == Dataplane::Margay);
         let stages = if with_margay && !outcome.is_interrupted {
             watch.progress.comes("the passes of Margay's packet function");
@@ -93,9 +105,10 @@ impl Lab {
     }
 
     fn selection(self) -> Selection {
-        let Self { quick, job: jobs, dataplane: dataplanes, sizes, flows, policies, repeats, .. } = self;
+        let Self { quick, job: jobs, dataplane: dataplanes, sizes, flows, policies, repeats, ipip, .. } =
+            self;
         let scope = if quick { Scope::Quick } else { Scope::Full };
-        Selection { scope, jobs, dataplanes, sizes, flows, policies, repeats, time: self.seconds }
+        Selection { scope, jobs, dataplanes, sizes, flows, policies, repeats, time: self.seconds, ipip }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use clap::Args;
 use margay_perf::lab::case::name;
+use margay_perf::lab::load::Tools;
 use margay_perf::lab::lock::{self, Lock};
 use margay_perf::lab::outcome::Outcome;
 use margay_perf::lab::run::Bench;
@@ -31,7 +32,7 @@ impl Smoke {
         ensure!(geteuid().is_root(), "root is needed, to make namespaces and links: run it with sudo");
         let _lock = Lock::take(Path::new(lock::FILE))?;
         let stop = Stop::on_signals()?;
-        let mut bench = Bench::new(stop.clone())?;
+        let mut bench = Bench::new(Tools::default(), false, stop.clone())?;
         let found = ratios(&mut bench, &mut Onlooker { began: Instant::now(), stop })?;
         for ratio in &found {
             println!("Margay over the bare forwarder: {ratio:.3}, at least {LEAST}");

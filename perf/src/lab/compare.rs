@@ -185,6 +185,7 @@ fn machines(a: &Machine, b: &Machine) -> Vec<String> {
             ("mitigations", format!("{:?}", machine.mitigations)),
             ("clock source", machine.clocksource.clone()),
             ("governor", machine.governor.clone()),
+            ("load", format!("{:?}", machine.load)),
         ]
     };
     if *a == Machine::default() || *b == Machine::default() {

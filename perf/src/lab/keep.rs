@@ -1,5 +1,6 @@
 //! The files of a run: what has been found is written after each answer, so that a run that is cut short leaves what it had.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,9 +23,9 @@ pub struct Keep {
 
 impl Keep {
     /// Makes the directory, and sees that reports can be written there before anything is measured.
-    pub fn new(directory: &Path, command: String) -> anyhow::Result<Self> {
+    pub fn new(directory: &Path, command: String, load: BTreeMap<String, String>) -> anyhow::Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let keep = Self { directory: directory.to_owned(), command, observation: Machine::observe() };
+        let keep = Self { directory: directory.to_owned(), command, observation: Machine::observe(load) };
         keep.write(&Outcome::default(), vec![])?;
         Ok(keep)
     }

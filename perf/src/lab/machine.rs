@@ -45,6 +45,8 @@ pub struct Machine {
     pub bpf_jit: bool,
     /// By program.
     pub versions: BTreeMap<String, String>,
+    /// What packets are sent and received with, and in which tunnel.
+    pub load: BTreeMap<String, String>,
     /// By device of the lab: what is on.
     pub offloads: BTreeMap<String, String>,
     /// Runnable tasks over the last 1, 5 and 15 minutes before the run.
@@ -84,10 +86,10 @@ pub struct Observation {
 }
 
 impl Machine {
-    /// Before the first measurement.
+    /// Before the first measurement, with that load.
     #[must_use]
-    pub fn observe() -> Observation {
-        Observation { machine: Self::here(), began: Instant::now(), times: Times::now() }
+    pub fn observe(load: BTreeMap<String, String>) -> Observation {
+        Observation { machine: Self { load, ..Self::here() }, began: Instant::now(), times: Times::now() }
     }
 
     fn here() -> Self {
@@ -245,7 +247,8 @@ mod tests {
 
     #[test]
     fn a_machine_is_described() {
-        let machine = Machine::observe().end([("testpmd".to_owned(), "22.11".to_owned())], BTreeMap::new());
+        let machine = Machine::observe(BTreeMap::new())
+            .end([("testpmd".to_owned(), "22.11".to_owned())], BTreeMap::new());
         assert!(!machine.cores.is_empty() && machine.memory_bytes > 1 << 20, "{machine:?}");
         assert!(!machine.kernel.is_empty() && !machine.started.is_empty(), "{machine:?}");
         assert!(machine.versions["margay"].starts_with(env!("CARGO_PKG_VERSION")), "{machine:?}");

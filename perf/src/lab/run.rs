@@ -9,7 +9,7 @@ use margay_testbed::{ip, netns};
 use super::case::{Case, IMIX, IMIX_SIZE, Job, Metric, name};
 use super::dataplane::{self, Cores, Description, Gateway};
 use super::details;
-use super::load::{Connections, Load, Stream};
+use super::load::{Connections, Load, Stream, Tools};
 use super::method::burst::back_to_back;
 use super::method::curve::loss_curve;
 use super::method::latency::latency;
@@ -49,6 +49,8 @@ const OWN: f64 = 0.99;
 #[derive(Debug)]
 pub struct Bench {
     cores: Cores,
+    tools: Tools,
+    ipip: bool,
     stop: Stop,
 }
 
@@ -58,6 +60,7 @@ pub struct Running {
     gateway: Box<dyn Gateway>,
     site: Site,
     cores: Cores,
+    tools: Tools,
     stop: Stop,
     /// Packets a second of what was searched in this turn.
     found: Vec<(Case, f64)>,
@@ -75,8 +78,8 @@ impl fmt::Debug for Running {
 }
 
 impl Bench {
-    pub fn new(stop: Stop) -> anyhow::Result<Self> {
-        Ok(Self { cores: Cores::allowed()?, stop })
+    pub fn new(tools: Tools, ipip: bool, stop: Stop) -> anyhow::Result<Self> {
+        Ok(Self { cores: Cores::allowed()?, tools, ipip, stop })
     }
 }
 
@@ -84,14 +87,16 @@ impl Lab for Bench {
     type Gateway = Running;
 
     fn start(&mut self, turn: &Turn) -> anyhow::Result<Running> {
-        let site = Site::new(turn.job, site::mtu(turn.size)).context("cannot build the site")?;
+        let mtu = site::mtu(turn.size) + dataplane::left_on(turn.dataplane);
+        let mut site = Site::new(turn.job, mtu).context("cannot build the site")?;
+        site.ipip = self.ipip;
         let &Turn { job, dataplane, size, flows, policies, .. } = turn;
         let gateway = dataplane::start(&site, &Case { job, dataplane, size, flows, policies }, self.cores)?;
         if turn.job == Job::Tcp {
             tcp::prepare(&site).context("cannot build the far end")?;
         }
-        let (cores, stop) = (self.cores, self.stop.clone());
-        Ok(Running { load: None, gateway, site, cores, stop, found: vec![], arrived: 0 })
+        let (cores, tools, stop) = (self.cores, self.tools, self.stop.clone());
+        Ok(Running { load: None, gateway, site, cores, tools, stop, found: vec![], arrived: 0 })
     }
 
     fn describe(&self, turn: &Turn, running: &Running) -> Described {
@@ -125,11 +130,11 @@ impl Running {
             (What::Figures, _) => figures(self.throughput(&ask.case, effort)?),
             (What::NoDrop, _) => Answer::NoDrop(self.no_drop(&ask.case, effort)?),
             (What::LossCurve, _) => {
-                let mut device = self.device(stream(&ask.case))?;
+                let mut device = self.device(self.stream_of(&ask.case))?;
                 Answer::LossCurve(loss_curve(effort.trial, &mut device)?)
             }
             (What::BackToBack, _) => {
-                let mut device = self.device(stream(&ask.case))?;
+                let mut device = self.device(self.stream_of(&ask.case))?;
                 Answer::BackToBack(back_to_back(LONGEST_BURST, &mut device)?)
             }
             (What::Soak, _) => self.soak(&ask.case, effort)?,
@@ -142,12 +147,19 @@ impl Running {
         Ok(answer)
     }
 
+    /// The packets of a case.
+    fn stream_of(&self, case: &Case) -> Stream {
+        let sizes = if case.size == IMIX_SIZE { IMIX.to_vec() } else { vec![(case.size, 1)] };
+        Stream { sizes, ipip: self.site.ipip, ..Stream::of_size(case.job.way(), case.size, case.flows) }
+    }
+
     /// What offers packets of the stream, whose flows all have been seen in both directions.
     fn device(&mut self, stream: Stream) -> anyhow::Result<impl FnMut(&Offered) -> anyhow::Result<Measured>> {
         if self.load.as_ref().is_none_or(|(open, _)| *open != stream) {
             // Two would stand in each other's way.
             self.load = None;
-            let mut load = Load::open(&self.site, &stream, self.cores).context("cannot open the load")?;
+            let mut load =
+                Load::open(&self.site, &stream, self.cores, self.tools).context("cannot open the load")?;
             let answered = load.prime().context("cannot prime the flows")?;
             ensure!(
                 f64::from(answered) >= f64::from(stream.flows) * PRIMED,
@@ -174,7 +186,7 @@ impl Running {
         effort: &Effort,
     ) -> anyhow::Result<Throughput> {
         let search = Search { time: effort.trial, goal, resolution: RESOLUTION, trials: effort.trials };
-        throughput(&search, guess, &mut self.device(stream(case))?)
+        throughput(&search, guess, &mut self.device(self.stream_of(case))?)
     }
 
     fn throughput(&mut self, case: &Case, effort: &Effort) -> anyhow::Result<Figures> {
@@ -211,7 +223,7 @@ impl Running {
 
     fn latency(&mut self, case: &Case, effort: &Effort) -> anyhow::Result<Figures> {
         let rate = self.rate(case, effort)?;
-        let mut device = self.device(stream(case))?;
+        let mut device = self.device(self.stream_of(case))?;
         let latencies = latency(rate, &LOADS, effort.latency, GOAL, &mut device)?;
         let of_rows = latencies.iter().find(|at| at.percent == HALF);
         let measured = &of_rows.context("no trial at half load")?.measured;
@@ -226,12 +238,12 @@ impl Running {
     fn soak(&mut self, case: &Case, effort: &Effort) -> anyhow::Result<Answer> {
         let offered = self.rate(case, effort)? * SOAK_SHARE;
         self.load = None;
-        let mut stream = Stream { life: life(offered), ..stream(case) };
+        let mut stream = Stream { life: life(offered), ..self.stream_of(case) };
         let new = effort.soak_slice.as_millis() as u32 * NEW_FLOWS / 1_000;
-        let Self { site, cores, stop, arrived, .. } = self;
+        let Self { site, cores, tools, stop, arrived, .. } = self;
         let mut device = |offered: &Offered| {
             ensure!(!stop.is_asked(), "the run ends");
-            let measured = Load::open(site, &stream, *cores)?.trial(offered)?;
+            let measured = Load::open(site, &stream, *cores, *tools)?.trial(offered)?;
             stream.first += new;
             *arrived += measured.received;
             Ok(measured)
@@ -268,12 +280,6 @@ impl Running {
 
 fn figures(figures: Figures) -> Answer {
     Answer::Figures(Box::new(figures))
-}
-
-/// The packets of a case.
-fn stream(case: &Case) -> Stream {
-    let sizes = if case.size == IMIX_SIZE { IMIX.to_vec() } else { vec![(case.size, 1)] };
-    Stream { sizes, ..Stream::of_size(case.job.way(), case.size, case.flows) }
 }
 
 /// Packets from one new flow to the next.

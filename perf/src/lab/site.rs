@@ -22,7 +22,7 @@ use super::world::{self, Beyond, GATEWAY, GATEWAY_MAC, MAC, NODE, POD, Side};
 /// Namespace and name of the pod, of which its device's name is made.
 pub const POD_NAME: [&str; 2] = ["lab", "pod"];
 /// What VXLAN over IPv4 adds to a packet.
-const OVERHEAD: u32 = 50;
+pub const OVERHEAD: u32 = 50;
 /// MTU of pods' devices where the underlay has the common 1500.
 const COMMON_MTU: u32 = 1450;
 /// Ethernet header and FCS.
@@ -54,6 +54,8 @@ pub struct Site {
     pub sides: [End; 2],
     /// Longest IP packet that pods send.
     pub mtu: u32,
+    /// Nodes that are reached by VXLAN are reached by IP-in-IP, if somebody says so: the links are the same.
+    pub ipip: bool,
 }
 
 /// What pods' devices need to send frames of `size` bytes, FCS counted.
@@ -77,7 +79,7 @@ impl Site {
         };
         let sides = [end(Side::Source, "source"), end(Side::Sink, "sink")];
         // From here on what is there is removed, if the rest fails.
-        let site = Self { job, gateway: netns::name(&lab, "gateway"), sides, mtu };
+        let site = Self { job, gateway: netns::name(&lab, "gateway"), sides, mtu, ipip: false };
         netns::create(&site.namespaces())?;
         for netns in site.namespaces() {
             netns::within(&netns, quiet)??;

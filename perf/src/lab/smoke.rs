@@ -43,6 +43,7 @@ fn plan() -> anyhow::Result<Plan> {
         policies: vec![POLICIES],
         repeats: Some(3),
         time: Some(Duration::from_millis(400)),
+        ipip: false,
     })
 }
 

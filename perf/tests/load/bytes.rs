@@ -5,7 +5,7 @@ use std::time::Duration;
 use margay_perf::lab::case::Job;
 use margay_perf::lab::dataplane::Cores;
 use margay_perf::lab::load::stamp::Stamp;
-use margay_perf::lab::load::{Counter, Load, Place, Sink, Stream};
+use margay_perf::lab::load::{Counter, Load, Place, Sink, Stream, Tools};
 use margay_perf::lab::trial::{Offered, Rate};
 use margay_perf::lab::world::{MOST_FLOWS, Side};
 
@@ -27,7 +27,7 @@ fn packets_by_bpf_are_those_of_the_templates() {
         let site = wire::site(stream.job, &[]);
         let sink = site.end(Side::Sink);
         let tap = Tap::open(&sink.netns, sink.device);
-        let mut load = Load::open(&site, &stream, Cores::allowed().unwrap()).unwrap();
+        let mut load = Load::open(&site, &stream, Cores::allowed().unwrap(), Tools::default()).unwrap();
         let rate = Rate::Pps(1e9 / INTERVAL as f64);
         load.trial(&Offered { rate, time: Duration::from_secs(20), packets: Some(PACKETS) }).unwrap();
         let (pattern, templates) = (stream.pattern().unwrap(), stream.templates().unwrap());

@@ -2,5 +2,6 @@
 
 mod bytes;
 mod connections;
+mod tools;
 mod trials;
 mod wire;

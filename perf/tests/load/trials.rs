@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use margay_perf::lab::case::Job;
 use margay_perf::lab::dataplane::Cores;
-use margay_perf::lab::load::{Counter, Live, Load, Place, Stream};
+use margay_perf::lab::load::{Counter, Live, Load, Place, Stream, Tools};
 use margay_perf::lab::site::Site;
 use margay_perf::lab::trial::{Measured, Offered, Rate};
 use margay_perf::lab::world::Side;
@@ -23,7 +23,7 @@ fn offered(rate: Rate) -> Offered {
 }
 
 fn load(site: &Site, stream: &Stream) -> Load {
-    Load::open(site, stream, Cores::allowed().unwrap()).unwrap()
+    Load::open(site, stream, Cores::allowed().unwrap(), Tools::default()).unwrap()
 }
 
 /// The first trial that is as it should be.

@@ -97,7 +97,7 @@ pub fn start(site: &Site, case: &Case, cores: Cores) -> Result<Box<dyn Gateway>>
     let manifests = directory.path().join("manifests");
     let socket = directory.path().join("admin.sock");
     fs::create_dir(&manifests).with_context(|| format!("cannot make {}", manifests.display()))?;
-    for (name, text) in manifests::files(case)? {
+    for (name, text) in manifests::files(case, site.ipip)? {
         write(&manifests.join(name), &text)?;
     }
     let connections = connections(case.flows);

@@ -12,8 +12,8 @@ pub mod testpmd;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::case::{Case, Dataplane};
-use super::site::Site;
+use super::case::{Case, Dataplane, name};
+use super::site::{OVERHEAD, Site};
 
 /// What forwards, for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,12 @@ pub trait Gateway: Send {
     fn drops(&self) -> Result<Vec<(String, u64)>>;
 }
 
+/// Bytes of tunnels that arrive at the sink with what was in them: what only swaps addresses takes no packet out of its tunnel.
+#[must_use]
+pub fn left_on(dataplane: Dataplane) -> u32 {
+    if matches!(dataplane, Dataplane::Bare | Dataplane::Testpmd) { OVERHEAD } else { 0 }
+}
+
 /// Starts the case's gateway in the site, and waits until it forwards. It does so for all jobs that go one way, at the
 /// case's flows at most. What it sets in the site's namespaces stays: a site has one gateway.
 pub fn start(site: &Site, case: &Case, cores: Cores) -> Result<Box<dyn Gateway>> {
@@ -79,6 +85,11 @@ pub fn start(site: &Site, case: &Case, cores: Cores) -> Result<Box<dyn Gateway>>
         "the site is of the job {:?}, and the case of {:?}",
         site.job,
         case.job
+    );
+    ensure!(
+        !site.ipip || matches!(case.dataplane, Dataplane::Margay | Dataplane::Bare),
+        "{} is not set up for IP-in-IP: Margay and the bare forwarder are",
+        name(&case.dataplane)
     );
     match case.dataplane {
         Dataplane::Margay => margay::start(site, case, cores),

@@ -184,7 +184,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::lab::load::{Load, Stream, complete_trial};
+    use crate::lab::load::{Load, Stream, Tools, complete_trial};
     use crate::lab::site;
     use crate::lab::trial::{Offered, Rate};
 
@@ -209,7 +209,8 @@ mod tests {
         for size in [64, 3000] {
             let site = Site::new(Job::L3, site::mtu(size)).expect("a site");
             let gateway = start(&site, &Case { size, ..case(Job::L3) }, cores).expect("testpmd starts");
-            let mut load = Load::open(&site, &Stream::of_size(Job::L3, size, 10), cores).expect("load");
+            let mut load = Load::open(&site, &Stream::of_size(Job::L3, size, 10), cores, Tools::default())
+                .expect("load");
             let (time, packets) = (Duration::from_secs(20), Some(1000));
             let offered = Offered { rate: Rate::Pps(10_000.0), time, packets };
             let before = gateway.forwarded().expect("a count");

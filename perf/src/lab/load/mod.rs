@@ -7,6 +7,7 @@ mod live;
 mod object;
 mod runner;
 mod sink;
+mod tools;
 
 pub mod frames;
 pub mod stamp;
@@ -25,6 +26,7 @@ pub use histogram::latencies;
 pub use live::Live;
 use sink::Returned;
 pub use sink::{Counter, Place};
+pub use tools::{Receiver, Sender, Tools};
 
 use super::cpu::Cpu;
 use super::dataplane::Cores;
@@ -91,15 +93,9 @@ impl std::fmt::Debug for Load {
 }
 
 impl Load {
-    /// The source and the sink of BPF; packets that are too long for that source are sent by `AF_XDP`.
-    pub fn open(site: &Site, stream: &Stream, cores: Cores) -> Result<Self> {
-        let (end, core) = (site.end(Side::Source), cores.generator);
-        let source: Box<dyn Source> = if Live::sends(stream)? {
-            Box::new(Live::open(end, stream, core)?)
-        } else {
-            Box::new(af_xdp::Source::open(end, stream, core)?)
-        };
-        Self::new(site, stream, cores, source, Box::new(Counter::open(site, Place::Tc)?))
+    pub fn open(site: &Site, stream: &Stream, cores: Cores, tools: Tools) -> Result<Self> {
+        let (source, sink) = tools.open(site, stream, cores)?;
+        Self::new(site, stream, cores, source, sink)
     }
 
     /// Any source and sink. The sink sends packets of the trial `stamp::PRIME` back.

@@ -201,6 +201,7 @@ pub(super) fn machine(machine: &Machine) -> Markup {
     let all = fixed
         .chain(named("mitigation:", &machine.mitigations))
         .chain(named("version:", &machine.versions))
+        .chain(named("load:", &machine.load))
         .chain(named("offloads:", &machine.offloads));
     table(&["", ""], 99, all.map(|(name, value)| vec![said(name), said(value)]))
 }

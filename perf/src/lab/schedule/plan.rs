@@ -2,11 +2,14 @@
 //!
 //! The sheets below are the plan; the rest puts them in order.
 
+mod able;
+
 use std::time::Duration;
 
 use anyhow::ensure;
 use clap::ValueEnum;
 
+use self::able::is_able;
 use crate::lab::case::{Case, Dataplane, IMIX_SIZE, Job};
 
 /// All that can be combined of these.
@@ -54,7 +57,7 @@ fn full() -> Vec<Sheet> {
         Sheet { sizes: vec![64, 512, 1518], ..sheet(&[Job::L3, Job::VxlanBoth], &COMPARED) },
         Sheet { policies: vec![0], ..sheet(&[Job::L3], &COMPARED) },
         sheet(&[Job::Tcp], &COMPARED),
-        sheet(&[Job::L3, Job::VxlanEncap], &[Dataplane::Testpmd]),
+        sheet(&[Job::L3], &[Dataplane::Testpmd]),
     ]
 }
 
@@ -79,6 +82,8 @@ pub struct Selection {
     pub repeats: Option<u32>,
     /// Of one trial.
     pub time: Option<Duration>,
+    /// IP-in-IP where the jobs have VXLAN.
+    pub ipip: bool,
 }
 
 /// How long and how often.
@@ -145,9 +150,9 @@ impl What {
     #[must_use]
     pub fn name(self, job: Job) -> &'static str {
         match (self, job) {
-            (Self::Figures, Job::Tcp) => "TCP stream",
-            (Self::Figures, Job::Cps) => "connections",
-            (Self::Figures, Job::Latency) => "latency",
+            (Self::Figures, Job::Tcp) => "stream",
+            (Self::Figures, Job::Cps) => "rate",
+            (Self::Figures, Job::Latency) => "percentiles",
             (Self::Figures, _) => "throughput",
             (Self::NoDrop, _) => "no-drop rate",
             (Self::LossCurve, _) => "loss curve",
@@ -194,7 +199,8 @@ impl Plan {
         let cases = cases(selection);
         ensure!(
             !cases.is_empty(),
-            "nothing to measure: none of these dataplanes does any of these jobs here"
+            "nothing to measure: none of these dataplanes does any of these jobs here{}",
+            if selection.ipip { " by IP-in-IP" } else { "" }
         );
         let mut plan = Self { groups: groups(&cases, selection.scope), effort };
         // Who asks for more than the scope holds has the time.
@@ -213,6 +219,12 @@ impl Plan {
     /// What is asked in a turn of a round.
     pub fn asks<'a>(&self, turn: &'a Turn, round: u32) -> impl Iterator<Item = &'a Ask> + use<'a> {
         turn.asks.iter().filter(move |ask| round == 0 || ask.what == What::Figures)
+    }
+
+    /// What its cases lack, for who reads what came of them.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        able::notes(&self.cases())
     }
 
     /// How long all of it takes, about.
@@ -280,7 +292,7 @@ impl Effort {
 
 /// The cases of the sheets, each once.
 fn cases(selection: &Selection) -> Vec<Case> {
-    let Selection { scope, jobs, dataplanes, sizes, flows, policies, .. } = selection;
+    let Selection { scope, jobs, dataplanes, sizes, flows, policies, ipip, .. } = selection;
     let has_axes = !(sizes.is_empty() && flows.is_empty() && policies.is_empty());
     let sheets = match scope {
         Scope::Full if !has_axes => full(),
@@ -301,6 +313,7 @@ fn cases(selection: &Selection) -> Vec<Case> {
     let is_asked = |case: &Case| {
         (jobs.is_empty() || jobs.contains(&case.job))
             && (dataplanes.is_empty() || dataplanes.contains(&case.dataplane))
+            && is_able(case, *ipip)
     };
     let mut all = Vec::new();
     for case in sheets.iter().flat_map(Sheet::cases).filter(is_asked) {
@@ -319,8 +332,7 @@ impl Sheet {
     fn cases(&self) -> impl Iterator<Item = Case> {
         let Self { jobs, dataplanes, sizes, flows, policies } = self;
         jobs.iter().flat_map(move |&job| {
-            let able = dataplanes.iter().filter(move |dataplane| is_able(**dataplane, job));
-            able.flat_map(move |&dataplane| {
+            dataplanes.iter().flat_map(move |&dataplane| {
                 policies.iter().flat_map(move |&policies| {
                     flows.iter().flat_map(move |&flows| {
                         let case = move |&size| case(job, dataplane, size, flows, policies);
@@ -338,15 +350,6 @@ fn case(job: Job, dataplane: Dataplane, size: u16, flows: u32, policies: u32) ->
         // Most packets of a connection are as short as they can be.
         Job::Cps => Case { job, dataplane, size: SIZE, flows, policies },
         _ => Case { job, dataplane, size, flows, policies },
-    }
-}
-
-/// What only swaps Ethernet addresses has no tunnel that kernels' TCP could meet in.
-fn is_able(dataplane: Dataplane, job: Job) -> bool {
-    match dataplane {
-        Dataplane::Testpmd => !matches!(job, Job::Tcp | Job::Cps),
-        Dataplane::Bare => job != Job::Tcp,
-        _ => true,
     }
 }
 

@@ -124,6 +124,7 @@ fn quick(dataplanes: &[Dataplane]) -> Plan {
         policies: vec![],
         repeats: Some(3),
         time: None,
+        ipip: false,
     })
     .unwrap()
 }

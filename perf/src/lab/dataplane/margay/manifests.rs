@@ -10,15 +10,15 @@ use crate::lab::site::POD_NAME;
 use crate::lab::world::{self, Beyond, GATEWAY_NAME, POD};
 
 /// Files for Margay's directory of manifests: names and contents.
-pub(super) fn files(case: &Case) -> Result<[(&'static str, String); 2]> {
+pub(super) fn files(case: &Case, ipip: bool) -> Result<[(&'static str, String); 2]> {
     let list = |items: Vec<Value>| {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
         serde_json::to_string(&list).context("cannot write manifests as JSON")
     };
-    Ok([("cluster.json", list(cluster_objects(case.job))?), ("policies.json", list(policies(case))?)])
+    Ok([("cluster.json", list(cluster_objects(case.job, ipip))?), ("policies.json", list(policies(case))?)])
 }
 
-fn cluster_objects(job: Job) -> Vec<Value> {
+fn cluster_objects(job: Job, ipip: bool) -> Vec<Value> {
     let nodes = cluster::nodes(job);
     let behind = nodes.iter().find(|node| node.side == cluster::pod_side(job));
     let own = json!({
@@ -42,7 +42,7 @@ fn cluster_objects(job: Job) -> Vec<Value> {
             "status": { "phase": "Running", "podIPs": [{ "ip": POD.to_string() }] },
         }),
     ];
-    objects.extend(pools(job));
+    objects.extend(pools(job, ipip));
     objects.extend(nodes.iter().map(|node| node_object(node, behind)));
     objects.extend(nodes.iter().map(|node| block(node.name, node.block)));
     objects.extend(behind.is_none().then(|| block(GATEWAY_NAME, cluster::pod_block())));
@@ -67,15 +67,19 @@ fn node_object(node: &Node, behind: Option<&Node>) -> Value {
 }
 
 /// The pod's pool, and that of the far ends: in tunnels where a side of the job is.
-fn pools(job: Job) -> [Value; 2] {
+fn pools(job: Job, ipip: bool) -> [Value; 2] {
     let is_plain = [world::Side::Source, world::Side::Sink]
         .map(|side| world::beyond(job, side))
         .contains(&Beyond::Plain);
-    let vxlan = if is_plain { "Never" } else { "Always" };
+    let (ipip, vxlan) = match (is_plain, ipip) {
+        (true, _) => ("Never", "Never"),
+        (false, true) => ("Always", "Never"),
+        (false, false) => ("Never", "Always"),
+    };
     let pool = |name: &str, cidr: &str, size: u8| {
         json!({
             "apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": { "name": name },
-            "spec": { "cidr": cidr, "blockSize": size, "ipipMode": "Never", "vxlanMode": vxlan },
+            "spec": { "cidr": cidr, "blockSize": size, "ipipMode": ipip, "vxlanMode": vxlan },
         })
     };
     [pool("pods", "10.65.0.0/16", 26), pool("far-ends", "10.66.0.0/16", REMOTE_BLOCK)]

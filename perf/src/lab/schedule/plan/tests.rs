@@ -14,6 +14,7 @@ fn selection(scope: Scope) -> Selection {
         policies: vec![],
         repeats: None,
         time: None,
+        ipip: false,
     }
 }
 
@@ -70,7 +71,10 @@ fn compared_rows_are_of_equal_cases() {
     for scope in [Scope::Quick, Scope::Full] {
         let cases = plan(scope).cases();
         for case in cases.iter().filter(|case| case.dataplane != Dataplane::Testpmd) {
-            for dataplane in COMPARED.into_iter().filter(|dataplane| is_able(*dataplane, case.job)) {
+            for dataplane in COMPARED
+                .into_iter()
+                .filter(|dataplane| is_able(&Case { dataplane: *dataplane, ..*case }, false))
+            {
                 assert!(cases.contains(&Case { dataplane, ..*case }), "{dataplane:?} lacks {case:?}");
             }
         }
@@ -172,4 +176,30 @@ fn who_asks_for_more_has_the_time() {
     let more = Selection { repeats: Some(20), ..selection(Scope::Quick) };
     let plan = Plan::new(&more).unwrap();
     assert!(plan.effort.budget >= plan.estimate() && plan.effort.budget.as_secs() > 300);
+}
+
+#[test]
+fn ip_in_ip_is_for_those_that_are_set_up_for_it() {
+    let own = Selection { ipip: true, ..selection(Scope::Quick) };
+    let cases = Plan::new(&own).unwrap().cases();
+    let dataplanes: BTreeSet<Dataplane> = cases.iter().map(|case| case.dataplane).collect();
+    assert_eq!(dataplanes, BTreeSet::from([Dataplane::Margay, Dataplane::Bare]));
+    let none = Selection { dataplanes: vec![Dataplane::Kernel], ..own };
+    assert!(Plan::new(&none).is_err(), "nothing is left");
+}
+
+#[test]
+fn what_a_dataplane_cannot_do_is_left_out_and_said() {
+    let plan = plan(Scope::Full);
+    let cases = plan.cases();
+    assert!(
+        cases.iter().any(|case| case.size == 9000)
+            && cases.iter().any(|case| case.dataplane == Dataplane::Ovs)
+    );
+    assert!(!cases.iter().any(|case| case.size == 9000 && case.dataplane == Dataplane::Ovs));
+    assert_eq!(axis(&cases, Job::L3, |case| case.dataplane).len(), 5);
+    assert!(!cases.iter().any(|case| case.job != Job::L3 && case.dataplane == Dataplane::Testpmd));
+    assert_eq!(plan.notes().len(), 2, "{:?}", plan.notes());
+    let quick = Plan::new(&selection(Scope::Quick)).unwrap();
+    assert_eq!(quick.notes(), Vec::<String>::new());
 }
