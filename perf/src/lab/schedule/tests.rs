@@ -177,7 +177,7 @@ fn a_dataplane_that_does_not_start_is_tried_twice_and_the_others_go_on() {
     let failures = outcome.failures();
     let failed: Vec<_> = failures.iter().map(|failure| (failure.case.job, failure.what.as_str())).collect();
     let expected =
-        [(Job::VxlanDecap, "throughput"), (Job::VxlanEncap, "throughput"), (Job::Cps, "connections")];
+        [(Job::VxlanDecap, "throughput"), (Job::VxlanEncap, "throughput"), (Job::Cps, "rate")];
     assert_eq!(failed, expected);
     assert!(failures.iter().all(|failure| failure.reason == "not installed"));
     assert!(looker.said.contains(&"ovs: not installed".to_owned()));
@@ -196,7 +196,7 @@ fn a_repeat_that_fails_is_missing_and_no_more() {
     assert_eq!(
         notes,
         [
-            "connections of cps margay, 64 bytes, 10000 flows, 1 policies: repeat 1 gave nothing: the sink saw nothing"
+            "rate of cps margay, 64 bytes, 10000 flows, 1 policies: repeat 1 gave nothing: the sink saw nothing"
         ]
     );
 }
