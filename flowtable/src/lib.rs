@@ -52,6 +52,6 @@ pub use policy::{
 pub use publish::{Publisher, Reader};
 pub use snapshot::{Checksums, Entrance, Epochs, PortKind, PortState, Snapshot, WayOut};
 pub use table::{
-    FlowAction, FlowRef, FlowTable, FlowTrails, Hit, Insert, Judged, Query, SweepCursor, Swept, TrailEra,
-    TrailId, Trails,
+    EndedFlow, FlowAction, FlowCounts, FlowEnd, FlowRef, FlowTable, FlowTrails, Hit, Insert, Judged, Query,
+    SweepCursor, Swept, Traffic, TrailEra, TrailId, Trails,
 };

@@ -7,8 +7,8 @@ use std::net::Ipv6Addr;
 use hashbrown::HashMap;
 use margay_flowtable::table::Insert;
 use margay_flowtable::{
-    AnyKey, CtState, CtStatus, Direction, FlowAction, FlowKey, FlowKey6, FlowRef, FlowTable, Judged, Key,
-    RuleId, SweepCursor, Timeouts, TrailId,
+    AnyKey, CtState, CtStatus, Direction, EndedFlow, FlowAction, FlowCounts, FlowEnd, FlowKey, FlowKey6,
+    FlowRef, FlowTable, Judged, Key, RuleId, SweepCursor, Timeouts, TrailId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -67,12 +67,15 @@ struct Entry {
     flow: FlowRef,
     judged: Judged,
     state: CtState,
+    counts: FlowCounts,
 }
 
 /// The table and what it should hold, by Original key.
 struct Pair {
     table: FlowTable,
     oracle: HashMap<AnyKey, Entry>,
+    /// Connections that the step at hand has ended.
+    ended: Vec<(AnyKey, Entry, FlowEnd)>,
     /// Connections of one source at most.
     share: u32,
     cursor: SweepCursor,
@@ -85,9 +88,12 @@ impl Pair {
         Self {
             table: FlowTable::new(connections, [7, 8, 9, 10], Timeouts::default())
                 .with_share(share)
+                .with_accounting()
+                .with_ends(64)
                 .with_ipv6(),
             share,
             oracle: HashMap::new(),
+            ended: Vec::new(),
             cursor: SweepCursor::default(),
             now: 1000,
             generation: 0xffff_fff0,
@@ -135,6 +141,7 @@ impl Pair {
             (entry.judged.actions[direction as usize], entry.judged.trails)
         );
         assert_eq!(self.table.original_key(hit.flow), Some(original));
+        assert_eq!(self.table.counts(hit.flow), Some(entry.counts));
         Some(hit)
     }
 
@@ -145,7 +152,7 @@ impl Pair {
             Op::Remove(key) => {
                 if let Some(hit) = self.lookup(key) {
                     let (original, _) = self.find(key).expect("the lookup found it");
-                    self.oracle.remove(&original);
+                    self.end(&original, FlowEnd::Removed);
                     assert!(self.table.remove(hit.flow) && !self.table.remove(hit.flow));
                 }
             }
@@ -156,11 +163,38 @@ impl Pair {
                 let now = u64::from(self.now) * 1000 + 999;
                 while !self.table.sweep(&mut self.cursor, now, self.generation, 3).done {}
                 let now = self.now;
-                self.oracle
-                    .retain(|key, entry| !Timeouts::default().expired(key.protocol(), entry.state, now));
+                let expired = |(key, entry): (&AnyKey, &Entry)| {
+                    Timeouts::default().expired(key.protocol(), entry.state, now).then_some(*key)
+                };
+                let expired: Vec<AnyKey> = self.oracle.iter().filter_map(expired).collect();
+                for key in &expired {
+                    self.end(key, FlowEnd::Expired);
+                }
             }
         }
         assert_eq!(self.table.len(), self.oracle.len());
+        self.check_ended();
+    }
+
+    fn end(&mut self, key: &AnyKey, why: FlowEnd) {
+        let entry = self.oracle.remove(key).expect("it stood in the table");
+        self.ended.push((*key, entry, why));
+    }
+
+    /// Every connection that has ended is told of once, with what it was and what it carried.
+    fn check_ended(&mut self) {
+        let mut told: HashMap<AnyKey, EndedFlow> =
+            self.table.ended().map(|ended| (ended.key, ended)).collect();
+        assert_eq!(told.len(), self.ended.len());
+        for (key, entry, why) in self.ended.drain(..) {
+            let ended = told.remove(&key).expect("told");
+            assert_eq!((ended.why, ended.state, ended.counts), (why, entry.state, Some(entry.counts)));
+            assert_eq!(
+                (ended.next_hop, ended.trails),
+                (entry.judged.actions[0].next_hop, entry.judged.trails)
+            );
+        }
+        assert_eq!(self.table.ends_lost(), 0);
     }
 
     fn insert(&mut self, key: &AnyKey, flags: u8) {
@@ -176,7 +210,8 @@ impl Pair {
                     (hit.action, hit.trails.ids(), hit.state),
                     (judged.actions[0], judged.trails, state)
                 );
-                self.oracle.insert(*key, Entry { flow: hit.flow, judged, state });
+                let counts = FlowCounts { started: self.now, ..FlowCounts::default() };
+                self.oracle.insert(*key, Entry { flow: hit.flow, judged, state, counts });
             }
             Insert::Exists(hit) => assert_eq!(self.lookup(key), Some(hit)),
             Insert::Full => {
@@ -212,7 +247,9 @@ impl Pair {
         let is_gone = |key: &AnyKey| self.table.lookup(key, self.table.hash(key), 0).is_none();
         let gone: Vec<AnyKey> = may_go.into_iter().filter(is_gone).collect();
         assert_eq!(gone.len() as u64, evicted);
-        self.oracle.retain(|key, _| !gone.contains(key));
+        for key in &gone {
+            self.end(key, FlowEnd::Evicted);
+        }
     }
 
     fn observe(&mut self, key: &AnyKey, flags: u8) {
@@ -224,12 +261,19 @@ impl Pair {
         let status = self.table.observe(&hit, flags, self.now);
         if Timeouts::default().expired(key.protocol(), entry.state, self.now) {
             assert_eq!(status, CtStatus::Gone);
-            self.oracle.remove(&original);
+            self.end(&original, FlowEnd::Expired);
         } else if opens && entry.state.is_closed() {
             assert_eq!(status, CtStatus::Reopen);
         } else {
             assert_eq!(status, CtStatus::Tracked);
             entry.state = entry.state.step(direction, flags, self.now);
+            let traffic = match direction {
+                Direction::Original => &mut entry.counts.original,
+                Direction::Reply => &mut entry.counts.reply,
+            };
+            traffic.packets += 1;
+            traffic.bytes += u64::from(flags);
+            self.table.count(&hit, flags.into());
         }
     }
 
@@ -279,6 +323,21 @@ proptest! {
         }
         pair.check_all();
     }
+}
+
+#[test]
+fn ends_that_find_no_room_are_counted() {
+    let table = FlowTable::new(8, [1, 2, 3, 4], Timeouts::default()).with_ends(3);
+    let action = FlowAction { next_hop: 0, generation: 0, flags: 0 };
+    for sport in 0..5 {
+        let key = FlowKey { src: 1, dst: 2, sport, dport: 80, protocol: TCP };
+        let Insert::New(hit) = table.insert(&key, table.hash(&key), [action; 2].into(), 1, 0, 0) else {
+            panic!("full")
+        };
+        assert!(table.remove(hit.flow));
+    }
+    let ended: Vec<u16> = table.ended().map(|ended| ended.key.ports().0).collect();
+    assert_eq!((ended, table.ends_lost()), (vec![0, 1, 2], 2));
 }
 
 /// Every slot can be taken, a further insert is refused and changes nothing, and after a removal there is room for

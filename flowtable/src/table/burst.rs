@@ -86,6 +86,7 @@ impl FlowTable {
         for query in queries {
             if let Some(half) = self.slots.numbered(query.as_mut().half) {
                 touch(half);
+                self.slots.accounts.touch(query.as_mut().half / 2);
             }
         }
     }

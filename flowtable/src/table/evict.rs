@@ -8,6 +8,7 @@
 use crossbeam::utils::CachePadded;
 
 use super::deadline::LINE;
+use super::ends::End;
 use super::share::ShareId;
 use super::slot::is_live;
 use super::{FlowRef, FlowTable};
@@ -78,6 +79,6 @@ impl FlowTable {
         if share.is_some_and(|share| self.slots.share(slot) != share) {
             return None;
         }
-        self.end_unchanged(flow, track)
+        self.end_unchanged(flow, track, End::Evicted)
     }
 }

@@ -1,5 +1,6 @@
 //! Slots come and go: taken for a connection that is charged to its owner's share, and given back when it has ended.
 
+use super::ends::End;
 use super::index::{Position, Word};
 use super::share::{ShareId, Shares};
 use super::track::Track;
@@ -48,6 +49,7 @@ impl FlowTable {
         while track.incarnation() == flow.incarnation {
             match self.slots.end(flow, track) {
                 Ok(()) => {
+                    self.note_ended(flow, track, End::Removed);
                     self.bury(flow, hash, position, word);
                     self.slots.give(flow.slot);
                     return true;
@@ -58,17 +60,18 @@ impl FlowTable {
         false
     }
 
-    /// Ends a connection if no packet has stepped it since `track` was read.
+    /// Ends a connection that has expired if no packet has stepped it since `track` was read.
     pub(super) fn remove_unchanged(&self, flow: FlowRef, track: Track) -> bool {
-        let Some(slot) = self.end_unchanged(flow, track) else { return false };
+        let Some(slot) = self.end_unchanged(flow, track, End::Expired) else { return false };
         self.slots.give(slot);
         true
     }
 
-    /// The same; the slot is then the caller's.
-    pub(super) fn end_unchanged(&self, flow: FlowRef, track: Track) -> Option<u32> {
+    /// The same, for whatever reason; the slot is then the caller's.
+    pub(super) fn end_unchanged(&self, flow: FlowRef, track: Track, why: End) -> Option<u32> {
         let (hash, position, word) = self.locate(flow)?;
         self.slots.end(flow, track).ok()?;
+        self.note_ended(flow, track, why);
         self.bury(flow, hash, position, word);
         Some(flow.slot)
     }

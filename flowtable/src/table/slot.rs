@@ -21,6 +21,7 @@
 
 use crossbeam::utils::CachePadded;
 
+use super::account::Accounts;
 use super::action::{ActionWord, FlowAction};
 use super::judged::{FlowTrails, TrailsWord};
 use super::memory::Array;
@@ -103,6 +104,7 @@ pub(super) struct Slots {
     /// Of slot n: the Original half at 2n, the Reply half at 2n + 1.
     halves: Array<Half>,
     pub(super) wide: WideAddresses,
+    pub(super) accounts: Accounts,
     /// Head of the free stack: a count of changes (32 bits), and the slot on top plus one, or 0 (32 bits).
     free: CachePadded<AtomicU64>,
     live: CachePadded<AtomicU64>,
@@ -117,6 +119,7 @@ impl Slots {
         Self {
             halves,
             wide: WideAddresses::none(),
+            accounts: Accounts::none(),
             free: CachePadded::new(free),
             live: CachePadded::new(AtomicU64::new(0)),
         }
@@ -185,6 +188,7 @@ impl Slots {
         state: CtState,
     ) -> FlowRef {
         let incarnation = next(self.track(slot).incarnation());
+        self.accounts.begin(slot, incarnation, state.last_seen);
         let trails = TrailsWord::new(FlowTrails::new(judged.trails), incarnation);
         let keys = [words, words.reversed()];
         for ((direction, action), key) in DIRECTIONS.into_iter().zip(judged.actions).zip(keys) {
@@ -298,7 +302,7 @@ impl Slots {
     }
 
     /// Whether the slot was this connection's when the words were written that were loaded (acquired) before.
-    fn is_still(&self, flow: FlowRef) -> bool {
+    pub(super) fn is_still(&self, flow: FlowRef) -> bool {
         let ports = self.half(flow.slot, Direction::Original).ports.load(Ordering::Relaxed);
         incarnation(ports) == flow.incarnation
     }

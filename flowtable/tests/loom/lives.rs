@@ -290,3 +290,52 @@ fn lookups_of_both_directions_while_it_ends() {
         check_holds(&table, &[]);
     });
 }
+
+/// A packet that comes late counts for its own connection or for none, whatever has become of the slot; what it costs the
+/// next connection is at most what that one counted meanwhile.
+#[test]
+fn counts_against_remove_and_reuse() {
+    model(3, || {
+        let table = Arc::new(FlowTable::new(1, [1, 2, 3, 4], Timeouts::default()).with_accounting());
+        let (k, l) = (key(&table, 0), key(&table, 1));
+        let first = new(insert(&table, &k));
+        table.count(&first, 1000);
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || {
+                assert!(table.remove(first.flow));
+                let next = new(insert(&table, &l));
+                table.count(&next, 7);
+                next
+            }
+        });
+        table.count(&first, 1000);
+        if let Some(counts) = table.counts(first.flow) {
+            assert!(counts.original.packets <= 2 && counts.original.bytes % 1000 == 0, "{counts:?}");
+        }
+        let next = other.join().unwrap();
+        table.count(&next, 7);
+        let counts = table.counts(next.flow).expect("present").original;
+        assert!((1..=2).contains(&counts.packets) && [7, 14].contains(&counts.bytes), "{counts:?}");
+        assert_eq!(table.counts(first.flow), None);
+    });
+}
+
+/// Each direction counts for itself, and loses nothing to the other.
+#[test]
+fn directions_are_counted_apart() {
+    model(3, || {
+        let table = Arc::new(FlowTable::new(1, [1, 2, 3, 4], Timeouts::default()).with_accounting());
+        let k = key(&table, 0);
+        let flow = new(insert(&table, &k)).flow;
+        let replier = thread::spawn({
+            let table = Arc::clone(&table);
+            move || (0..2).for_each(|_| table.count_way(flow, Direction::Reply, 5))
+        });
+        (0..2).for_each(|_| table.count_way(flow, Direction::Original, 3));
+        replier.join().unwrap();
+        let counts = table.counts(flow).expect("present");
+        let seen = [counts.original, counts.reply].map(|way| (way.packets, way.bytes));
+        assert_eq!(seen, [(2, 6), (2, 10)]);
+    });
+}
