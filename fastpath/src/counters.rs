@@ -15,6 +15,7 @@ pub(crate) use rules::RuleRun;
 pub use rules::{DEFAULT_RULES, MAX_RULES, RuleCount, RuleCounters};
 
 use crate::drop::DropReason;
+use crate::events::Events;
 
 /// Ports that a worker can have: every `PortId` is below this.
 pub const MAX_PORTS: usize = 1024;
@@ -76,6 +77,7 @@ pub struct Counters {
     ports: Box<[PortCounters]>,
     pub rules: RuleCounters,
     pub policy_drops: PolicyDrops,
+    pub events: Events,
     /// Turns of the loop, and those of them that moved at least one frame.
     pub turns: Counter,
     pub busy_turns: Counter,
@@ -94,6 +96,7 @@ impl Default for Counters {
             ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
             rules: RuleCounters::default(),
             policy_drops: PolicyDrops::default(),
+            events: Events::default(),
             turns: Counter::default(),
             busy_turns: Counter::default(),
             flows_inserted: Counter::default(),

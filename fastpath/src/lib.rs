@@ -7,6 +7,7 @@
 pub mod counters;
 pub mod drop;
 pub mod egress;
+pub mod events;
 pub mod frame;
 pub mod pipeline;
 pub mod port;

@@ -1,4 +1,5 @@
-//! A worker's part of the sweep that takes expired connections out of the table.
+//! What a worker does as time goes by: its part of the sweep that takes expired connections out of the table, and telling
+//! of denials that it has added up.
 
 use margay_flowtable::table::SweepCursor;
 
@@ -13,9 +14,10 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// Does what is due of this second's pass, up to a bound. True if more is due.
+    /// Does what is due, up to a bound. True if more of this second's pass is due.
     pub fn run(&mut self, pipeline: &Pipeline, now: u64, generation: u32) -> bool {
         let swept = pipeline.flows.table().sweep(&mut self.cursor, now, generation, BUDGET);
+        pipeline.flows.judge.settle_denials(now);
         pipeline.counters.flows_expired.add(swept.expired as u64);
         !swept.done
     }

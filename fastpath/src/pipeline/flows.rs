@@ -10,12 +10,12 @@ use margay_encap::tcp::flags::{ACK, FIN, RST, SYN};
 use margay_encap::{icmp, icmp6};
 use margay_flowtable::conntrack::{CtStatus, Direction};
 use margay_flowtable::table::{FlowAction, FlowTable, Hit, Insert, Judged};
-use margay_flowtable::{FlowKey, Key, NextHopId, Snapshot, TrailId, Verdict};
+use margay_flowtable::{FlowKey, FlowRef, Key, NextHopId, Snapshot, TrailId, Verdict};
 
 use super::Turn;
 use super::host;
 use super::ingress::{Input, own_key};
-use super::judge::{Established, Judge, allows};
+use super::judge::{Judge, allows};
 use super::lane::{Keys, Lane};
 use super::martian::{check_destination, check_source};
 use super::mid_flow::{Admission, MidFlow};
@@ -39,13 +39,32 @@ struct Standing {
     /// The next hop, `NO_ROUTE` or `DENIED`.
     word: u32,
     trails: [TrailId; 2],
+    flow: FlowRef,
     /// The entry was made anew, by this packet.
     is_anew: bool,
 }
 
+/// By whom a connection was put into the table.
+#[derive(Clone, Copy)]
+enum Entered {
+    /// By this packet.
+    Anew,
+    /// By another, in whose connection this one goes that way.
+    Before(Direction),
+}
+
+impl Entered {
+    fn way(self) -> Direction {
+        match self {
+            Self::Anew => Direction::Original,
+            Self::Before(way) => way,
+        }
+    }
+}
+
 impl Flows {
     pub(super) fn new(table: Arc<FlowTable>, counters: Arc<Counters>) -> Self {
-        let judge = Judge { counters, table: Arc::clone(&table), established: Established::default() };
+        let judge = Judge::new(Arc::clone(&table), counters);
         Self { table, judge, mid_flow: MidFlow::default(), run: RuleRun::default() }
     }
 
@@ -102,7 +121,9 @@ impl Flows {
         if !goes_on {
             return None;
         }
-        self.run.count(&self.judge.counters.rules, hit.trails, lane.headers.total_len());
+        let bytes = lane.headers.total_len();
+        self.table.count(&hit, bytes);
+        self.run.count(&self.judge.counters.rules, hit.trails, bytes);
         Some(NextHopId(hit.action.next_hop))
     }
 
@@ -125,9 +146,10 @@ impl Flows {
         if hit.action.flags & input.forged != 0 && !lane.is_related() {
             return Err(DropReason::SourceSpoofed);
         }
-        let current = Standing { word: hit.action.next_hop, trails: hit.trails.ids(), is_anew: false };
+        let (flow, trails) = (hit.flow, hit.trails.ids());
+        let current = Standing { word: hit.action.next_hop, trails, flow, is_anew: false };
         let standing = if hit.is_current { Some(current) } else { self.confirm(turn, lane, keys, hit)? };
-        let Some(Standing { word, trails, is_anew }) = standing else {
+        let Some(Standing { word, trails, flow, is_anew }) = standing else {
             return self.miss(turn, input, lane, keys);
         };
         let bytes = lane.headers.total_len();
@@ -152,6 +174,7 @@ impl Flows {
             CtStatus::Tracked if word == NO_ROUTE => Err(DropReason::NoRoute),
             CtStatus::Tracked => {
                 self.judge.count(trails, bytes);
+                self.table.count_way(flow, hit.direction, bytes);
                 if hit.action.flags & TO_HOST != 0 {
                     self.note_answer(hit, lane.headers.tcp_flags(), input.now);
                 }
@@ -200,7 +223,7 @@ impl Flows {
         {
             let word = if was_denied { DENIED } else { word };
             self.table.set_action(hit, word, snapshot.generation);
-            return Ok(Some(Standing { word, trails, is_anew: false }));
+            return Ok(Some(Standing { word, trails, flow: hit.flow, is_anew: false }));
         }
         let original = match hit.direction {
             Direction::Original => *key,
@@ -218,16 +241,24 @@ impl Flows {
         });
         let judged = Judged { actions, trails };
         let is_anew = !self.table.renew(hit.flow, judged);
+        let mut flow = hit.flow;
         if is_anew {
             if self.table.original_key(hit.flow).is_none() {
                 return Ok(None);
             }
             // An end has moved to or from this node, which is fixed in an entry: it is made anew, the way it was.
             self.table.remove(hit.flow);
-            self.enter(snapshot, &original, lane.query.hash(), judged, ACK, turn.now)?;
+            (flow, _) = self.enter(snapshot, &original, lane.query.hash(), judged, ACK, turn.now)?;
+        }
+        match verdict {
+            Verdict::Allow if is_anew || was_denied => self.judge.tell_started(turn, &original, icmp, trails),
+            Verdict::Deny if !was_denied && !is_anew => {
+                self.judge.tell_cut(turn, flow, &original, icmp, trails);
+            }
+            _ => {}
         }
         let word = if verdict == Verdict::Allow { word } else { DENIED };
-        Ok(Some(Standing { word, trails, is_anew }))
+        Ok(Some(Standing { word, trails, flow, is_anew }))
     }
 
     /// A packet of a connection that a change of policy has ended. The entry stays until it expires, so that what the
@@ -272,7 +303,7 @@ impl Flows {
         let entry = host::entry(input, lane);
         let word = route_word(snapshot, key.dst());
         let icmp = own_icmp(&lane.headers);
-        let admitted = self.judge.first(snapshot, Some(entry), key, word, icmp, bytes)?;
+        let admitted = self.judge.first(turn, Some(entry), key, word, icmp, bytes)?;
         let out = next_hop(snapshot, input, word)?;
         if snapshot.next_hops.rewrite(out.0).is_none() {
             // A connection that cannot leave is not entered into the table.
@@ -283,9 +314,13 @@ impl Flows {
         if enters {
             let actions = [action_by(snapshot, key, word, entry), action(snapshot, &key.reversed(), entry)];
             let judged = Judged { actions, trails: admitted.trails };
-            if self.enter(snapshot, key, lane.query.hash(), judged, lane.headers.tcp_flags(), turn.now)? {
+            let flags = lane.headers.tcp_flags();
+            let (flow, entered) = self.enter(snapshot, key, lane.query.hash(), judged, flags, turn.now)?;
+            if let Entered::Anew = entered {
                 self.judge.count_flow(&admitted);
+                self.judge.tell_started(turn, key, icmp, admitted.trails);
             }
+            self.table.count_way(flow, entered.way(), bytes);
         }
         self.judge.count_first(&admitted, bytes);
         Ok(out)
@@ -295,25 +330,26 @@ impl Flows {
     /// tracked. Who else has a say about it is asked each time.
     pub(super) fn untracked(
         &self,
-        snapshot: &Snapshot,
+        turn: &Turn<'_>,
         input: &Input<'_>,
         lane: &Lane,
         key: &impl Key,
     ) -> Result<Option<NextHopId>, DropReason> {
+        let snapshot = turn.snapshot;
         let (icmp, bytes) = (own_icmp(&lane.headers), lane.headers.total_len());
-        if !self.judge.untracked(snapshot, host::entry(input, lane), key, icmp, bytes)? {
+        if !self.judge.untracked(turn, host::entry(input, lane), key, icmp, bytes)? {
             return Ok(None);
         }
         check_source(snapshot, input, key)?;
         check_destination(key.dst())?;
         let word = route_word(snapshot, key.dst());
-        let admitted = self.judge.first(snapshot, None, key, word, icmp, bytes)?;
+        let admitted = self.judge.first(turn, None, key, word, icmp, bytes)?;
         let out = next_hop(snapshot, input, word)?;
         self.judge.count_first(&admitted, bytes);
         Ok(Some(out))
     }
 
-    /// Puts a connection into the table, as its first packet with these flags makes it. False if it stands there.
+    /// Puts a connection into the table, as its first packet with these flags makes it, unless it stands there.
     fn enter(
         &self,
         snapshot: &Snapshot,
@@ -322,14 +358,14 @@ impl Flows {
         judged: Judged,
         tcp_flags: u8,
         now: u64,
-    ) -> Result<bool, DropReason> {
+    ) -> Result<(FlowRef, Entered), DropReason> {
         match self.table.insert(key, hash, judged, owner(snapshot, key), tcp_flags, seconds(now)) {
-            Insert::New(_) => {
+            Insert::New(hit) => {
                 self.judge.counters.flows_inserted.add(1);
-                Ok(true)
+                Ok((hit.flow, Entered::Anew))
             }
             // Another worker entered it since the lookup, from the same snapshot or a neighbour of it.
-            Insert::Exists(_) => Ok(false),
+            Insert::Exists(hit) => Ok((hit.flow, Entered::Before(hit.direction))),
             Insert::Full => Err(DropReason::FlowTableFull),
             Insert::ShareSpent => Err(DropReason::EndpointShare),
         }

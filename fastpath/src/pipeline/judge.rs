@@ -1,18 +1,23 @@
 //! What policy says of a flow, and who is told: the rules' counters, and control of what was dropped.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use margay_encap::protocol;
 use margay_flowtable::{
-    Classification, Decision, FlowTable, HostClassification, Interface, Key, PolicyType, RuleId, Snapshot,
-    Staged, TrailId, Tuple, Verdict, classify, classify_to_node, classify_untracked, classify_with_staged,
+    Classification, Decision, FlowRef, FlowTable, HostClassification, Interface, Key, PolicyType, RuleId,
+    Snapshot, Staged, TrailId, Tuple, Verdict, classify, classify_to_node, classify_untracked,
+    classify_with_staged,
 };
 
+use super::Turn;
+use super::flows::seconds;
 use super::host;
 use super::passed::{End, Passed, admitting, pass_differing};
 use super::routes::{is_host, route_word};
 use crate::counters::{Counters, PolicyDrop};
 use crate::drop::DropReason;
+use crate::events::{Denials, Denied, Event};
 
 /// What becomes of a flow that policy would no longer allow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +34,7 @@ pub(super) struct Judge {
     pub(super) counters: Arc<Counters>,
     pub(super) table: Arc<FlowTable>,
     pub(super) established: Established,
+    denials: RefCell<Denials>,
 }
 
 /// By what a first packet may pass.
@@ -41,6 +47,10 @@ pub(super) struct Admitted {
 }
 
 impl Judge {
+    pub(super) fn new(table: Arc<FlowTable>, counters: Arc<Counters>) -> Self {
+        Self { counters, table, established: Established::default(), denials: RefCell::default() }
+    }
+
     /// By what a first packet may pass, which has this type and code if it is ICMP. Where it may not, that is counted and
     /// recorded. It came in by `entry` (`None`: its host endpoint has spoken already), for this next hop.
     ///
@@ -48,14 +58,14 @@ impl Judge {
     /// decide.
     pub(super) fn first(
         &self,
-        snapshot: &Snapshot,
+        turn: &Turn<'_>,
         entry: Option<Interface>,
         key: &impl Key,
         next_hop: u32,
         icmp: (u8, u8),
         bytes: u16,
     ) -> Result<Admitted, DropReason> {
-        let tuple = tuple(key, icmp);
+        let (snapshot, tuple) = (turn.snapshot, tuple(key, icmp));
         let (mut passed, rules) = (Passed::default(), &self.counters.rules);
         let mut pass = |end, decision: Decision| {
             if passed.add(end, decision.rule) {
@@ -73,6 +83,7 @@ impl Judge {
             Err(denial) => {
                 let rule = self.deny(snapshot, &tuple, denial);
                 rules.count([rule, RuleId::NONE], bytes);
+                self.tell_denied(turn, &tuple, denial, bytes);
                 Err(DropReason::PolicyDeny)
             }
         }
@@ -155,13 +166,13 @@ impl Judge {
     /// Whether a packet, which the host endpoint of where it came in is asked about before it is tracked, is not to be.
     pub(super) fn untracked(
         &self,
-        snapshot: &Snapshot,
+        turn: &Turn<'_>,
         entry: Interface,
         key: &impl Key,
         icmp: (u8, u8),
         bytes: u16,
     ) -> Result<bool, DropReason> {
-        let tuple = tuple(key, icmp);
+        let (snapshot, tuple) = (turn.snapshot, tuple(key, icmp));
         let (mut passed, rules) = (Passed::default(), &self.counters.rules);
         let mut count = |rule| {
             if passed.add(End::Source, rule) {
@@ -188,7 +199,48 @@ impl Judge {
         }
         let denial = Denial { direction: PolicyType::Ingress, rule: decision.rule, is_of_host: true };
         self.deny(snapshot, &tuple, denial);
+        self.tell_denied(turn, &tuple, denial, bytes);
         Err(DropReason::PolicyDeny)
+    }
+
+    /// Tells who asked for it of a packet that policy has denied.
+    fn tell_denied(&self, turn: &Turn<'_>, tuple: &Tuple, denial: Denial, bytes: u16) {
+        let (events, at) = (&self.counters.events, turn.now);
+        if events.is_wanted() {
+            let Denial { rule, direction, .. } = denial;
+            let (packets, bytes) = (1, bytes.into());
+            let denied = Denied { tuple: *tuple, rule, direction, packets, bytes, first: at, last: at };
+            self.denials.borrow_mut().add(denied, events);
+        }
+    }
+
+    /// Tells of denials that have been added up.
+    #[inline]
+    pub(super) fn settle_denials(&self, now: u64) {
+        self.denials.borrow_mut().settle(now, &self.counters.events);
+    }
+
+    /// Tells who asked for it of a connection that begins, or goes on again.
+    pub(super) fn tell_started(&self, turn: &Turn<'_>, key: &impl Key, icmp: (u8, u8), trails: [TrailId; 2]) {
+        if self.counters.events.is_wanted() {
+            self.counters.events.tell(Event::Started { tuple: tuple(key, icmp), trails, at: turn.now });
+        }
+    }
+
+    /// Tells who asked for it of a connection that a change of policy has ended. From here on it carries nothing.
+    #[cold]
+    pub(super) fn tell_cut(
+        &self,
+        turn: &Turn<'_>,
+        flow: FlowRef,
+        key: &impl Key,
+        icmp: (u8, u8),
+        trails: [TrailId; 2],
+    ) {
+        if self.counters.events.is_wanted() {
+            let counts = self.table.take_counts(flow, seconds(turn.now));
+            self.counters.events.tell(Event::Cut { tuple: tuple(key, icmp), trails, counts, at: turn.now });
+        }
     }
 
     /// Counts and records it. Returns the rule.

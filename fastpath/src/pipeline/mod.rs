@@ -38,6 +38,7 @@ pub use expiry::Expiry;
 pub use host::MAX_UPLINKS;
 pub use judge::Established;
 pub use mid_flow::MidFlow;
+pub(crate) use routes::DENIED;
 
 use crate::counters::Counters;
 use crate::drop::DropReason;
@@ -251,7 +252,7 @@ impl Pipeline {
         let lanes = self.lanes.iter_mut().zip(frames).filter(|(lane, _)| lane.next_hop.is_open());
         for (lane, frame) in lanes {
             let own = keys(turn.umem, frame, lane).own;
-            match self.flows.untracked(turn.snapshot, input, lane, &own) {
+            match self.flows.untracked(turn, input, lane, &own) {
                 Ok(None) => {}
                 Ok(Some(next_hop)) => lane.decide(Ok(next_hop)),
                 Err(reason) => lane.end(reason),

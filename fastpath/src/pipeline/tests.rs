@@ -2,6 +2,7 @@
 
 mod conservation;
 mod drops;
+mod events;
 mod forwarding;
 mod fragments;
 mod gso;
@@ -119,7 +120,7 @@ impl Gateway {
             egress.open(port);
         }
         let table = FlowTable::new(1024, [1, 2, 3, 4], Timeouts::default()).with_isa(isa).with_ipv6();
-        let table = Arc::new(table);
+        let table = Arc::new(table.with_accounting().with_ends(64));
         let pipeline = Pipeline::new(table, Arc::clone(&counters));
         Self {
             snapshot: snapshot(),
