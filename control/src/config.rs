@@ -169,14 +169,16 @@ pub enum Idle {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FlowTable {
-    /// Connections that the table holds, about 150 bytes each. Default: 1,048,576.
+    /// Connections that the table holds, about 216 bytes each, 180 without accounting. Default: 1,048,576.
     #[serde(deserialize_with = "read::connections")]
     pub connections: u32,
+    /// Whether packets and bytes of each connection are counted, for `margay flows` and flow logs. Default true.
+    pub accounting: bool,
 }
 
 impl Default for FlowTable {
     fn default() -> Self {
-        Self { connections: 1 << 20 }
+        Self { connections: 1 << 20, accounting: true }
     }
 }
 

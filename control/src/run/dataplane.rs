@@ -75,7 +75,7 @@ impl Dataplane {
         let table = FlowTable::new(connections, seed()?, config.conntrack.timeouts())
             .with_share(config.conntrack.endpoint_share.of(connections))
             .with_ipv6();
-        let table = Arc::new(table);
+        let table = Arc::new(if config.flow_table.accounting { table.with_accounting() } else { table });
         let mut publisher = Publisher::new(Snapshot::default());
         tracing::info!(
             node,
