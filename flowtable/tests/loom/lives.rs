@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use loom::thread;
 use margay_flowtable::table::{Insert, SweepCursor};
-use margay_flowtable::{CtStatus, FlowAction, FlowKey, FlowKey6, Key};
+use margay_flowtable::{CtStatus, Direction, FlowAction, FlowKey, FlowKey6, Key};
 
 use super::*;
 
