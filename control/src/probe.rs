@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::manifest::yaml;
 use crate::manifest::{FieldPath, Invalid, Step};
@@ -61,7 +62,7 @@ impl Family {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Expect {
     Allow,
@@ -69,7 +70,7 @@ pub enum Expect {
 }
 
 /// What comes back as it was given.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Given {
     pub from: String,
     pub to: String,
@@ -111,7 +112,7 @@ fn parse(text: &str) -> Result<Vec<Probe>, (usize, String)> {
 }
 
 /// A probe as it is written down.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
     pub from: String,

@@ -5,6 +5,7 @@
 //! and the kernel have delivered a whole first state. No packet comes this way: those are the workers', on threads of
 //! their own.
 
+mod asked;
 mod dataplane;
 mod error;
 mod host;
@@ -31,8 +32,7 @@ use crate::admin;
 use crate::config::Config;
 use crate::source::{Source, SourceEvent};
 
-use self::dataplane::Dataplane;
-
+pub(crate) use self::dataplane::Dataplane;
 pub use self::error::Error;
 pub use self::wanted::device_name;
 
@@ -50,7 +50,7 @@ const CHECK: Duration = Duration::from_secs(1);
 pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    let (_server, mut requests) = admin::Server::listen(&config.admin.socket)?;
+    let (_server, mut questions) = admin::Server::listen(&config.admin.socket)?;
     let mut plane = Dataplane::start(config, node, source.name()).await?;
     let mut events = listen(source)?;
     let mut due = None;
@@ -74,7 +74,7 @@ pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Resul
                 changed?;
                 due.get_or_insert_with(soon);
             }
-            Some(request) = requests.recv() => plane.answer(request),
+            Some(question) = questions.recv() => question(&mut plane),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 plane.step().await?;
                 due = (plane.ports.are_waiting() || plane.host.is_waiting()).then(Instant::now);

@@ -1,16 +1,20 @@
-//! What policy has counted and dropped, as the admin socket tells it. Counters count since the start of the process, or
+//! `GET /v1/policies`: what policy has counted and dropped. Counters count since the start of the process, or
 //! since the rule came.
 
 use std::net::IpAddr;
 
+use axum::extract::State;
+use axum::response::Response;
 use margay_fastpath::counters::RuleCount;
 use margay_flowtable::PolicyType;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::{Control, Refusal, apart};
 use crate::compile::policy::RuleName;
 use crate::rule_counts::Table;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Policies {
     /// Every rule there is: the most packets first, and at the end those that never matched, in order of their policies.
     pub rules: Vec<RuleRow>,
@@ -25,7 +29,7 @@ pub struct Policies {
     pub drops_lost: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RuleRow {
     #[serde(flatten)]
     pub rule: Rule,
@@ -34,7 +38,7 @@ pub struct RuleRow {
 }
 
 /// A rule as people find it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Rule {
     /// Kind of the policy, where both groups' NetworkPolicy are told apart.
     pub kind: String,
@@ -46,7 +50,7 @@ pub struct Rule {
     pub rule: Option<u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     Ingress,
@@ -54,7 +58,7 @@ pub enum Direction {
 }
 
 /// What rules have counted, summed over the workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counts {
     /// IP packets, and their bytes without tunnel headers, of flows that the rule admitted, in both directions, and that
     /// it denied; by a Log or Pass rule or a staged one, of flows that it matched.
@@ -67,7 +71,7 @@ pub struct Counts {
 }
 
 /// Drops by one rule at one endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DropRow {
     /// `None` where a part of policy was missing.
     pub rule: Option<Rule>,
@@ -81,9 +85,11 @@ pub struct DropRow {
 }
 
 /// A first packet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Packet {
+    #[schema(value_type = String)]
     pub src: IpAddr,
+    #[schema(value_type = String)]
     pub dst: IpAddr,
     /// IP protocol number.
     pub protocol: u8,
@@ -100,6 +106,18 @@ pub struct Counted {
     pub flows_cut_short: u64,
     pub drops: Vec<DropRow>,
     pub drops_lost: u64,
+}
+
+/// What every rule has counted, and what policy has dropped of late.
+#[utoipa::path(
+    get,
+    path = "/v1/policies",
+    responses((status = OK, description = "Rules and drops", body = Policies))
+)]
+pub(super) async fn policies(State(control): State<Control>) -> Result<Response, Refusal> {
+    let counted = control.ask(|plane| plane.counted()).await?;
+    // There may be a hundred thousand rules.
+    apart(move || Ok(Policies::from(counted))).await
 }
 
 impl From<Counted> for Policies {

@@ -1,10 +1,15 @@
-//! What a running Margay says of itself. Counters count since the start of the process, a port's since it was opened.
+//! `GET /v1/status`: what a running Margay says of itself. Counters count since the start of the process, a port's since it was opened.
 
 use std::collections::BTreeMap;
 
+use axum::Json;
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+use super::{Control, Refusal};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     pub node: String,
     pub version: String,
@@ -25,14 +30,14 @@ pub struct Status {
     pub untold_gso: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Snapshot {
     pub generation: u32,
     /// Seconds since it was published.
     pub age_seconds: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Source {
     pub name: String,
     /// What the source cannot learn now; what it delivered last stays in force.
@@ -41,7 +46,7 @@ pub struct Source {
     pub problems: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Trouble {
     /// A kind of objects, or all there is.
     pub what: String,
@@ -52,7 +57,7 @@ pub struct Trouble {
     pub for_seconds: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PortState {
     Open,
@@ -61,7 +66,7 @@ pub enum PortState {
     Failed,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Port {
     pub name: String,
     pub device: String,
@@ -74,6 +79,11 @@ pub struct Port {
     pub state: PortState,
     /// Why the port is not open, where it failed.
     pub error: Option<String>,
+    /// MAC address, and bytes of the largest IP packet, while it is open.
+    #[serde(default)]
+    pub mac: Option<String>,
+    #[serde(default)]
+    pub mtu: Option<u16>,
     /// `native` or `skb`.
     pub mode: Option<String>,
     pub zero_copy: Option<bool>,
@@ -84,7 +94,7 @@ pub struct Port {
 }
 
 /// Frames (and bytes) of a port, summed over the workers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Traffic {
     pub rx: u64,
     pub rx_bytes: u64,
@@ -100,7 +110,7 @@ pub struct Traffic {
     pub drops: BTreeMap<String, u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Worker {
     pub index: usize,
     pub core: usize,
@@ -116,7 +126,7 @@ pub struct Worker {
     pub pool: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FlowTable {
     pub connections: usize,
     pub capacity: usize,
@@ -125,7 +135,7 @@ pub struct FlowTable {
 }
 
 /// Where the frames of the UMEM are. Those that stand in no line are in the ports' rings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Umem {
     pub frames: u32,
     pub frame_size: u32,
@@ -138,4 +148,14 @@ pub struct Umem {
     pub pools: u64,
     /// On the way from one worker to another.
     pub handed_over: usize,
+}
+
+/// How the gateway is: snapshot, source, ports, workers, memory.
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    responses((status = OK, description = "How it is, ready or not", body = Status))
+)]
+pub(super) async fn status(State(control): State<Control>) -> Result<Json<Status>, Refusal> {
+    control.ask(|plane| plane.status()).await.map(Json)
 }

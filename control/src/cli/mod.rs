@@ -2,14 +2,22 @@
 
 mod check;
 mod diff;
+mod drops;
+mod endpoints;
 mod explain;
 mod external;
 mod policies;
+mod ports;
+mod query;
 mod replay;
 mod routes;
 mod run;
 mod status;
 mod table;
+mod tunnels;
+mod units;
+mod version;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -19,9 +27,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use margay_control::config::Config;
-use margay_control::manifest;
 use margay_control::state::Cluster;
+use margay_control::{admin, manifest};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Exit code for input that cannot be used: arguments (clap's own code), files, objects' absence.
 pub(crate) const BAD_INPUT: u8 = 2;
@@ -38,12 +47,17 @@ pub(crate) struct Cli {
 enum Command {
     Check(check::Check),
     Diff(diff::Diff),
+    Drops(drops::Drops),
+    Endpoints(endpoints::Endpoints),
     Explain(explain::Explain),
     Policies(policies::Policies),
+    Ports(ports::Ports),
     Replay(replay::Replay),
     Routes(routes::Routes),
     Run(run::Run),
     Status(status::Status),
+    Tunnels(tunnels::Tunnels),
+    Version(version::Version),
     /// `margay lab` and `margay perf` run `margay-lab` and `margay-perf`.
     #[command(external_subcommand)]
     External(Vec<OsString>),
@@ -54,12 +68,17 @@ impl Cli {
         match self.command {
             Command::Check(command) => command.run(),
             Command::Diff(command) => command.run(),
+            Command::Drops(command) => command.run(),
+            Command::Endpoints(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Policies(command) => command.run(),
+            Command::Ports(command) => command.run(),
             Command::Replay(command) => command.run(),
             Command::Routes(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),
+            Command::Tunnels(command) => command.run(),
+            Command::Version(command) => command.run(),
             Command::External(words) => external::run(&words),
         }
     }
@@ -85,11 +104,16 @@ impl Output {
             Self::Json => serde_json::to_string_pretty(result)? + "\n",
             Self::Table => text(result),
         };
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.context("cannot write to stdout"),
-        }
+        until_gone(&text).map(drop)
+    }
+}
+
+/// Writes to stdout. False where the reader has gone.
+fn until_gone(text: &str) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("cannot write to stdout"),
     }
 }
 
@@ -111,6 +135,13 @@ impl Socket {
             (None, Some(file)) => Config::load(file)?.admin.socket,
             (None, None) => Config::default().admin.socket,
         })
+    }
+
+    /// Asks the gateway there for what stands at a path.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let socket = self.path()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(admin::get(&socket, path))?)
     }
 }
 

@@ -71,7 +71,7 @@ fn rule_table(report: &Report) -> String {
     table(header, rows.into_iter())
 }
 
-fn drop_table(drops: &[DropRow]) -> String {
+pub(super) fn drop_table(drops: &[DropRow]) -> String {
     let header = ["LAST", "DROPS", "POD", "PACKET", "DIRECTION", "RULE", "POLICY"];
     let row = |drop: &DropRow| {
         let unknown =

@@ -7,6 +7,7 @@ use margay_flowtable::{
     classify_untracked, is_failsafe_in, is_failsafe_untracked,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::World;
 use super::side::{Decided, obeys};
@@ -15,7 +16,7 @@ use crate::check::spoken;
 use crate::probe::Expect;
 
 /// What is asked at the interfaces that a packet passes. There is one where either belongs to a host endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HostPassage {
     pub node: String,
     pub entry: Option<HostSide>,
@@ -25,7 +26,7 @@ pub struct HostPassage {
 }
 
 /// What is asked at one interface.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HostSide {
     pub kind: InterfaceKind,
     /// Its name; none of pods' ports, nor where manifests do not say it.
@@ -39,7 +40,7 @@ pub struct HostSide {
     pub staged: Option<HostStaged>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InterfaceKind {
     Pod,
@@ -48,7 +49,7 @@ pub enum InterfaceKind {
     Uplink,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HostSaid {
     pub verdict: Expect,
     pub decided: Decided,
@@ -58,7 +59,7 @@ pub struct HostSaid {
     pub stages: Vec<StageTrace>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HostStaged {
     #[serde(flatten)]
     pub said: HostSaid,
@@ -67,7 +68,7 @@ pub struct HostStaged {
 }
 
 /// When a host endpoint's policies are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Stage {
     /// Before connection tracking.
     #[serde(rename = "doNotTrack")]
@@ -80,7 +81,7 @@ pub enum Stage {
     Forward,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StageTrace {
     pub stage: Stage,
     pub skipped: Option<Skipped>,
@@ -88,7 +89,7 @@ pub struct StageTrace {
 }
 
 /// Why policies are not asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Skipped {
     FailsafePort,

@@ -2,9 +2,10 @@
 
 use margay_flowtable::{Policies, Rule, Side, Tuple, matches};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A condition of a rule, as people write it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     IpVersion,

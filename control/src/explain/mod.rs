@@ -18,6 +18,7 @@ use margay_flowtable::{
     Interface, Policies, PortId, PortKind, Snapshot, Tuple, Verdict, WayOut, classify, classify_staged,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::compile::Compiler;
 use crate::compile::policy::PolicyCompiler;
@@ -38,7 +39,7 @@ pub use self::text::text;
 pub use self::trace::{Outcome, PolicyTrace, RuleTrace, Spoken, TierTrace};
 
 /// The answer to "why"; its JSON form is an interface that scripts rely on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     #[serde(flatten)]
     pub given: Given,
@@ -51,9 +52,11 @@ pub struct Explanation {
 }
 
 /// One packet, and what becomes of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explained {
+    #[schema(value_type = String)]
     pub src: IpAddr,
+    #[schema(value_type = String)]
     pub dst: IpAddr,
     /// IP protocol number.
     pub protocol: u8,

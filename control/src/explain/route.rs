@@ -5,16 +5,18 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use margay_flowtable::{Interface, PortId, WayOut};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::compile::gateways::gateway_of;
 use crate::compile::routes::{ClusterRoute, RouteKind, RoutingTable, Unreachable};
 use crate::compile::tunnels::overhead;
 use crate::state::Cluster;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Route {
     /// The node that handles the packet.
     pub node: Option<String>,
+    #[schema(value_type = Option<String>)]
     pub dst: Option<IpNet>,
     /// `None`: no route of the cluster leads there.
     pub kind: Option<RouteKind>,
@@ -22,7 +24,9 @@ pub struct Route {
     pub lives_on: Option<String>,
     /// The node that the route leads to: that one, or a gateway before it.
     pub next_node: Option<String>,
+    #[schema(value_type = Option<String>)]
     pub via: Option<IpAddr>,
+    #[schema(value_type = Option<String>)]
     pub tunnel_dst: Option<IpAddr>,
     /// Bytes of the headers that a tunnel puts before the packet.
     pub overhead: u16,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use margay_flowtable::{Decision, Obeys, PolicyType, ProgramId, RuleId, Tuple};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::trace::{TierTrace, Trace, trace};
 use super::{World, tier_of};
@@ -16,7 +17,7 @@ use crate::state::policy::{HostUse, Policy, PolicyId};
 use crate::state::{Name, Node, Pod};
 
 /// What one end's policy says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Side {
     pub end: Ended,
     pub verdict: Expect,
@@ -28,8 +29,9 @@ pub struct Side {
 }
 
 /// Who is at an end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ended {
+    #[schema(value_type = Option<String>)]
     pub address: Option<IpAddr>,
     /// `NAMESPACE/NAME` of the pod.
     pub pod: Option<String>,
@@ -39,7 +41,7 @@ pub struct Ended {
     pub labels: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Staged {
     pub verdict: Expect,
     pub decided: Decided,
@@ -49,7 +51,7 @@ pub struct Staged {
 }
 
 /// What decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "by", rename_all = "kebab-case")]
 pub enum Decided {
     Rule {

@@ -2,13 +2,14 @@
 
 use margay_flowtable::{Action, Policy, PolicyType, Program, Rule, RuleId, Segment, Tier, TierEnd, Tuple};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::matching::{Condition, unmet};
 use super::{World, tier_of};
 use crate::compile::policy::RuleName;
 
 /// A tier and the policies in it that select the endpoint, in the order in which they are asked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TierTrace {
     pub tier: String,
     pub order: Option<f64>,
@@ -19,7 +20,7 @@ pub struct TierTrace {
     pub outcome: Option<Outcome>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyTrace {
     pub kind: String,
     /// `NAMESPACE/NAME`, or `NAME` of one that is cluster-wide.
@@ -30,7 +31,7 @@ pub struct PolicyTrace {
     pub rules: Vec<RuleTrace>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RuleTrace {
     /// Position in the policy's ingress or egress list.
     pub rule: u32,
@@ -42,7 +43,7 @@ pub struct RuleTrace {
     pub unmet: Vec<Condition>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Spoken {
     Allow,
@@ -52,7 +53,7 @@ pub enum Spoken {
 }
 
 /// How a tier ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Outcome {
     pub action: Spoken,
     /// No rule matched: the tier's default action.

@@ -1,4 +1,4 @@
-//! Everything that runs: how it begins, what it takes and answers, and how it ends.
+//! Everything that runs: how it begins, what it takes, and how it ends.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ use crate::source::SourceEvent;
 
 /// Everything that runs.
 #[derive(Debug)]
-pub(super) struct Dataplane {
+pub(crate) struct Dataplane {
     pub(super) config: Config,
     pub(super) identity: Identity,
     pub(super) started: Instant,
@@ -127,19 +127,6 @@ impl Dataplane {
             neighbours: Neighbours::default(),
             config,
         })
-    }
-
-    pub(super) fn answer(&self, request: admin::Request) {
-        match request {
-            // Whoever asked may have gone.
-            admin::Request::Status(reply) => drop(reply.send(self.status())),
-            admin::Request::Policies(reply) => {
-                let (rules, now) = (self.compiler.rule_ids(), self.started.elapsed());
-                let trails = self.table.trails();
-                drop(reply.send(self.policy_counts.counted(&self.workers, rules, trails, now)));
-            }
-            admin::Request::Explain(probe, reply) => drop(reply.send(self.explain(&probe))),
-        }
     }
 
     /// Takes what the source says.

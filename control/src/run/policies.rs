@@ -5,8 +5,9 @@ use std::time::Duration;
 use margay_fastpath::Counters;
 use margay_flowtable::{Policies, Publisher, RuleId, Snapshot, Trails};
 
+use super::dataplane::Dataplane;
 use super::workers::Workers;
-use crate::admin::policies::Counted;
+use crate::admin::policies::{Counted, DropRow};
 use crate::compile::policy::RuleIds;
 use crate::policy_drops::RecentDrops;
 use crate::rule_counts::RuleCounts;
@@ -53,13 +54,27 @@ impl PolicyCounts {
         trails: &Trails,
         now: Duration,
     ) -> Counted {
+        let (drops, drops_lost) = self.drops(workers, now);
         let counters = counters(workers);
         Counted {
             table: self.counts.table(rules, trails, &counters),
             flows_cut_short: counters.iter().map(|counters| counters.rules.flows_cut_short.get()).sum(),
-            drops: self.drops.rows(now),
-            drops_lost: counters.iter().map(|counters| counters.policy_drops.lost.get()).sum(),
+            drops,
+            drops_lost,
         }
+    }
+
+    /// Those of late, and how many more there were.
+    pub(super) fn drops(&self, workers: &Workers, now: Duration) -> (Vec<DropRow>, u64) {
+        let lost = counters(workers).iter().map(|counters| counters.policy_drops.lost.get()).sum();
+        (self.drops.rows(now), lost)
+    }
+}
+
+impl Dataplane {
+    pub(crate) fn counted(&self) -> Counted {
+        let (rules, now) = (self.compiler.rule_ids(), self.started.elapsed());
+        self.policy_counts.counted(&self.workers, rules, self.table.trails(), now)
     }
 }
 

@@ -11,6 +11,7 @@ use super::dataplane::Dataplane;
 use super::wanted::Wanted;
 use super::workers::Workers;
 use crate::admin;
+use crate::admin::routes::mac;
 use crate::explain::{self, Explanation, explain_running};
 use crate::probe::Probe;
 
@@ -47,6 +48,10 @@ impl Totals {
         let mut totals = Self::default();
         workers.iter().for_each(|(_, handle)| totals.add(&handle.counters, id));
         totals
+    }
+
+    pub(super) fn drops(&self) -> [u64; DropReason::COUNT] {
+        self.drops
     }
 
     fn add(&mut self, counters: &Counters, id: PortId) {
@@ -91,7 +96,7 @@ fn word(kind: Kind) -> &'static str {
 
 impl Dataplane {
     /// By the snapshot in force.
-    pub(super) fn explain(&self, probe: &Probe) -> Result<Explanation, explain::Error> {
+    pub(crate) fn explain(&self, probe: &Probe) -> Result<Explanation, explain::Error> {
         let (snapshot, node) = (self.publisher.current(), &self.identity.node);
         explain_running(&self.compiler, snapshot, node, probe, &self.source.problems)
     }
@@ -105,7 +110,7 @@ impl Dataplane {
         self.published.is_some() && !self.ports.are_waiting() && self.wanted.ports.iter().all(is_well)
     }
 
-    pub(super) fn status(&self) -> admin::Status {
+    pub(crate) fn status(&self) -> admin::Status {
         let ports = self.port_statuses();
         let layout = self.exchange.umem.layout();
         let workers = self.worker_statuses();
@@ -140,7 +145,7 @@ impl Dataplane {
         }
     }
 
-    fn port_statuses(&self) -> Vec<admin::Port> {
+    pub(crate) fn port_statuses(&self) -> Vec<admin::Port> {
         let mut statuses: Vec<admin::Port> =
             self.wanted.ports.iter().map(|wanted| self.without(wanted)).collect();
         for open in self.ports.open() {
@@ -148,6 +153,9 @@ impl Dataplane {
                 continue;
             };
             status.state = admin::PortState::Open;
+            let known = self.compiler.routing().ports().get(usize::from(open.id.0)).and_then(Option::as_ref);
+            status.mac = known.map(|port| mac(port.mac));
+            status.mtu = known.map(|port| port.mtu);
             status.mode = Some(open.mode.to_string());
             status.zero_copy = Some(open.is_zero_copy);
             status.queues = Some(open.queues);
@@ -168,6 +176,8 @@ impl Dataplane {
             pod: wanted.pod.as_ref().map(ToString::to_string),
             state: if error.is_some() { admin::PortState::Failed } else { admin::PortState::Missing },
             error,
+            mac: None,
+            mtu: None,
             mode: None,
             zero_copy: None,
             queues: None,

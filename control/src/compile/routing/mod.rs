@@ -9,6 +9,7 @@
 mod here;
 mod homes;
 mod neighbours;
+mod shown;
 mod steering;
 mod table;
 
@@ -22,7 +23,7 @@ use ipnet::IpNet;
 use margay_fastpath::steer::{Destination, RouteChanges, Routes};
 use margay_flowtable::snapshot::Local;
 use margay_flowtable::{
-    Adjacency, Fib, InnerSources, NextHopId, NextHops, PortId, PortKind, PortState, Tunnel, ZeroChecksum,
+    Fib, InnerSources, NextHopId, NextHops, PortId, PortKind, PortState, Tunnel, ZeroChecksum,
 };
 
 use self::here::Here;
@@ -35,7 +36,7 @@ use super::local;
 use super::next_hops::{NeighbourKey, NumberedHops, Underlay};
 use super::owners::{OwnerChange, Owners};
 use super::routes::{ClusterRoute, RouteKind, Unreachable};
-use super::tunnels::{Family, mtu, vtep_mac};
+use super::tunnels::{Family, vtep_mac};
 use crate::identity::Identity;
 use crate::state::{Change, Cluster, Kernel, Name, PortBinding};
 
@@ -193,29 +194,17 @@ impl Routing {
         if self.own(dst).is_some() {
             return Some(NumberedHops::HOST);
         }
-        let Self { table, underlay, local, neighbours, numbered, identity, .. } = self;
-        let Some(route) = table.route(&dst) else {
+        let Some(route) = self.table.route(&dst) else {
+            let Self { underlay, numbered, .. } = self;
             return underlay.has_route(dst).then(|| numbered.forward(underlay.route(dst), None));
         };
-        Some(match route.kind {
-            RouteKind::Blackhole => NumberedHops::BLACKHOLE,
-            RouteKind::Local => {
-                let pod = neighbours.pod(dst.addr());
-                numbered.forward(pod.and_then(|pod| underlay.adjacency(pod)), None)
-            }
-            RouteKind::Direct | RouteKind::Ipip | RouteKind::Vxlan => {
-                let neighbour = route.via.and_then(|via| underlay.uplink_toward(via));
-                let adjacency = neighbour.and_then(|neighbour| underlay.adjacency(neighbour));
-                let within = |adjacency: Adjacency| Adjacency {
-                    mtu: mtu(route, adjacency.mtu, identity, cluster),
-                    ..adjacency
-                };
-                let adjacency = adjacency.map(within);
-                match tunnel(route, cluster, local, identity) {
-                    Ok(tunnel) => numbered.forward(adjacency, tunnel),
-                    Err(NoTunnel) => NumberedHops::UNRESOLVED,
-                }
-            }
+        if route.kind == RouteKind::Blackhole {
+            return Some(NumberedHops::BLACKHOLE);
+        }
+        let adjacency = self.adjacency(cluster, route);
+        Some(match tunnel(route, cluster, &self.local, &self.identity) {
+            Ok(tunnel) => self.numbered.forward(adjacency, tunnel),
+            Err(NoTunnel) => NumberedHops::UNRESOLVED,
         })
     }
 

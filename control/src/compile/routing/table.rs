@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use ipnet::IpNet;
 
@@ -53,6 +54,16 @@ impl RouteTable {
     pub(super) fn missing(&self) -> impl Iterator<Item = (&IpNet, &str, &Unreachable)> {
         let missing = |(dst, entry)| Some((dst, Result::as_ref(entry).err()?));
         self.entries.iter().filter_map(missing).map(|(dst, (node, why))| (dst, &**node, why))
+    }
+
+    /// Every destination behind that one, in order: its route, or the node where it lives and why it has none.
+    pub(super) fn entries(
+        &self,
+        after: Option<IpNet>,
+    ) -> impl Iterator<Item = (IpNet, super::shown::Entry<'_>)> {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries.range((behind, Bound::Unbounded));
+        entries.map(|(dst, entry)| (*dst, entry.as_ref().map_err(|(node, why)| (&**node, why))))
     }
 
     /// Whether the table must be made anew for this change.
