@@ -12,6 +12,7 @@ pub mod frame;
 pub mod pipeline;
 pub mod port;
 pub mod steer;
+pub mod tap;
 pub mod umem;
 pub mod worker;
 pub mod xdp;

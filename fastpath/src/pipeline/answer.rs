@@ -13,6 +13,7 @@ use super::{Pipeline, Turn, rewrite};
 use crate::drop::DropReason;
 use crate::egress::Egress;
 use crate::frame::Frame;
+use crate::tap::Leaving;
 use crate::umem::FramePool;
 
 /// Errors a second of one worker, and how many may come at once (RFC 1812 4.3.2.8 asks for a limit; Linux'
@@ -149,7 +150,10 @@ impl Pipeline {
         let ident = self.answers.next_ident();
         let Some(port) = address(turn, &mut answer, ident) else { return pool.put(answer) };
         let bytes = answer.len() as u64;
-        match egress.push(port, answer) {
+        self.tap_leaving(turn, &answer, port, Leaving::Answer);
+        let queued = egress.push(port, answer);
+        self.taps.settle(queued.is_ok());
+        match queued {
             Ok(()) => {
                 self.counters.port(input).answered.add(1);
                 self.counters.port(port).tx.add(1);

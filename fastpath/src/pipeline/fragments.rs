@@ -11,6 +11,7 @@ use super::{Pipeline, Turn, keys};
 use crate::drop::DropReason;
 use crate::egress::Egress;
 use crate::frame::{BURST, Burst, Frame};
+use crate::tap::{Fate, Tapped};
 use crate::umem::FramePool;
 
 /// How long a fragment waits for the first one, in milliseconds. What one sender sends at once nothing delays for longer.
@@ -32,6 +33,7 @@ pub(super) struct Waiting {
 struct Early {
     frame: Frame,
     lane: Lane,
+    tapped: Tapped,
     datagram: DatagramRef,
     since: u64,
 }
@@ -63,6 +65,8 @@ impl Pipeline {
         let is_of = |early: &mut Early| port.is_none_or(|port| port == early.frame.port);
         for early in self.waiting.fragments.extract_if(.., is_of) {
             self.counters.count_drop(early.frame.port, DropReason::PortGone);
+            self.taps.turn_aside_to(early.tapped);
+            self.taps.end(Fate::Dropped(DropReason::PortGone));
             pool.put(early.frame);
         }
     }
@@ -77,8 +81,9 @@ impl Pipeline {
                 Some(datagram) => {
                     let lane = self.lanes[at];
                     self.lanes.copy_within(at + 1..burst.len(), at);
+                    let tapped = self.taps.take(at, burst.len());
                     let frame = burst.remove(at);
-                    self.waiting.fragments.push(Early { frame, lane, datagram, since: turn.now });
+                    self.waiting.fragments.push(Early { frame, lane, tapped, datagram, since: turn.now });
                 }
             }
         }
@@ -132,6 +137,29 @@ impl Pipeline {
         }
     }
 
+    /// The passes behind the first, over fragments that have waited.
+    fn go_on_with(
+        &mut self,
+        turn: &Turn<'_>,
+        input: &Input<'_>,
+        burst: &mut Box<Burst>,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+    ) {
+        if self.taps.is_on() {
+            self.forward::<true>(turn, input, burst, pool, egress, &mut ());
+        } else {
+            self.forward::<false>(turn, input, burst, pool, egress, &mut ());
+        }
+    }
+
+    /// Forgets the tap of this place, of fragments that wait.
+    pub(super) fn untap_waiting(&mut self, at: usize) {
+        for early in &mut self.waiting.fragments {
+            early.tapped = early.tapped.without(at);
+        }
+    }
+
     #[cold]
     fn release_due(&mut self, turn: &Turn<'_>, pool: &mut FramePool, egress: &mut Egress) {
         (self.waiting.asked, self.waiting.is_due) = (turn.now, false);
@@ -139,10 +167,12 @@ impl Pipeline {
         while let Some(port) = self.gather(turn, &mut burst, pool) {
             let input = Input::of(turn, port, &self.senders);
             if input.is_known() {
-                self.forward(turn, &input, &mut burst, pool, egress, &mut ());
+                self.go_on_with(turn, &input, &mut burst, pool, egress);
             } else {
-                let frames = burst.drain_front(burst.len());
-                frames.for_each(|frame| self.end(frame, DropReason::PortGone, pool));
+                for (slot, frame) in burst.drain_front(burst.len()).enumerate() {
+                    self.taps.turn_to(slot);
+                    self.end(frame, DropReason::PortGone, pool);
+                }
             }
         }
         self.waiting.burst = Some(burst);
@@ -164,15 +194,19 @@ impl Pipeline {
                 at += 1;
                 continue;
             };
-            let Early { frame, mut lane, .. } = self.waiting.fragments.remove(at);
+            let Early { frame, mut lane, tapped, .. } = self.waiting.fragments.remove(at);
             match ended {
                 Ok(transport) => {
                     self.go_on(turn, &frame, &mut lane, transport);
                     port = Some(frame.port);
                     self.lanes[burst.len()] = lane;
+                    self.taps.put(burst.len(), tapped);
                     burst.push(frame);
                 }
-                Err(reason) => self.end(frame, reason, pool),
+                Err(reason) => {
+                    self.taps.turn_aside_to(tapped);
+                    self.end(frame, reason, pool);
+                }
             }
         }
         port

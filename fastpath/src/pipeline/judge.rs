@@ -1,6 +1,6 @@
 //! What policy says of a flow, and who is told: the rules' counters, and control of what was dropped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use margay_encap::protocol;
@@ -35,6 +35,8 @@ pub(super) struct Judge {
     pub(super) table: Arc<FlowTable>,
     pub(super) established: Established,
     denials: RefCell<Denials>,
+    /// What was last denied, for taps.
+    pub(super) denied: Cell<Option<Denial>>,
 }
 
 /// By what a first packet may pass.
@@ -48,7 +50,13 @@ pub(super) struct Admitted {
 
 impl Judge {
     pub(super) fn new(table: Arc<FlowTable>, counters: Arc<Counters>) -> Self {
-        Self { counters, table, established: Established::default(), denials: RefCell::default() }
+        Self {
+            counters,
+            table,
+            established: Established::default(),
+            denials: RefCell::default(),
+            denied: Cell::default(),
+        }
     }
 
     /// By what a first packet may pass, which has this type and code if it is ICMP. Where it may not, that is counted and
@@ -247,6 +255,7 @@ impl Judge {
     #[cold]
     fn deny(&self, snapshot: &Snapshot, tuple: &Tuple, denial: Denial) -> RuleId {
         let Denial { direction, rule, is_of_host } = denial;
+        self.denied.set(Some(denial));
         self.counters.rules.count_denied(rule);
         let end = match direction {
             PolicyType::Egress => tuple.src,
@@ -308,12 +317,13 @@ fn ask(
 }
 
 /// What denies a packet.
-#[derive(Clone, Copy)]
-struct Denial {
-    direction: PolicyType,
-    rule: RuleId,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub direction: PolicyType,
+    /// [`RuleId::NONE`] where a part of policy was missing.
+    pub rule: RuleId,
     /// It is a host endpoint's, and no pod's.
-    is_of_host: bool,
+    pub is_of_host: bool,
 }
 
 /// The first of those who are asked that denies.

@@ -22,6 +22,7 @@ mod routes;
 mod segment;
 mod senders;
 mod split;
+mod tapped;
 mod tunnel;
 mod tunnel6;
 
@@ -36,7 +37,7 @@ use margay_flowtable::{Fragments, Key, NextHopId, PortId, Snapshot};
 
 pub use expiry::Expiry;
 pub use host::MAX_UPLINKS;
-pub use judge::Established;
+pub use judge::{Denial, Established};
 pub use mid_flow::MidFlow;
 pub(crate) use routes::DENIED;
 
@@ -44,6 +45,7 @@ use crate::counters::Counters;
 use crate::drop::DropReason;
 use crate::egress::{Egress, Refusal};
 use crate::frame::{BURST, Burst, Frame, Gso};
+use crate::tap::{Fate, Taps};
 use crate::umem::{FramePool, Umem};
 use answer::Answers;
 use flows::{Flows, keys4};
@@ -105,6 +107,7 @@ pub struct Pipeline {
     waiting: Waiting,
     senders: Arc<KnownSenders>,
     unresolved: Option<IpAddr>,
+    taps: Taps,
 }
 
 impl Pipeline {
@@ -118,6 +121,7 @@ impl Pipeline {
             waiting: Waiting::default(),
             senders: Arc::default(),
             unresolved: None,
+            taps: Taps::default(),
         }
     }
 
@@ -152,6 +156,9 @@ impl Pipeline {
         pool: &mut FramePool,
         egress: &mut Egress,
     ) {
+        if self.taps.is_on() {
+            return self.process_tapped(turn, burst, pool, egress);
+        }
         self.process_probed(turn, burst, pool, egress, &mut ());
     }
 
@@ -165,9 +172,25 @@ impl Pipeline {
         egress: &mut Egress,
         probe: &mut impl Probe,
     ) {
+        self.pass::<false>(turn, burst, pool, egress, probe);
+    }
+
+    /// All passes. `TAPPED` is whether there may be taps.
+    #[inline(always)]
+    fn pass<const TAPPED: bool>(
+        &mut self,
+        turn: &Turn<'_>,
+        burst: &mut Box<Burst>,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+        probe: &mut impl Probe,
+    ) {
         let Some(first) = burst.as_slice().first() else { return };
         let (port, may_be_several) = (first.port, first.gso != Gso::Never);
         let input = Input::of(turn, port, &self.senders);
+        if TAPPED {
+            self.tap_entering(turn, burst);
+        }
         if input.is_uplink {
             self.receive::<true>(turn, &input, burst);
         } else {
@@ -183,12 +206,12 @@ impl Pipeline {
             }
         }
         probe.mark(Stage::Ingress);
-        self.forward(turn, &input, burst, pool, egress, probe);
+        self.forward::<TAPPED>(turn, &input, burst, pool, egress, probe);
     }
 
     /// The other passes.
     #[inline(always)]
-    fn forward(
+    fn forward<const TAPPED: bool>(
         &mut self,
         turn: &Turn<'_>,
         input: &Input<'_>,
@@ -200,11 +223,25 @@ impl Pipeline {
         let count = burst.len();
         self.flows.table().search(&mut self.lanes[..count]);
         probe.mark(Stage::Search);
+        if TAPPED {
+            self.decide_tapped(turn, input, burst);
+        } else {
+            self.decide(turn, input, burst);
+        }
+        self.flows.settle();
+        probe.mark(Stage::Flow);
+        self.rewrite::<TAPPED>(turn, input, burst, pool, egress);
+        probe.mark(Stage::Rewrite);
+    }
+
+    /// The third pass.
+    #[inline(always)]
+    fn decide(&mut self, turn: &Turn<'_>, input: &Input<'_>, burst: &Burst) {
         if host::asks_untracked(turn.snapshot, input) {
             self.pass_untracked(turn, input, burst);
         }
         let mut has_others = false;
-        for lane in &mut self.lanes[..count] {
+        for lane in &mut self.lanes[..burst.len()] {
             if lane.next_hop.is_undecided() {
                 lane.decide(self.flows.decide(turn, input, lane));
             } else {
@@ -214,10 +251,6 @@ impl Pipeline {
         if has_others {
             self.decide_others(turn, input, burst);
         }
-        self.flows.settle();
-        probe.mark(Stage::Flow);
-        self.rewrite(turn, input, burst, pool, egress);
-        probe.mark(Stage::Rewrite);
     }
 
     /// The first pass.
@@ -262,7 +295,7 @@ impl Pipeline {
 
     /// The last pass.
     #[inline(never)]
-    fn rewrite(
+    fn rewrite<const TAPPED: bool>(
         &mut self,
         turn: &Turn<'_>,
         input: &Input<'_>,
@@ -284,6 +317,9 @@ impl Pipeline {
             bytes += frame.len() as u64;
             ways += usize::from(lane.port != way);
             way = lane.port;
+        }
+        if TAPPED {
+            return self.part_tapped(turn, input, burst, pool, egress);
         }
         match way.get() {
             // All of them go one way, as from a pod to the uplink.
@@ -326,8 +362,9 @@ impl Pipeline {
     }
 
     #[cold]
-    fn end(&self, frame: Frame, reason: DropReason, pool: &mut FramePool) {
+    fn end(&mut self, frame: Frame, reason: DropReason, pool: &mut FramePool) {
         self.counters.count_drop(frame.port, reason);
+        self.taps.end(Fate::Dropped(reason));
         pool.put(frame);
     }
 

@@ -120,7 +120,7 @@ impl Pipeline {
             lay_out(turn, frame, &mut made, &segments, index);
             let ident = self.answers.next_ident();
             match rewrite::push(turn.umem, &mut made, headers, rewrite, ttl, lane.query.hash(), ident) {
-                Ok(_) => self.send(rewrite.port, made, pool, egress),
+                Ok(_) => self.send(turn, rewrite.port, made, pool, egress),
                 Err(_) => pool.put(made),
             }
         }

@@ -10,6 +10,7 @@ use super::{Pipeline, Turn, rewrite, segment};
 use crate::drop::DropReason;
 use crate::egress::Egress;
 use crate::frame::Frame;
+use crate::tap::{Fate, Leaving};
 use crate::umem::FramePool;
 
 impl Pipeline {
@@ -32,6 +33,7 @@ impl Pipeline {
         match sent {
             Ok(()) => {
                 self.counters.port(frame.port).forwarded.add(1);
+                self.taps.end(Fate::Split);
                 pool.put(frame);
             }
             Err(reason) => self.end(frame, reason, pool),
@@ -68,7 +70,7 @@ impl Pipeline {
             let mut made = lay_out(turn, frame, headers, made, &fragment);
             let ident = self.answers.next_ident();
             match rewrite::push(turn.umem, &mut made, headers, rewrite, ttl, lane.query.hash(), ident) {
-                Ok(_) => self.send(rewrite.port, made, pool, egress),
+                Ok(_) => self.send(turn, rewrite.port, made, pool, egress),
                 Err(_) => pool.put(made),
             }
         }
@@ -98,9 +100,19 @@ impl Pipeline {
     }
 
     /// Queues a frame that did not come in.
-    pub(super) fn send(&self, port: PortId, frame: Frame, pool: &mut FramePool, egress: &mut Egress) {
+    pub(super) fn send(
+        &mut self,
+        turn: &Turn<'_>,
+        port: PortId,
+        frame: Frame,
+        pool: &mut FramePool,
+        egress: &mut Egress,
+    ) {
         let bytes = frame.len() as u64;
-        match egress.push_split(port, frame) {
+        self.tap_leaving(turn, &frame, port, Leaving::Piece);
+        let queued = egress.push_split(port, frame);
+        self.taps.settle(queued.is_ok());
+        match queued {
             Ok(()) => {
                 self.counters.port(port).tx.add(1);
                 self.counters.port(port).tx_bytes.add(bytes);

@@ -16,6 +16,7 @@ mod rules;
 mod segment;
 mod senders;
 mod split;
+mod tapped;
 mod to_host;
 mod truncation;
 mod tunnel6;

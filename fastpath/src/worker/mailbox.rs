@@ -5,6 +5,7 @@ use margay_flowtable::PortId;
 
 use crate::counters::MAX_PORTS;
 use crate::port::Port;
+use crate::tap::{TAPS, Tap, TapId};
 
 const COMMANDS: usize = 256;
 
@@ -17,6 +18,11 @@ pub enum Command {
     Via { port: PortId, worker: usize },
     /// Stop using the port. Its box comes back by [`Mailbox::returned`] where this worker had one.
     Detach(PortId),
+    /// Tell this tap of the packets that match it. It comes back by [`Mailbox::returned_tap`]: at once where there are
+    /// [`TAPS`] already.
+    Tap(Box<Tap>),
+    /// Give the tap back.
+    Untap(TapId),
     /// Give every frame and port back, and end.
     Stop,
 }
@@ -25,6 +31,7 @@ pub enum Command {
 pub struct Mailbox {
     commands: ArrayQueue<Command>,
     returned: ArrayQueue<Returned>,
+    taps: ArrayQueue<Box<Tap>>,
 }
 
 /// A port that the worker is done with.
@@ -42,7 +49,11 @@ impl Default for Mailbox {
     fn default() -> Self {
         // A worker returns one port for each `Detach`, of which no more are sent while `COMMANDS` wait to be taken, and
         // all ports at `Stop`.
-        Self { commands: ArrayQueue::new(COMMANDS), returned: ArrayQueue::new(2 * COMMANDS + MAX_PORTS) }
+        Self {
+            commands: ArrayQueue::new(COMMANDS),
+            returned: ArrayQueue::new(2 * COMMANDS + MAX_PORTS),
+            taps: ArrayQueue::new(COMMANDS + TAPS),
+        }
     }
 }
 
@@ -58,6 +69,16 @@ impl Mailbox {
     /// The next port that the worker has let go of.
     pub fn returned(&self) -> Option<Returned> {
         self.returned.pop()
+    }
+
+    /// The next tap that the worker has let go of.
+    pub fn returned_tap(&self) -> Option<Box<Tap>> {
+        self.taps.pop()
+    }
+
+    pub(super) fn give_tap_back(&self, tap: Box<Tap>) {
+        // Control takes them out before it gives more; were there no room, the memory would be freed here.
+        drop(self.taps.push(tap));
     }
 
     pub(super) fn next(&self) -> Option<Command> {

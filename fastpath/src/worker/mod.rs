@@ -11,6 +11,7 @@ mod thread;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
 
 use margay_flowtable::publish::Reader;
 use margay_flowtable::table::FlowTable;
@@ -175,6 +176,10 @@ impl Worker {
     /// Takes a burst from each port in turn, and sends on what became of it.
     fn receive(&mut self, now: u64) -> usize {
         let mut received = 0;
+        if self.pipeline.is_tapped() {
+            // The clock of people. What is before 1970 is said to be of then.
+            self.pipeline.set_tap_time(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
+        }
         for index in 0..self.own.len() {
             let Way::Own(port) = &mut self.ways[usize::from(self.own[index].0)] else { continue };
             port.rx(&self.exchange.umem, &mut self.burst, &mut self.pool);
@@ -255,11 +260,24 @@ impl Worker {
                 self.ways[usize::from(port.0)] = Way::Worker(worker);
             }
             Command::Detach(id) => self.detach(id),
+            Command::Tap(tap) => {
+                if let Err(tap) = self.pipeline.tap(tap) {
+                    self.mailbox.give_tap_back(tap);
+                }
+            }
+            Command::Untap(id) => {
+                if let Some(tap) = self.pipeline.untap(id) {
+                    self.mailbox.give_tap_back(tap);
+                }
+            }
             Command::Stop => {
                 for id in std::mem::take(&mut self.own) {
                     self.detach(id);
                 }
                 self.pipeline.give_up(None, &mut self.pool);
+                while let Some(tap) = self.pipeline.untap_next() {
+                    self.mailbox.give_tap_back(tap);
+                }
                 self.exchange.return_all(&mut self.pool);
                 self.stopped = true;
             }

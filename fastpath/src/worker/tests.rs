@@ -1,7 +1,7 @@
 //! Workers on ports in memory: what is handed over, what happens to ports that come and go, and that no chunk is lost.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::publish::Publisher;
@@ -13,6 +13,7 @@ use crate::drop::DropReason;
 use crate::pipeline::tests::{OPEN, OPEN_IP, PEER_IP, UPLINK, pieces, snapshot, udp};
 use crate::pipeline::{Established, FRAGMENT_TIMEOUT, MidFlow};
 use crate::port::memory::{MemoryPort, Wire};
+use crate::tap::{Spec, TAPS, TapId, TapReader, What, tap};
 use crate::umem::{Layout, Umem};
 
 const CHUNKS: usize = 4096;
@@ -202,6 +203,44 @@ fn detached_port_comes_back_and_its_frames_with_it() {
     plane.send(&pod, 1);
     plane.turn();
     assert_eq!(plane.drops(0, DropReason::PortGone), 1);
+}
+
+#[test]
+fn a_tap_comes_back_when_it_is_asked_for_and_with_the_end() {
+    let mut plane = Plane::new(1);
+    let pod = plane.attach(OPEN, 0, 16);
+    let uplink = plane.attach(UPLINK, 0, 16);
+    let spec = Spec { filter: None, snap: 100, per_second: 1000, waiting: 1 << 14 };
+    let mut readers = Vec::new();
+    for id in 0..=TAPS as u64 {
+        let (tap, reader) = tap(TapId(id), spec.clone());
+        readers.push(reader);
+        plane.workers[0].mailbox().send(Command::Tap(Box::new(tap))).expect("room in the mailbox");
+    }
+    let before = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+    plane.send(&pod, 7);
+    plane.turn();
+    assert_eq!(plane.taken(&uplink), [7]);
+    let mailbox = Arc::clone(plane.workers[0].mailbox());
+    assert!(mailbox.returned_tap().is_some(), "one too many");
+    assert!(mailbox.returned_tap().is_none());
+    assert!(readers.pop().is_some_and(|reader| reader.has_ended()));
+    for reader in &mut readers {
+        let came = reader.next(&mut Vec::new()).map(|note| note.what);
+        assert!(
+            matches!(came, Some(What::Came(image)) if image.port == OPEN && image.at >= before),
+            "{came:?}"
+        );
+    }
+    mailbox.send(Command::Untap(TapId(0))).expect("room in the mailbox");
+    mailbox.send(Command::Untap(TapId(99))).expect("room in the mailbox");
+    plane.turn();
+    assert!(mailbox.returned_tap().is_some());
+    assert!(mailbox.returned_tap().is_none());
+    mailbox.send(Command::Stop).expect("room in the mailbox");
+    plane.workers[0].turn(plane.now);
+    assert_eq!(std::iter::from_fn(|| mailbox.returned_tap()).count(), TAPS - 1);
+    assert!(readers.iter().all(TapReader::has_ended));
 }
 
 #[test]

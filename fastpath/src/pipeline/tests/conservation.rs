@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn frame() -> impl Strategy<Value = (PortId, Vec<u8>)> {
+pub(super) fn frame() -> impl Strategy<Value = (PortId, Vec<u8>)> {
     let valid = (any::<bool>(), 0..7usize, any::<(u16, u16)>(), 0..1500usize).prop_map(
         |(is_udp, dst, ports, len)| {
             let dst = [WEB_IP, OPEN_IP, PEER_IP, IPIP_IP, DIRECT_IP, NODE_IP, [192, 0, 2, 1]][dst];
