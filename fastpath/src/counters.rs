@@ -2,6 +2,7 @@
 //!
 //! A worker is the only writer of its counters, so an increment is a plain load and store, not an atomic add.
 
+mod latency;
 mod policy_drops;
 mod rules;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use margay_flowtable::PortId;
 use zerocopy::{FromZeros, KnownLayout};
 
+pub use latency::{Latency, LatencyBucket};
 pub use policy_drops::{PolicyDrop, PolicyDrops};
 pub(crate) use rules::RuleRun;
 pub use rules::{DEFAULT_RULES, MAX_RULES, RuleCount, RuleCounters};
@@ -81,6 +83,11 @@ pub struct Counters {
     /// Turns of the loop, and those of them that moved at least one frame.
     pub turns: Counter,
     pub busy_turns: Counter,
+    /// What the latter took.
+    pub busy_nanoseconds: Counter,
+    /// How long frames were in the worker's hands, of those bursts that it timed
+    /// ([`BURSTS_PER_SAMPLE`](crate::worker::BURSTS_PER_SAMPLE)).
+    pub latency: Latency,
     /// Connections entered into the flow table, and taken out by expiry.
     pub flows_inserted: Counter,
     pub flows_expired: Counter,
@@ -99,6 +106,8 @@ impl Default for Counters {
             events: Events::default(),
             turns: Counter::default(),
             busy_turns: Counter::default(),
+            busy_nanoseconds: Counter::default(),
+            latency: Latency::default(),
             flows_inserted: Counter::default(),
             flows_expired: Counter::default(),
             flows_reclassified: Counter::default(),

@@ -4,6 +4,7 @@
 
 mod exchange;
 mod mailbox;
+mod stopwatch;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -20,6 +21,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 pub use exchange::Exchange;
 pub use mailbox::{Command, Mailbox, Returned};
+pub use stopwatch::BURSTS_PER_SAMPLE;
 pub use thread::{Idle, WorkerHandle, spawn};
 
 use crate::counters::{Counters, MAX_PORTS};
@@ -28,6 +30,7 @@ use crate::frame::{BURST, Burst, Frame};
 use crate::pipeline::{Established, Expiry, MidFlow, Pipeline, Turn};
 use crate::port::{Census, Port};
 use crate::umem::FramePool;
+use stopwatch::Stopwatch;
 
 /// How long a worker without frames sleeps at most, in milliseconds: the delay of a command and of expiry.
 const SLEEP: u16 = 20;
@@ -60,6 +63,7 @@ pub struct Worker {
     own: Vec<PortId>,
     /// Watches the own ports' descriptors, where the worker sleeps when idle.
     epoll: Option<Epoll>,
+    stopwatch: Stopwatch,
     stopped: bool,
 }
 
@@ -99,6 +103,7 @@ impl Worker {
             ways: (0..MAX_PORTS).map(|_| Way::None).collect(),
             own: Vec::with_capacity(MAX_PORTS),
             epoll: None,
+            stopwatch: Stopwatch::default(),
             stopped: false,
         }
     }
@@ -134,6 +139,7 @@ impl Worker {
         let sweeps = self.expiry.run(&self.pipeline, now, self.reader.current().generation);
         self.counters.turns.add(1);
         let busy = received + taken > 0;
+        self.stopwatch.end_turn(busy);
         self.counters.busy_turns.add(u64::from(busy));
         self.counters.pool.store(self.pool.len() as u64, Relaxed);
         busy || sweeps
@@ -187,6 +193,7 @@ impl Worker {
                 continue;
             }
             received += self.burst.len();
+            self.stopwatch.take_burst(self.burst.len(), &self.egress);
             let turn = Turn { snapshot: self.reader.current(), umem: &self.exchange.umem, now };
             self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
             if let Some(address) = self.pipeline.take_unresolved() {
@@ -219,7 +226,7 @@ impl Worker {
     /// Sends what waits: to own ports, one submission and at most one wakeup each, or to the worker who owns the port.
     /// What a port has no room for waits on.
     fn transmit(&mut self) {
-        let Self { egress, ways, exchange, counters, pool, index, .. } = self;
+        let Self { egress, ways, exchange, counters, pool, index, stopwatch, .. } = self;
         egress.flush(|id, burst| match &mut ways[usize::from(id.0)] {
             Way::Own(port) => port.tx(&exchange.umem, burst),
             Way::Worker(to) => {
@@ -232,6 +239,7 @@ impl Worker {
             }
             Way::None => lose(burst.drain_front(burst.len()), id, counters, pool),
         });
+        stopwatch.transmitted(egress, counters);
     }
 
     fn reclaim(&mut self) {

@@ -8,7 +8,7 @@ use margay_flowtable::publish::Publisher;
 use margay_flowtable::table::FlowTable;
 use margay_flowtable::{Fragments, NextHop, PortId, Snapshot};
 
-use super::{Command, Exchange, Idle, Parts, Worker, spawn};
+use super::{BURSTS_PER_SAMPLE, Command, Exchange, Idle, Parts, Worker, spawn};
 use crate::drop::DropReason;
 use crate::pipeline::tests::{OPEN, OPEN_IP, PEER_IP, UPLINK, pieces, snapshot, udp};
 use crate::pipeline::{Established, FRAGMENT_TIMEOUT, MidFlow};
@@ -285,6 +285,8 @@ fn threads_forward_and_stop_with_every_frame_back() {
         for handle in &handles {
             handle.mailbox.send(Command::Stop).expect("room in the mailbox");
         }
+        let busy = |handle: &super::WorkerHandle| handle.counters.busy_nanoseconds.get() > 0;
+        assert!(handles.iter().all(busy), "{idle:?}");
         for handle in handles {
             let mailbox = Arc::clone(&handle.mailbox);
             handle.join().expect("no panic");
@@ -335,4 +337,41 @@ fn a_fragment_waits_for_a_first_one_that_another_worker_gets() {
     plane.workers[1].turn(plane.now);
     assert_eq!(plane.workers[1].pipeline.waiting(), 0);
     assert_eq!(plane.drops(1, DropReason::PortGone), 1);
+}
+
+/// Frames that count in the latencies of a worker.
+fn timed(plane: &Plane, worker: usize) -> u64 {
+    plane.workers[worker].counters().latency.buckets().map(|bucket| bucket.frames).sum()
+}
+
+#[test]
+fn the_first_burst_is_timed_and_then_one_in_so_many() {
+    let mut plane = Plane::new(2);
+    let pod = plane.attach(OPEN, 0, 256);
+    let uplink = plane.attach(UPLINK, 1, 256);
+    (0..64).for_each(|i| plane.send(&pod, i));
+    plane.turn();
+    assert_eq!(timed(&plane, 0), 64);
+    for round in 1..=2 * u64::from(BURSTS_PER_SAMPLE) {
+        plane.send(&pod, 7);
+        plane.turn();
+        plane.taken(&uplink);
+        assert_eq!(timed(&plane, 0), 64 + round / u64::from(BURSTS_PER_SAMPLE), "round {round}");
+    }
+    assert_eq!(timed(&plane, 1), 0, "who hands frames on for another takes none from a port");
+}
+
+#[test]
+fn a_burst_takes_until_its_port_has_had_room_for_it() {
+    let mut plane = Plane::new(1);
+    let pod = plane.attach(OPEN, 0, 256);
+    let uplink = plane.attach(UPLINK, 0, 16);
+    (0..64).for_each(|i| plane.send(&pod, i));
+    plane.turn();
+    for _ in 0..3 {
+        assert_eq!(timed(&plane, 0), 0);
+        assert_eq!(plane.taken(&uplink).len(), 16);
+        plane.turn();
+    }
+    assert_eq!(timed(&plane, 0), 64);
 }

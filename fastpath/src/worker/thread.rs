@@ -63,8 +63,9 @@ fn run(worker: &mut Worker) {
     let start = Instant::now();
     let mut quiet = 0;
     while !worker.stopped() {
-        let now = start.elapsed().as_millis() as u64;
-        quiet = if worker.turn(now) { 0 } else { quiet + 1 };
+        let now = start.elapsed();
+        worker.stopwatch.begin_turn(now.as_nanos() as u64, &worker.counters);
+        quiet = if worker.turn(now.as_millis() as u64) { 0 } else { quiet + 1 };
         if quiet >= TURNS_BEFORE_SLEEP {
             worker.sleep();
             quiet = 0;
