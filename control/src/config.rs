@@ -3,8 +3,9 @@
 //! Every table may be absent, and every key has a default unless its line says otherwise. A key that does not exist
 //! and a value that cannot be are errors that name file, line and column. How the text is read and its errors are
 //! worded is `config/read.rs`; `[tunnel]`, `[icmp]` and `[tcp]` are in `config/tunnel.rs`, `[umem]` and `[xdp]` in `config/xdp.rs`,
-//! `[policy]` in `config/policy.rs`.
+//! `[policy]` in `config/policy.rs`, `[metrics]` in `config/metrics.rs`.
 
+mod metrics;
 mod policy;
 mod read;
 mod report;
@@ -19,6 +20,7 @@ use margay_flowtable::conntrack::Timeouts;
 use serde::Deserialize;
 
 pub use crate::source::kubernetes::Access;
+pub use metrics::Metrics;
 pub use policy::{EndpointToHost, Established, Policy};
 pub use read::Error;
 pub use report::{Calico, Report};
@@ -48,6 +50,7 @@ pub struct Config {
     pub report: Report,
     pub calico: Calico,
     pub admin: Admin,
+    pub metrics: Metrics,
     pub log: Log,
 }
 

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod identity;
 pub mod kernel;
 pub mod manifest;
+pub mod metrics;
 pub mod policy_drops;
 pub mod probe;
 pub mod replay;

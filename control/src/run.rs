@@ -9,6 +9,7 @@ mod asked;
 mod dataplane;
 mod error;
 mod host;
+mod metrics;
 mod neighbours;
 mod policies;
 mod ports;
@@ -30,6 +31,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::admin;
 use crate::config::Config;
+use crate::metrics::Server;
 use crate::source::{Source, SourceEvent};
 
 pub(crate) use self::dataplane::Dataplane;
@@ -51,6 +53,7 @@ pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Resul
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let (_server, mut questions) = admin::Server::listen(&config.admin.socket)?;
+    let (_metrics, mut scrapes) = Server::start(config.metrics.listen);
     let mut plane = Dataplane::start(config, node, source.name()).await?;
     let mut events = listen(source)?;
     let mut due = None;
@@ -75,6 +78,7 @@ pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Resul
                 due.get_or_insert_with(soon);
             }
             Some(question) = questions.recv() => question(&mut plane),
+            Some(request) = scrapes.recv() => plane.measure(request),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 plane.step().await?;
                 due = (plane.ports.are_waiting() || plane.host.is_waiting()).then(Instant::now);

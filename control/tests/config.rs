@@ -86,6 +86,8 @@ vxlan_tunnel_address6 = "fd00:9::1"
 ipip_tunnel_address = "10.9.0.2"
 [admin]
 socket = "/run/a.sock"
+[metrics]
+listen = "[::1]:9817"
 [log]
 level = "debug"
 "#;
@@ -131,6 +133,8 @@ fn every_key_is_read() {
     assert_eq!((config.policy.established, config.policy.rules), (Established::Keep, 5000));
     assert_eq!((config.tunnel.vni, config.tunnel.vxlan_port), (Some(7), Some(8472)));
     assert_eq!(config.admin.socket, Path::new("/run/a.sock"));
+    assert_eq!(config.metrics.listen, Some("[::1]:9817".parse().unwrap()));
+    assert_eq!(Config::default().metrics.listen, None, "nothing listens that was not asked to");
     let copied = Outer { dscp: Dscp::Copy, ttl: Ttl::Inherit, dont_fragment: DontFragment::Copy };
     assert_eq!((config.tunnel.vxlan.outer(Outer::VXLAN), config.tunnel.vxlan.mtu), (copied, Some(1400)));
     let fixed = Outer { dscp: Dscp::Fixed(46), ttl: Ttl::Fixed(32), dont_fragment: DontFragment::Set };
@@ -222,6 +226,11 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
             "2:18: invalid value: integer `0`, expected a fraction above 0.0",
         ),
         ("[policy]\nestablished = \"kepp\"", "2:15: unknown value `kepp`: did you mean `keep`?"),
+        (
+            "[metrics]\nlisten = \"localhost:9817\"",
+            "2:10: \"localhost:9817\" cannot be: it must be an IP address",
+        ),
+        ("[metrics]\nlisten = \"127.0.0.1:0\"", "2:10: \"127.0.0.1:0\" cannot be: it must be an IP address"),
         ("[policy]\nrules = 0", "2:9: 0 cannot be: it must be from 1 to 524287"),
         ("[policy]\nrules = 1000000", "2:9: 1000000 cannot be: it must be from 1 to 524287"),
         ("[conntrack]\nudp = \"10ms\"", "2:7: 10ms cannot be: it must be a second or more"),

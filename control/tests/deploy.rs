@@ -20,6 +20,9 @@ use serde_json::Value;
 const WRITTEN: [(&str, &str, &str); 3] =
     [("", "nodes", "get"), ("", "nodes/status", "patch"), ("events.k8s.io", "events", "create")];
 
+/// What is for Prometheus and Grafana to load, and no object of Kubernetes.
+const FOR_MONITORING: [&str; 2] = ["alerts.yaml", "grafana-dashboard.json"];
+
 /// Libraries that the image's base has.
 const IN_BASE: [&str; 4] = ["ld-linux-x86-64.so.2", "libc.so.6", "libgcc_s.so.1", "libm.so.6"];
 
@@ -62,6 +65,7 @@ fn every_object_is_one_of_kubernetes_and_the_kustomization_names_every_file() {
     let mut named: BTreeSet<String> = list(&kustomization["resources"]).into_iter().collect();
     named.extend(list(&kustomization["configMapGenerator"][0]["files"]));
     named.insert("kustomization.yaml".to_owned());
+    named.extend(FOR_MONITORING.map(str::to_owned));
     let entries = fs::read_dir(root().join("deploy")).unwrap();
     let there: BTreeSet<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

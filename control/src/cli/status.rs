@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use margay_control::admin::{self, Port, PortState, Status as Report, Traffic, Trouble};
+use margay_control::metrics::lacking;
 
 use super::{Output, Socket};
 
@@ -35,29 +36,6 @@ impl Status {
         eprintln!("margay: not ready: {}", lacking(&report).join("; "));
         Ok(ExitCode::FAILURE)
     }
-}
-
-/// What keeps the gateway from being ready.
-fn lacking(report: &Report) -> Vec<String> {
-    let mut lacking = Vec::new();
-    if report.snapshot.is_none() {
-        lacking.push(format!("{} has not delivered a whole first state", report.source.name));
-        let troubles = report.source.troubles.iter();
-        lacking.extend(troubles.map(|trouble| format!("{}: {}", trouble.what, trouble.why)));
-    }
-    for port in &report.ports {
-        match (port.state, &port.error) {
-            (PortState::Failed, Some(error)) => lacking.push(format!("port {}: {error}", port.name)),
-            (PortState::Missing, _) if port.pod.is_none() => {
-                lacking.push(format!("port {}: device {} is not there, or not up", port.name, port.device));
-            }
-            _ => {}
-        }
-    }
-    if lacking.is_empty() {
-        lacking.push("ports are being opened".to_owned());
-    }
-    lacking
 }
 
 fn text(report: &Report) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -99,6 +99,13 @@ pub(super) fn access<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Access
         "" => return Err(refused::<D>("\"\"".to_owned(), "\"in-cluster\", or the path of a kubeconfig")),
         path => Access::Kubeconfig(path.into()),
     }))
+}
+
+pub(super) fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() > 0);
+    let must_be = "an IP address and a port, as \"127.0.0.1:9817\" or \"[::1]:9817\"";
+    address.map(Some).ok_or_else(|| refused::<D>(format!("{text:?}"), must_be))
 }
 
 pub(super) fn connections<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {

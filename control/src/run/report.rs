@@ -37,7 +37,8 @@ impl Dataplane {
     }
 }
 
-fn ago(time: Duration) -> Timestamp {
+/// When that was, by the clock.
+pub(super) fn ago(time: Duration) -> Timestamp {
     let then = clock::wall() - time;
     then.round(Unit::Second).unwrap_or(then)
 }
