@@ -19,6 +19,7 @@ mod server;
 mod status;
 pub mod tunnels;
 pub mod version;
+pub mod workers;
 
 use axum::Json;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
@@ -46,6 +47,7 @@ fn resources() -> OpenApiRouter<Control> {
         .routes(routes!(status::status))
         .routes(routes!(tunnels::tunnels))
         .routes(routes!(version::version))
+        .routes(routes!(workers::workers))
 }
 
 fn info() -> utoipa::openapi::Info {

@@ -22,3 +22,4 @@ pub mod run;
 pub mod selector;
 pub mod source;
 pub mod state;
+pub mod top;

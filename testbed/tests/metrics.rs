@@ -4,10 +4,11 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::traffic::{blob, tcp_transfer, udp_echoes};
-use common::{Options, TestLab, eventually};
+use common::{Options, TestLab, eventually, margay};
 use margay_testbed::netns;
 
 const GATEWAY: &str = "gw-a";
@@ -90,6 +91,42 @@ fn figures_follow_the_traffic() {
     assert!((sum(&after, "margay_port_open") - open as f64).abs() < 0.5, "{open} ports are open");
     let generation = status["snapshot"]["generation"].as_f64().unwrap();
     assert!(sum(&after, "margay_snapshot_generation") <= generation);
+}
+
+/// On a terminal that `script` makes, it draws, and ends when `q` comes.
+#[test]
+fn top_shows_a_running_gateway_on_a_terminal() {
+    let lab = TestLab::two_zones(Options::default());
+    let socket = margay_testbed::daemon::socket(lab.name(), GATEWAY);
+    let top = format!(
+        "stty cols 120 rows 40; {} top --every 0.1 --socket {}",
+        margay().display(),
+        socket.display()
+    );
+    let mut script = Command::new("script")
+        .args(["--quiet", "--return", "--flush", "--command", &top, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut keys, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+    let (sender, drawn) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut some = [0; 4096];
+        while let Ok(length @ 1..) = screen.read(&mut some) {
+            if sender.send(String::from_utf8_lossy(&some[..length]).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut text = String::new();
+    // What changes is drawn again by itself: the second answer's rates are the first drawing's dashes no more.
+    while !["WORKER", "PORT", "uplink", "BUSIEST"].iter().all(|word| text.contains(word)) {
+        text += &drawn.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it draws no more:\n{text}"));
+    }
+    keys.write_all(b"q").unwrap();
+    assert!(script.wait().unwrap().success(), "{text}");
 }
 
 #[test]

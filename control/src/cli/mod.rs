@@ -14,6 +14,7 @@ mod routes;
 mod run;
 mod status;
 mod table;
+mod top;
 mod tunnels;
 mod units;
 mod version;
@@ -56,6 +57,7 @@ enum Command {
     Routes(routes::Routes),
     Run(run::Run),
     Status(status::Status),
+    Top(top::Top),
     Tunnels(tunnels::Tunnels),
     Version(version::Version),
     /// `margay lab` and `margay perf` run `margay-lab` and `margay-perf`.
@@ -77,6 +79,7 @@ impl Cli {
             Command::Routes(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),
+            Command::Top(command) => command.run(),
             Command::Tunnels(command) => command.run(),
             Command::Version(command) => command.run(),
             Command::External(words) => external::run(&words),
