@@ -42,9 +42,11 @@ enum News {
 /// more is waited for; one that never did is an error.
 pub async fn run(socket: &Path, every: Duration) -> Result<(), Error> {
     let first = late(Moment::ask(socket)).await?;
-    let (terminate, hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    let [terminate, interrupt, hang_up] =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    let ends = [terminate?, interrupt?, hang_up?];
     let mut terminal = ratatui::try_init()?;
-    let ended = show(&mut terminal, socket, every, first, [terminate, hang_up]).await;
+    let ended = show(&mut terminal, socket, every, first, ends).await;
     ratatui::try_restore()?;
     ended
 }
@@ -58,7 +60,7 @@ async fn show(
     socket: &Path,
     every: Duration,
     first: Moment,
-    [mut terminate, mut hang_up]: [Signal; 2],
+    [mut terminate, mut interrupt, mut hang_up]: [Signal; 3],
 ) -> Result<(), Error> {
     let (news, mut latest) = mpsc::channel(1);
     let asking = [
@@ -71,6 +73,7 @@ async fn show(
         terminal.draw(|frame| draw(frame, &screen))?;
         tokio::select! {
             _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
             _ = hang_up.recv() => break,
             Some(news) = latest.recv() => take(&mut screen, &mut last, news),
             event = events.next() => match event {
