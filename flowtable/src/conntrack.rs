@@ -3,8 +3,12 @@
 //! The states and times are Calico's (felix/bpf/conntrack/timeouts): no sequence numbers are kept, only which TCP
 //! flags each leg has sent and when the last packet passed. Pure: the table stores the state and decides races.
 
+mod phase;
+
 use margay_encap::protocol;
 use margay_encap::tcp::flags as tcp;
+
+pub use phase::Phase;
 
 /// Which way a packet goes in its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -33,7 +33,7 @@ pub use classify::{
     classify_host_staged, classify_staged, classify_to_node, classify_untracked, classify_with_staged,
     is_failsafe_in, is_failsafe_untracked, matches,
 };
-pub use conntrack::{CtState, CtStatus, Direction, Timeouts};
+pub use conntrack::{CtState, CtStatus, Direction, Phase, Timeouts};
 pub use endpoint::Endpoint;
 pub use fib::{Fib, FibBytes};
 pub use fragments::{DatagramKey, DatagramRef, Fragments, Placed};
@@ -52,6 +52,6 @@ pub use policy::{
 pub use publish::{Publisher, Reader};
 pub use snapshot::{Checksums, Entrance, Epochs, PortKind, PortState, Snapshot, WayOut};
 pub use table::{
-    EndedFlow, FlowAction, FlowCounts, FlowEnd, FlowRef, FlowTable, FlowTrails, Hit, Insert, Judged, Query,
-    SweepCursor, Swept, Traffic, TrailEra, TrailId, Trails,
+    EndedFlow, Flow, FlowAction, FlowCounts, FlowEnd, FlowRef, FlowTable, FlowTrails, Hit, Insert, Judged,
+    Query, SweepCursor, Swept, Traffic, TrailEra, TrailId, Trails,
 };

@@ -48,6 +48,7 @@ mod slot;
 mod sweep;
 mod track;
 mod trails;
+mod walk;
 mod wide;
 
 use std::{fmt, slice};
@@ -68,6 +69,7 @@ use slot::{DIRECTIONS, Slots};
 use sweep::Pass;
 pub use sweep::{SweepCursor, Swept};
 pub use trails::{TrailEra, TrailId, Trails};
+pub use walk::Flow;
 use wide::WideAddresses;
 
 use crate::conntrack::{CtState, Direction, Timeouts};
@@ -97,15 +99,6 @@ pub struct Hit {
     /// What admitted the connection, on egress and ingress ([`Judged::trails`]).
     pub trails: FlowTrails,
     /// The connection as this direction last saw it.
-    pub state: CtState,
-}
-
-/// A connection, for display.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    pub flow: FlowRef,
-    /// Key of the Original direction.
-    pub key: AnyKey,
     pub state: CtState,
 }
 
@@ -270,16 +263,6 @@ impl FlowTable {
     /// The key of the connection's first packet; `None` if the connection is gone.
     pub fn original_key(&self, flow: FlowRef) -> Option<AnyKey> {
         self.slots.key(flow)
-    }
-
-    /// All connections, each as it is when the iterator comes to it.
-    pub fn flows(&self) -> impl Iterator<Item = Flow> {
-        (0..self.slots.capacity()).filter_map(|slot| {
-            let track = self.slots.track(slot);
-            let flow = FlowRef { slot, incarnation: track.incarnation() };
-            let key = slot::is_live(flow.incarnation).then(|| self.slots.key(flow))??;
-            Some(Flow { flow, key, state: track.state() })
-        })
     }
 }
 

@@ -302,6 +302,8 @@ impl Pair {
         for flow in self.table.flows() {
             let entry = &self.oracle[&flow.key];
             assert_eq!((flow.flow, flow.state), (entry.flow, entry.state));
+            assert_eq!(flow.next_hops, entry.judged.actions.map(|action| action.next_hop));
+            assert_eq!(flow.trails.ids(), entry.judged.trails);
             flows += 1;
         }
         assert_eq!(flows, self.oracle.len());

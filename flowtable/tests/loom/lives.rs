@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use loom::thread;
 use margay_flowtable::table::{Insert, SweepCursor};
-use margay_flowtable::{CtStatus, Direction, FlowAction, FlowKey, FlowKey6, Key};
+use margay_flowtable::{AnyKey, CtStatus, Direction, FlowAction, FlowKey, FlowKey6, Key};
 
 use super::*;
 
@@ -37,6 +37,41 @@ fn lookup_and_update_against_remove_and_reuse() {
         assert_eq!(lookup(&table, &k), None);
         assert_eq!(lookup(&table, &l).expect("present").state.last_seen, 0);
         assert!(!table.remove(flow));
+        check_holds(&table, &[l]);
+    });
+}
+
+/// What a walk meets is one connection's, whole, whatever becomes of its slot meanwhile.
+#[test]
+fn walk_against_remove_and_reuse() {
+    model(2, || {
+        let table = table(1);
+        let (k, l) = (key(&table, 0), key(&table, 1));
+        let flow = new(insert(&table, &k)).flow;
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || {
+                assert!(table.remove(flow));
+                new(insert(&table, &l));
+            }
+        });
+        let walk = |keys: &[FlowKey]| {
+            let met: Vec<_> = table.flows().collect();
+            for met in &met {
+                let key =
+                    *keys.iter().find(|key| AnyKey::from(**key) == met.key).expect("a key of the table's");
+                assert_eq!(
+                    met.next_hops,
+                    [action(&key), action(&key.reversed())].map(|action| action.next_hop)
+                );
+                assert_eq!(met.trails.ids(), trails(&key, 0));
+                assert_eq!(met.state.last_seen, 0);
+            }
+            met.len()
+        };
+        walk(&[k, l]);
+        other.join().unwrap();
+        assert_eq!(walk(&[l]), 1);
         check_holds(&table, &[l]);
     });
 }
