@@ -12,6 +12,7 @@ mod control;
 pub mod drops;
 pub mod endpoints;
 mod explain;
+pub mod flows;
 pub mod policies;
 pub mod ports;
 pub mod routes;
@@ -41,6 +42,7 @@ fn resources() -> OpenApiRouter<Control> {
         .routes(routes!(drops::drops))
         .routes(routes!(endpoints::endpoints))
         .routes(routes!(explain::explain))
+        .routes(routes!(flows::flows))
         .routes(routes!(policies::policies))
         .routes(routes!(ports::ports))
         .routes(routes!(routes::routes))

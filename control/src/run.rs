@@ -8,6 +8,7 @@
 mod asked;
 mod dataplane;
 mod error;
+mod flows;
 mod host;
 mod metrics;
 mod neighbours;

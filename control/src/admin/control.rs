@@ -1,6 +1,8 @@
 //! The control loop, as the resources ask it.
 
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::Refusal;
 use crate::run::Dataplane;
@@ -12,13 +14,22 @@ const WAITING: usize = 16;
 pub(crate) type Question = Box<dyn FnOnce(&mut Dataplane) + Send>;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Control(mpsc::Sender<Question>);
+pub(crate) struct Control {
+    questions: mpsc::Sender<Question>,
+    /// Walks of the flow table: one at a time.
+    walks: Arc<Semaphore>,
+}
 
 impl Control {
     /// With what the control loop takes the questions from.
     pub(super) fn new() -> (Self, mpsc::Receiver<Question>) {
         let (sender, questions) = mpsc::channel(WAITING);
-        (Self(sender), questions)
+        (Self { questions: sender, walks: Arc::new(Semaphore::new(1)) }, questions)
+    }
+
+    /// Waits for the walks of the flow table that others have asked for. The turn ends where it is dropped.
+    pub(super) async fn walk(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.walks).acquire_owned().await.map_err(|_| Refusal::stopping())
     }
 
     /// The answer, as of one moment. The control loop does nothing else meanwhile: what takes longer than a millisecond
@@ -31,7 +42,7 @@ impl Control {
         let (sender, answer) = oneshot::channel();
         // Whoever asked may have gone.
         let question: Question = Box::new(move |plane| drop(sender.send(question(plane))));
-        self.0.send(question).await.map_err(|_| Refusal::stopping())?;
+        self.questions.send(question).await.map_err(|_| Refusal::stopping())?;
         answer.await.map_err(|_| Refusal::stopping())
     }
 }

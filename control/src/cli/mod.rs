@@ -6,6 +6,7 @@ mod drops;
 mod endpoints;
 mod explain;
 mod external;
+mod flows;
 mod policies;
 mod ports;
 mod query;
@@ -51,6 +52,7 @@ enum Command {
     Drops(drops::Drops),
     Endpoints(endpoints::Endpoints),
     Explain(explain::Explain),
+    Flows(flows::Flows),
     Policies(policies::Policies),
     Ports(ports::Ports),
     Replay(replay::Replay),
@@ -73,6 +75,7 @@ impl Cli {
             Command::Drops(command) => command.run(),
             Command::Endpoints(command) => command.run(),
             Command::Explain(command) => command.run(),
+            Command::Flows(command) => command.run(),
             Command::Policies(command) => command.run(),
             Command::Ports(command) => command.run(),
             Command::Replay(command) => command.run(),

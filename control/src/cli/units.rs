@@ -5,6 +5,16 @@ pub(super) fn bytes(bytes: u64) -> String {
     scaled(bytes as f64, &["B", "kB", "MB", "GB", "TB", "PB"])
 }
 
+/// Bits a second.
+pub(super) fn bits_per_second(bits: f64) -> String {
+    scaled(bits, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"])
+}
+
+/// Packets a second.
+pub(super) fn packets_per_second(packets: f64) -> String {
+    scaled(packets, &["pps", "kpps", "Mpps", "Gpps"])
+}
+
 fn scaled(number: f64, units: &[&str]) -> String {
     let (mut number, mut unit) = (number, 0);
     // What would be rounded to four digits has the next unit.
@@ -54,6 +64,10 @@ mod tests {
         for (number, text) in cases {
             assert_eq!(bytes(number), text);
         }
+        assert_eq!(
+            (bits_per_second(12e9).as_str(), packets_per_second(0.4).as_str()),
+            ("12.0 Gbit/s", "0 pps")
+        );
     }
 
     #[test]

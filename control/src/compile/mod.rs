@@ -137,6 +137,11 @@ impl Compiler {
         &self.cluster
     }
 
+    /// Whose each address is.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
     pub fn routing(&self) -> &Routing {
         &self.routing
     }

@@ -1,5 +1,6 @@
 //! `margay run` in network namespaces of its own: ports, sources and signals of a living gateway. Needs root.
 
+mod api;
 mod configuration;
 #[path = "../support/mod.rs"]
 mod support;

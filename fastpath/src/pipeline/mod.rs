@@ -39,7 +39,7 @@ pub use expiry::Expiry;
 pub use host::MAX_UPLINKS;
 pub use judge::{Denial, Established};
 pub use mid_flow::MidFlow;
-pub(crate) use routes::DENIED;
+pub use routes::DENIED;
 
 use crate::counters::Counters;
 use crate::drop::DropReason;

@@ -13,7 +13,7 @@ use crate::drop::DropReason;
 /// Next hop of a half whose destination has no route in the snapshot that it was judged under.
 pub(super) const NO_ROUTE: u32 = FlowAction::NEXT_HOPS - 1;
 /// Next hop of both halves of a connection that a change of policy has ended. What is below it is a next hop.
-pub(crate) const DENIED: u32 = FlowAction::NEXT_HOPS - 2;
+pub const DENIED: u32 = FlowAction::NEXT_HOPS - 2;
 
 /// Flag of the direction in which packets enter this node's own kernel. It answers by the pod's own device: workers
 /// do not see the other direction.
