@@ -3,8 +3,9 @@
 //! Every table may be absent, and every key has a default unless its line says otherwise. A key that does not exist
 //! and a value that cannot be are errors that name file, line and column. How the text is read and its errors are
 //! worded is `config/read.rs`; `[tunnel]`, `[icmp]` and `[tcp]` are in `config/tunnel.rs`, `[umem]` and `[xdp]` in `config/xdp.rs`,
-//! `[policy]` in `config/policy.rs`, `[metrics]` in `config/metrics.rs`.
+//! `[policy]` in `config/policy.rs`, `[metrics]` in `config/metrics.rs`, `[flow_log]` in `config/flow_log.rs`.
 
+mod flow_log;
 mod metrics;
 mod policy;
 mod read;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 
 pub use crate::source::kubernetes::Access;
 pub use metrics::Metrics;
+pub use flow_log::{Aggregate, FlowEvent, FlowLog};
 pub use policy::{EndpointToHost, Established, Policy};
 pub use read::Error;
 pub use report::{Calico, Report};
@@ -51,6 +53,7 @@ pub struct Config {
     pub calico: Calico,
     pub admin: Admin,
     pub metrics: Metrics,
+    pub flow_log: FlowLog,
     pub log: Log,
 }
 

@@ -9,6 +9,7 @@ pub mod compile;
 pub mod config;
 pub mod diff;
 pub mod explain;
+pub mod flowlog;
 pub mod identity;
 pub mod kernel;
 pub mod manifest;

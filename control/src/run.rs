@@ -9,6 +9,7 @@ mod asked;
 mod dataplane;
 mod error;
 mod flows;
+mod flow_log;
 mod host;
 mod metrics;
 mod neighbours;
@@ -92,6 +93,7 @@ pub async fn run(config: Config, node: String, source: Box<dyn Source>) -> Resul
             _ = ask.tick() => {
                 plane.ask_for_neighbours();
                 plane.collect_drops();
+                plane.tell_flows();
             }
             _ = check.tick() => {
                 plane.workers.check()?;

@@ -26,6 +26,8 @@ pub struct Status {
     pub workers: Vec<Worker>,
     pub flow_table: FlowTable,
     pub umem: Umem,
+    /// Of `[flow_log]`, where it is on.
+    pub flow_log: Option<crate::flowlog::Status>,
     /// Why the kernel does not tell ports in skb mode where to cut packets that are several in one (GSO), where it does not.
     pub untold_gso: Option<String>,
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use margay_control::admin::{self, Port, PortState, Status as Report, Traffic, Trouble};
 use margay_control::metrics::lacking;
+use margay_control::flowlog;
 
 use super::{Output, Socket};
 
@@ -84,6 +85,7 @@ fn text(report: &Report) -> String {
         umem.handed_over,
         umem.spare
     ));
+    lines.extend(report.flow_log.iter().flat_map(flow_log_lines));
     // A verifier says much; the log has all of it.
     if let Some(why) = report.untold_gso.as_deref().and_then(|why| why.split("; ").next()) {
         lines.push(format!("in skb mode UDP that is several packets in one is dropped: {why}"));
@@ -115,6 +117,25 @@ fn port_line(port: &Port) -> String {
         (PortState::Failed, ..) => format!("{what}: failed: {}", port.error.as_deref().unwrap_or("unknown")),
         _ => format!("{what}: waits for its device"),
     }
+}
+
+fn flow_log_lines(log: &flowlog::Status) -> Vec<String> {
+    let written: Vec<String> = log.written.iter().map(|(sink, count)| format!("{sink} {count}")).collect();
+    let mut lines = vec![format!("flow log: {} records; written: {}", log.records, written.join(", "))];
+    let lost = &log.lost;
+    if !lost.is_nothing() {
+        let records = lost.records.iter().map(|(sink, count)| format!("{sink} {count}"));
+        lines.push(format!(
+            "  lost: flows at workers {}, flow table {}, queue {}, interval {}; records at {}",
+            lost.workers,
+            lost.flow_table,
+            lost.queue,
+            lost.interval,
+            records.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    lines.extend(log.failing.iter().map(|(sink, why)| format!("  {sink} takes nothing: {why}")));
+    lines
 }
 
 fn traffic_lines(traffic: &Traffic) -> Vec<String> {

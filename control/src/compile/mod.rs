@@ -15,13 +15,14 @@ pub mod routing;
 pub mod tunnels;
 mod view;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_fastpath::steer::RouteChanges;
 use margay_flowtable::{RuleId, Snapshot};
 
 pub use self::next_hops::NeighbourKey;
-use self::owners::Owners;
+use self::owners::{Owner, Owners};
 pub use self::policed::is_policed;
 use self::policy::{NotInForce, PolicyCompiler, RuleIds, Serves};
 pub use self::routes::routes;
@@ -131,6 +132,11 @@ impl Compiler {
 
     pub fn policy(&self) -> &PolicyCompiler {
         &self.policy
+    }
+
+    /// The pod that holds the address, wherever it is.
+    pub fn owner(&self, address: IpAddr) -> Option<&Owner> {
+        self.owners.get(address)
     }
 
     pub fn cluster(&self) -> &Cluster {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error as _, Unexpected, Visitor};
 
-use super::{Access, Config, MidFlow, Share, Uplink};
+use super::{Access, Config, FlowEvent, MidFlow, Share, Uplink};
 
 /// Why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +123,25 @@ pub(super) fn rules<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error>
     number(from, &format!("from 1 to {most}"), |v| v > 0 && v <= most)
 }
 
+pub(super) fn file_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let least = 4096;
+    let value = i64::deserialize(from)?;
+    let bytes = u64::try_from(value).ok().filter(|bytes| *bytes >= least);
+    bytes.ok_or_else(|| refused::<D>(value, &format!("{least} bytes or more")))
+}
+
+pub(super) fn files<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    number(from, "from 0 to 1000", |v| v <= 1000)
+}
+
+pub(super) fn flow_events<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<FlowEvent>, D::Error> {
+    let events = Vec::<FlowEvent>::deserialize(from)?;
+    if events.is_empty() {
+        return Err(refused::<D>("[]", "some of \"start\", \"end\" and \"denial\""));
+    }
+    Ok(events)
+}
+
 pub(super) fn frame_size<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     number(from, "2048 or 4096", |v| v == 2048 || v == 4096)
 }
@@ -145,7 +164,11 @@ pub(super) fn vlan<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D:
 
 /// 1280 is what IPv6 asks of every link (RFC 8200 5).
 pub(super) fn mtu<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
-    number(from, "from 1280 to 65535 bytes", |v| v >= 1280).map(Some)
+    whole_mtu(from).map(Some)
+}
+
+pub(super) fn whole_mtu<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    number(from, "from 1280 to 65535 bytes", |v| v >= 1280)
 }
 
 pub(super) fn timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {

@@ -11,6 +11,7 @@ use margay_flowtable::table::FlowTable;
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::flow_log;
 use super::host::HostWay;
 use super::neighbours::Neighbours;
 use super::policies::PolicyCounts;
@@ -24,6 +25,8 @@ use super::workers::{self, Shared, Workers};
 use crate::admin;
 use crate::compile::Compiler;
 use crate::config::Config;
+use crate::flowlog::FlowLog;
+use crate::flowlog::names::NodeNames;
 use crate::identity::{Identity, VXLAN_PORT};
 use crate::kernel::{Kept, Mirror};
 use crate::report::Reporter;
@@ -59,6 +62,9 @@ pub(crate) struct Dataplane {
     pub(super) troubles: Troubles,
     /// Where the source is an API server.
     pub(super) reporter: Option<Reporter>,
+    /// Where records of flows are wanted.
+    pub(super) flow_log: Option<FlowLog>,
+    pub(super) node_names: NodeNames,
     pub(super) steered: Steered,
     pub(super) said_unknown_node: bool,
     pub(super) neighbours: Neighbours,
@@ -75,6 +81,7 @@ impl Dataplane {
         let table = FlowTable::new(connections, seed()?, config.conntrack.timeouts())
             .with_share(config.conntrack.endpoint_share.of(connections))
             .with_ipv6();
+        let table = if config.flow_log.is_wanted() { table.with_ends(flow_log::ENDS) } else { table };
         let table = Arc::new(if config.flow_table.accounting { table.with_accounting() } else { table });
         let mut publisher = Publisher::new(Snapshot::default());
         tracing::info!(
@@ -100,6 +107,8 @@ impl Dataplane {
         let workers = Workers::start(cores, &config, seed()?, &mut shared)?;
         let identity = Identity::configured(node, &config);
         let reporter = report::start(&config, &identity.node)?;
+        let flow_log = FlowLog::start(&config.flow_log, &identity.node).map_err(Error::FlowLogThread)?;
+        flow_log::listen(&workers, flow_log.as_ref());
         Ok(Self {
             compiler: Compiler::new(identity.clone()),
             policy_counts: PolicyCounts::default(),
@@ -122,6 +131,8 @@ impl Dataplane {
             problems: Problems::default(),
             troubles: Troubles::default(),
             reporter,
+            flow_log,
+            node_names: NodeNames::default(),
             steered: Steered::default(),
             said_unknown_node: false,
             neighbours: Neighbours::default(),
@@ -162,11 +173,15 @@ impl Dataplane {
 
     /// Leaves the ports as they are configured to fail, then ends the workers.
     pub(super) async fn stop(mut self) {
+        self.tell_flows();
         if let Some(reporter) = self.reporter {
             reporter.close().await;
         }
         self.ports.leave(&mut self.xdp);
         self.workers.stop().await;
+        if let Some(log) = self.flow_log {
+            log.close().await;
+        }
         self.host.close().await;
         self.kernel.close().await;
     }

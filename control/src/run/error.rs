@@ -14,6 +14,8 @@ pub enum Error {
     SourceThread(std::io::Error),
     #[error("cannot start the thread that reports to the API server: {0}")]
     ReportThread(std::io::Error),
+    #[error("cannot start the thread that writes flow logs: {0}")]
+    FlowLogThread(std::io::Error),
     #[error("the source has ended: it panicked, and its message stands above")]
     SourceEnded,
     #[error("cannot have random numbers of the kernel for the flow table: {0}")]

@@ -139,6 +139,7 @@ impl Dataplane {
                 pools: workers.iter().map(|worker| worker.pool).sum(),
                 handed_over: self.exchange.handed_over(),
             },
+            flow_log: self.flow_log_status(),
             untold_gso: self.xdp.untold_gso().map(str::to_owned),
             workers,
             ports,
