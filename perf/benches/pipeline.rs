@@ -12,7 +12,7 @@ fn pipeline(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pipeline");
     group.throughput(Throughput::Elements(BURST as u64));
     for path in Path::ALL {
-        let mut rig = Rig::new(&Case { path, flows: 10_000, policies: 1, size: 64 });
+        let mut rig = Rig::new(&Case { path, flows: 10_000, policies: 1, size: 64, accounting: true });
         let mut burst = || {
             rig.run_burst(|process| {
                 let start = Instant::now();
@@ -47,7 +47,8 @@ impl Probe for Pass {
 fn passes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("passes of vxlan-encap");
     group.throughput(Throughput::Elements(BURST as u64));
-    let mut rig = Rig::new(&Case { path: Path::VxlanEncap, flows: 10_000, policies: 1, size: 64 });
+    let mut rig =
+        Rig::new(&Case { path: Path::VxlanEncap, flows: 10_000, policies: 1, size: 64, accounting: true });
     for stage in Stage::ALL {
         let mut burst =
             || rig.run_probed_burst(|| Pass { stage, last: Instant::now(), took: Duration::ZERO }).took;

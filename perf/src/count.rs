@@ -81,7 +81,8 @@ fn arguments(case: &Case, bursts: u32) -> Vec<String> {
         ("--bursts", bursts),
     ];
     let numbers = numbers.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_string()]);
-    ["--path".to_owned(), case.path.name()].into_iter().chain(numbers).collect()
+    let flag = (!case.accounting).then(|| "--no-accounting".to_owned());
+    ["--path".to_owned(), case.path.name()].into_iter().chain(numbers).chain(flag).collect()
 }
 
 fn run(command: &mut Command) -> anyhow::Result<Output> {

@@ -22,6 +22,8 @@ const FLOWS: u32 = 10_000;
 const SIZE: u16 = 64;
 /// What is gated beside each path with one policy.
 const MANY_POLICIES: [(Path, u32); 2] = [(Path::VxlanEncap, 1000), (Path::NewFlow, 1000)];
+/// What is gated of a table that keeps no accounts, too.
+const UNCOUNTED: [Path; 2] = [Path::VxlanEncap, Path::NewFlow];
 
 /// What the file holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,12 +73,15 @@ impl fmt::Display for Difference {
 
 /// The cases by name, in the order of the record.
 pub fn cases() -> BTreeMap<String, Case> {
-    let case = |path, policies| Case { path, flows: FLOWS, policies, size: SIZE };
+    let case = |path, policies| Case { path, flows: FLOWS, policies, size: SIZE, accounting: true };
     let paths = Path::ALL.into_iter().map(|path| (path.name(), case(path, 1)));
     let many = MANY_POLICIES
         .into_iter()
         .map(|(path, policies)| (format!("{}-{policies}-policies", path.name()), case(path, policies)));
-    paths.chain(many).collect()
+    let without = UNCOUNTED.map(|path| {
+        (format!("{}-without-accounting", path.name()), Case { accounting: false, ..case(path, 1) })
+    });
+    paths.chain(many).chain(without).collect()
 }
 
 /// Counts every case. `progress` is told what comes next.

@@ -14,7 +14,7 @@ use crate::rig::{Case, Rig};
 /// Paths are interleaved while their tables together take no more than this; larger ones are measured one by one.
 const TABLES: u64 = 3 << 30;
 /// Bytes of a flow table for each connection that it is made for, about.
-const CONNECTION: u64 = 150;
+const CONNECTION: u64 = 185;
 
 /// Bursts over which the passes are measured, after the rest: a mark between them costs a little.
 const STAGE_BURSTS: u32 = 2000;

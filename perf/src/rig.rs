@@ -33,6 +33,8 @@ pub struct Case {
     pub policies: u32,
     /// Bytes of the inner Ethernet frame, FCS counted.
     pub size: u16,
+    /// Whether the table counts what each connection carries.
+    pub accounting: bool,
 }
 
 impl Case {
@@ -82,7 +84,8 @@ impl Rig {
         egress.open(traffic::UPLINK);
         egress.open(traffic::POD);
         let counters = Arc::new(Counters::default());
-        let table = Arc::new(FlowTable::new(case.capacity(), [1, 2, 3, 4], Timeouts::default()));
+        let table = FlowTable::new(case.capacity(), [1, 2, 3, 4], Timeouts::default());
+        let table = Arc::new(if case.accounting { table.with_accounting() } else { table });
         // Established flows are entered by number and visited out of order; new ones come by number, and so end.
         let is_new = case.path == Path::NewFlow;
         let visits = Visits::new(case.flows);
@@ -194,7 +197,7 @@ mod tests {
     fn every_path_forwards_every_packet() {
         for path in Path::ALL {
             for (flows, policies, size) in [(1, 0, 64), (1000, 1, 64), (2000, 10, 1450)] {
-                let mut rig = Rig::new(&Case { path, flows, policies, size });
+                let mut rig = Rig::new(&Case { path, flows, policies, size, accounting: size == 64 });
                 for _ in 0..100 {
                     rig.run_burst(|process| process());
                 }

@@ -25,11 +25,13 @@ struct Cli {
     size: u16,
     #[arg(long)]
     bursts: u32,
+    #[arg(long)]
+    no_accounting: bool,
 }
 
 fn main() -> ExitCode {
-    let Cli { path, flows, policies, size, bursts } = Cli::parse();
-    let mut rig = Rig::new(&Case { path, flows, policies, size });
+    let Cli { path, flows, policies, size, bursts, no_accounting } = Cli::parse();
+    let mut rig = Rig::new(&Case { path, flows, policies, size, accounting: !no_accounting });
     let allocations = (0..bursts).map(|_| rig.run_burst(counted_process)).sum();
     if let Err(error) = rig.check() {
         eprintln!("margay-perf-count: {error:#}");

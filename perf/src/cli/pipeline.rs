@@ -1,6 +1,6 @@
 //! `margay perf pipeline`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use margay_perf::pipeline::{Effort, Report, measure};
 use margay_perf::rig::Case;
 use margay_perf::traffic::Path;
@@ -22,6 +22,9 @@ pub(super) struct Pipeline {
     /// One path; all of them, in turns, where it is not given.
     #[arg(long)]
     path: Option<Path>,
+    /// Whether the table counts what each connection carries; each path with and without, in turns.
+    #[arg(long, value_enum, default_value_t)]
+    accounting: Accounting,
     /// Bursts of 64 to run of each path.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     bursts: u32,
@@ -35,11 +38,33 @@ pub(super) struct Pipeline {
     output: Output,
 }
 
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Accounting {
+    #[default]
+    On,
+    Off,
+    Both,
+}
+
+impl Accounting {
+    fn values(self) -> &'static [bool] {
+        match self {
+            Self::On => &[true],
+            Self::Off => &[false],
+            Self::Both => &[true, false],
+        }
+    }
+}
+
 impl Pipeline {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let &Self { flows, policies, size, .. } = self;
         let paths = self.path.map_or(Path::ALL.to_vec(), |path| vec![path]);
-        let cases: Vec<Case> = paths.into_iter().map(|path| Case { path, flows, policies, size }).collect();
+        let cases = paths.into_iter().flat_map(|path| {
+            let values = self.accounting.values().iter();
+            values.map(move |&accounting| Case { path, flows, policies, size, accounting })
+        });
+        let cases: Vec<Case> = cases.collect();
         let effort = Effort { rounds: self.rounds, bursts: self.bursts, instructions: self.instructions };
         let reports = measure(&cases, &effort)?;
         self.output.print(&reports, |reports| reports.iter().map(text).collect())
@@ -47,10 +72,11 @@ impl Pipeline {
 }
 
 fn text(report: &Report) -> String {
-    let Case { path, flows, policies, size } = report.case;
+    let Case { path, flows, policies, size, accounting } = report.case;
     let head = format!(
-        "{:<12} {flows} flows, {policies} policies, {size} bytes: {:.1} cycles a packet, {:.1} ns (p99 {:.1})",
+        "{:<12} {flows} flows, {policies} policies, {size} bytes{}: {:.1} cycles a packet, {:.1} ns (p99 {:.1})",
         path.name(),
+        if accounting { "" } else { ", no accounting" },
         report.cycles_per_packet,
         report.ns_per_packet,
         report.ns_per_packet_p99

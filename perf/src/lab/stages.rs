@@ -18,7 +18,8 @@ const PATHS: [Path; 4] = [Path::L3, Path::VxlanEncap, Path::VxlanDecap, Path::Ne
 const EFFORT: Effort = Effort { rounds: 5, bursts: 5_000, instructions: false };
 
 pub fn stages() -> anyhow::Result<Vec<Stages>> {
-    let cases = PATHS.map(|path| Case { path, flows: FLOWS, policies: POLICIES, size: SIZE });
+    let cases =
+        PATHS.map(|path| Case { path, flows: FLOWS, policies: POLICIES, size: SIZE, accounting: true });
     Ok(measure(&cases, &EFFORT)?.iter().map(of).collect())
 }
 
