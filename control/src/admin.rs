@@ -18,6 +18,7 @@ pub mod ports;
 pub mod routes;
 mod server;
 mod status;
+mod taps;
 pub mod tunnels;
 pub mod version;
 pub mod workers;
@@ -47,6 +48,9 @@ fn resources() -> OpenApiRouter<Control> {
         .routes(routes!(ports::ports))
         .routes(routes!(routes::routes))
         .routes(routes!(status::status))
+        .routes(routes!(taps::captures))
+        .routes(routes!(taps::taps))
+        .routes(routes!(taps::traces))
         .routes(routes!(tunnels::tunnels))
         .routes(routes!(version::version))
         .routes(routes!(workers::workers))

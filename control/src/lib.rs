@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod capture;
 pub mod check;
 pub mod clock;
 pub mod compile;
@@ -24,3 +25,5 @@ pub mod selector;
 pub mod source;
 pub mod state;
 pub mod top;
+pub mod tap;
+pub mod trace;

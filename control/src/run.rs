@@ -20,6 +20,7 @@ mod report;
 mod status;
 mod steered;
 mod step;
+mod taps;
 mod troubles;
 mod wanted;
 mod workers;

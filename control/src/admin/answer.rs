@@ -34,6 +34,16 @@ impl Refusal {
         Self { code: StatusCode::NOT_FOUND, why: why.into() }
     }
 
+    /// It can be, and not beside what there is already.
+    pub(crate) fn conflict(why: impl Into<String>) -> Self {
+        Self { code: StatusCode::CONFLICT, why: why.into() }
+    }
+
+    /// The system refuses what it takes.
+    pub(crate) fn failed(why: impl Into<String>) -> Self {
+        Self { code: StatusCode::INTERNAL_SERVER_ERROR, why: why.into() }
+    }
+
     /// The path is there, and not by this method.
     pub(super) fn wrong_method(why: impl Into<String>) -> Self {
         Self { code: StatusCode::METHOD_NOT_ALLOWED, why: why.into() }

@@ -1,5 +1,6 @@
 //! The command line: one file a command, each with its arguments and its `run`.
 
+mod capture;
 mod check;
 mod diff;
 mod drops;
@@ -7,6 +8,7 @@ mod endpoints;
 mod explain;
 mod external;
 mod flows;
+mod following;
 mod policies;
 mod ports;
 mod query;
@@ -16,6 +18,7 @@ mod run;
 mod status;
 mod table;
 mod top;
+mod trace;
 mod tunnels;
 mod units;
 mod version;
@@ -47,6 +50,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Capture(capture::Capture),
     Check(check::Check),
     Diff(diff::Diff),
     Drops(drops::Drops),
@@ -60,6 +64,7 @@ enum Command {
     Run(run::Run),
     Status(status::Status),
     Top(top::Top),
+    Trace(trace::Trace),
     Tunnels(tunnels::Tunnels),
     Version(version::Version),
     /// `margay lab` and `margay perf` run `margay-lab` and `margay-perf`.
@@ -70,6 +75,7 @@ enum Command {
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Capture(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Diff(command) => command.run(),
             Command::Drops(command) => command.run(),
@@ -83,6 +89,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Top(command) => command.run(),
+            Command::Trace(command) => command.run(),
             Command::Tunnels(command) => command.run(),
             Command::Version(command) => command.run(),
             Command::External(words) => external::run(&words),

@@ -98,16 +98,26 @@ pub fn explain_running(
 ) -> Result<Explanation, Error> {
     let cluster = compiler.cluster();
     let packets = probe.packets(cluster)?;
+    let explain = explainer(compiler, snapshot, node);
+    let tuples = packets.iter().map(|packet| probe.tuple(packet));
+    Ok(Explanation::of(probe, tuples.map(|tuple| explain(&tuple)).collect(), problems.to_vec()))
+}
+
+/// What explains a packet, whoever sent it.
+pub(crate) fn explainer<'a>(
+    compiler: &'a Compiler,
+    snapshot: &'a Snapshot,
+    node: &'a str,
+) -> impl Fn(&Tuple) -> Explained + use<'a> {
+    let cluster = compiler.cluster();
     let world = World { cluster, policies: &snapshot.policies, compiler: compiler.policy() };
     let routing = compiler.routing();
     let missing = routing.missing().map(|(dst, node, why)| (*dst, node.to_owned(), why.clone()));
     let table = RoutingTable { routes: routing.routes().cloned().collect(), missing: missing.collect() };
-    let explain = |tuple: &Tuple| {
+    move |tuple| {
         let route = route::of_table(cluster, node, &table, tuple.dst);
         explained(&world, tuple, route, &crossing(compiler, snapshot, tuple))
-    };
-    let tuples = packets.iter().map(|packet| probe.tuple(packet));
-    Ok(Explanation::of(probe, tuples.map(|tuple| explain(&tuple)).collect(), problems.to_vec()))
+    }
 }
 
 /// By what a packet comes to the gateway, and by what it leaves: the way there, and the way back.

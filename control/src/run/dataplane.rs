@@ -19,6 +19,7 @@ use super::ports::Ports;
 use super::problems::Problems;
 use super::report;
 use super::steered::Steered;
+use super::taps::Taps;
 use super::troubles::Troubles;
 use super::wanted::WantedPorts;
 use super::workers::{self, Shared, Workers};
@@ -68,6 +69,7 @@ pub(crate) struct Dataplane {
     pub(super) steered: Steered,
     pub(super) said_unknown_node: bool,
     pub(super) neighbours: Neighbours,
+    pub(super) taps: Taps,
 }
 
 impl Dataplane {
@@ -136,6 +138,7 @@ impl Dataplane {
             steered: Steered::default(),
             said_unknown_node: false,
             neighbours: Neighbours::default(),
+            taps: Taps::default(),
             config,
         })
     }

@@ -34,7 +34,7 @@ pub const TAPS: usize = 4;
 pub const LONGEST_SNAP: u32 = 65_549;
 
 /// A tap's number, which no other tap of the process has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TapId(pub u64);
 
 /// What a tap copies.
@@ -89,6 +89,10 @@ pub(crate) struct Sight<'a> {
 }
 
 impl Tap {
+    pub fn id(&self) -> TapId {
+        self.id
+    }
+
     /// Whether the frame, or what it carries, matches.
     fn matches(&self, sight: &Sight<'_>) -> bool {
         let Some(filter) = &self.spec.filter else { return true };
