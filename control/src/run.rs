@@ -39,6 +39,7 @@ use crate::source::{Source, SourceEvent};
 
 pub(crate) use self::dataplane::Dataplane;
 pub use self::error::Error;
+pub(crate) use self::taps::NoTap;
 pub use self::wanted::device_name;
 
 /// Snapshots follow each other no faster. A change that comes after a pause is published at once, the changes that come

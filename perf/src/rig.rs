@@ -7,6 +7,7 @@ use std::sync::Arc;
 use margay_fastpath::egress::Egress;
 use margay_fastpath::frame::BURST;
 use margay_fastpath::pipeline::{Pipeline, Probe, Turn};
+use margay_fastpath::tap::{LONGEST_SNAP, Spec, TapId, TapReader, tap};
 use margay_fastpath::{Burst, Counters, FramePool, Layout, Umem};
 use margay_flowtable::conntrack::Timeouts;
 use margay_flowtable::{FlowTable, Snapshot};
@@ -114,6 +115,14 @@ impl Rig {
         let new = Order::New { oldest: 0, next: case.flows, full: case.flows + ended, ended };
         rig.order = if is_new { new } else { Order::Established(visits) };
         rig
+    }
+
+    /// Taps every packet from here on.
+    pub fn tap(&mut self) -> TapReader {
+        let spec = Spec { filter: None, snap: LONGEST_SNAP, per_second: u32::MAX, waiting: 1 << 20 };
+        let (tap, reader) = tap(TapId(1), spec);
+        assert!(self.pipeline.tap(Box::new(tap)).is_ok(), "a pipeline has room for a tap");
+        reader
     }
 
     /// Runs the next burst. `measure` calls what it is given, once: the packet function, and nothing else.

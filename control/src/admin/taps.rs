@@ -10,13 +10,15 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use margay_fastpath::tap::TapId;
+use margay_fastpath::tap::{TapId, tap};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::{Control, Refusal, Refused};
 use crate::capture::PcapNg;
+use crate::run::{Dataplane, NoTap};
 use crate::tap::{CaptureRequest, Session, Show};
 use crate::trace::{Lines, TraceLine};
 
@@ -99,17 +101,20 @@ async fn follow(
 ) -> Result<Response, Refusal> {
     // Nothing is taken as the client says it.
     let spec = wanted.spec().map_err(|why| Refusal::bad_request(why.to_string()))?;
-    let open = control
-        .ask(move |plane| plane.tap(&spec))
-        .await?
-        .map_err(|why| Refusal::conflict(why.to_string()))?;
-    let (id, (sender, receiver)) = (open.id, mpsc::channel(WAITING));
+    let conflict = |why: NoTap| Refusal::conflict(why.to_string());
+    let (id, workers) = control.ask(Dataplane::number_tap).await?.map_err(conflict)?;
+    let make = move || {
+        (0..workers).map(|_| tap(id, spec.clone())).map(|(tap, reader)| (Box::new(tap), reader)).unzip()
+    };
+    let (taps, readers): (Vec<_>, Vec<_>) = spawn_blocking(make).await.map_err(|_| Refusal::stopping())?;
+    let open = control.ask(move |plane| plane.tap(id, taps)).await?.map_err(conflict)?;
+    let (sender, receiver) = mpsc::channel(WAITING);
     let (done, is_done) = oneshot::channel::<()>();
     tokio::spawn(give_back(control.clone(), id, is_done));
     let runtime = Handle::current();
     let ask = move |asked| runtime.block_on(control.ask(move |plane| plane.name(&asked))).ok();
     // Where there is no thread `done` goes, and the tap with it.
-    Session::new(wanted, open, show, ask, sender)
+    Session::new(wanted, readers, open, show, ask, sender)
         .start(move || drop(done))
         .map_err(|why| Refusal::failed(why.to_string()))?;
     let portions = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<Bytes>| {

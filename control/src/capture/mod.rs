@@ -6,6 +6,8 @@
 
 mod comment;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use margay_fastpath::tap::{Spec, TAPS, TapId, tap};
+use margay_fastpath::tap::{TAPS, Tap, TapId};
 use margay_fastpath::worker::Command;
 
 use super::dataplane::Dataplane;
@@ -36,27 +36,33 @@ struct Held {
 }
 
 impl Dataplane {
-    /// Gives each worker a tap.
-    pub(crate) fn tap(&mut self, spec: &Spec) -> Result<Open, NoTap> {
+    /// A number for a tap, and how many workers there are to have one each.
+    pub(crate) fn number_tap(&mut self) -> Result<(TapId, usize), NoTap> {
         self.collect_taps();
         if self.taps.held.len() >= TAPS {
             return Err(NoTap::TooMany);
         }
         self.taps.last += 1;
-        let (id, is_stopped) = (TapId(self.taps.last), Arc::<AtomicBool>::default());
-        let (mut readers, mut workers, mut refused) = (Vec::new(), Vec::new(), None);
-        for (index, (_, handle)) in self.workers.iter().enumerate() {
-            let (tap, reader) = tap(id, spec.clone());
-            readers.push(reader);
-            match handle.mailbox.send(Command::Tap(Box::new(tap))) {
+        Ok((TapId(self.taps.last), self.workers.count()))
+    }
+
+    /// Gives each worker its tap, which are made elsewhere: their memory takes longer than the control loop has.
+    pub(crate) fn tap(&mut self, id: TapId, taps: Vec<Box<Tap>>) -> Result<Open, NoTap> {
+        if self.taps.held.len() >= TAPS {
+            return Err(NoTap::TooMany);
+        }
+        let (mut workers, mut refused) = (Vec::new(), None);
+        for ((index, (_, handle)), tap) in self.workers.iter().enumerate().zip(taps) {
+            match handle.mailbox.send(Command::Tap(tap)) {
                 Ok(()) => workers.push(index),
                 Err(_) => refused = Some(index),
             }
         }
+        let is_stopped = Arc::<AtomicBool>::default();
         let held = Held { is_stopped: Arc::clone(&is_stopped), untold: workers.clone(), workers };
         self.taps.held.insert(id, held);
         match refused {
-            None => Ok(Open { id, is_stopped, readers, table: Arc::clone(&self.table) }),
+            None => Ok(Open { is_stopped, table: Arc::clone(&self.table) }),
             Some(worker) => {
                 self.untap(id);
                 Err(NoTap::Busy(worker))

@@ -44,3 +44,25 @@ fn read(text: &str) -> Result<Instruction, Error> {
     let mut instruction = instruction;
     instruction().ok_or_else(|| Error::Instruction(text.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tap::CaptureRequest;
+
+    #[test]
+    fn what_is_compiled_may_run_and_what_is_no_filter_says_why() {
+        let request = |filter| CaptureRequest { filter, ..CaptureRequest::default() };
+        for expression in ["", "tcp port 80 and host 10.65.10.5", "icmp or ip6", "udp[4:2] > 100"] {
+            let filter = compile(expression).unwrap();
+            assert_eq!(filter.is_empty(), expression.is_empty());
+            assert!(request(filter).spec().is_ok(), "{expression}");
+        }
+        let error = compile("host and and").unwrap_err().to_string();
+        assert!(error.contains("\"host and and\"") && error.contains("pcap-filter(7)"), "{error}");
+        // A program is checked whoever sends it.
+        let hostile = Instruction { code: 0x05, jt: 0, jf: 0, k: u32::MAX };
+        let error = request(vec![hostile]).spec().unwrap_err().to_string();
+        assert!(error.contains("instruction 0"), "{error}");
+    }
+}

@@ -60,7 +60,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(table: Arc<FlowTable>) -> Self {
+    pub(crate) fn new(table: Arc<FlowTable>) -> Self {
         Self { table, ports: HashMap::new(), rules: HashMap::new(), vxlan_port: 0, since: None }
     }
 
@@ -81,7 +81,7 @@ impl Names {
         (is_old || is_explained || !rules.is_empty()).then_some(Asked { rules, tuples })
     }
 
-    pub(super) fn learn(&mut self, known: Known, packets: &mut [Packet]) {
+    pub(crate) fn learn(&mut self, known: Known, packets: &mut [Packet]) {
         (self.ports, self.vxlan_port) = (known.ports, known.vxlan_port);
         self.rules.extend(known.rules);
         for (packet, explained) in packets.iter_mut().zip(known.explained) {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
-use margay_fastpath::tap::{Fate, TapId, TapReader};
+use margay_fastpath::tap::{Fate, TapReader};
 use margay_flowtable::FlowTable;
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
@@ -19,11 +19,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Taps that workers have been given.
 #[derive(Debug)]
 pub(crate) struct Open {
-    pub(crate) id: TapId,
     /// Set by whoever wants the end.
     pub(crate) is_stopped: Arc<AtomicBool>,
-    /// By worker.
-    pub(crate) readers: Vec<TapReader>,
     pub(crate) table: Arc<FlowTable>,
 }
 
@@ -61,9 +58,16 @@ pub(crate) struct Session<S, A> {
 struct Over;
 
 impl<S: Show, A: FnMut(Asked) -> Option<Known> + Send + 'static> Session<S, A> {
-    /// `ask` asks the control loop, and says nothing where that has ended.
-    pub(crate) fn new(wanted: CaptureRequest, open: Open, show: S, ask: A, output: Sender<Bytes>) -> Self {
-        let packets = open.readers.into_iter().enumerate();
+    /// Of the workers in their order. `ask` asks the control loop, and says nothing where that has ended.
+    pub(crate) fn new(
+        wanted: CaptureRequest,
+        readers: Vec<TapReader>,
+        open: Open,
+        show: S,
+        ask: A,
+        output: Sender<Bytes>,
+    ) -> Self {
+        let packets = readers.into_iter().enumerate();
         let packets = packets.map(|(worker, reader)| Packets::new(worker, reader)).collect();
         let names = Names::new(open.table);
         let (is_stopped, begun) = (open.is_stopped, Instant::now());
