@@ -21,8 +21,8 @@ use margay_flowtable::conntrack::Timeouts;
 use serde::Deserialize;
 
 pub use crate::source::kubernetes::Access;
-pub use metrics::Metrics;
 pub use flow_log::{Aggregate, FlowEvent, FlowLog};
+pub use metrics::Metrics;
 pub use policy::{EndpointToHost, Established, Policy};
 pub use read::Error;
 pub use report::{Calico, Report};

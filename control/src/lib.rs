@@ -24,6 +24,6 @@ pub mod run;
 pub mod selector;
 pub mod source;
 pub mod state;
-pub mod top;
 pub mod tap;
+pub mod top;
 pub mod trace;

@@ -8,8 +8,8 @@
 mod asked;
 mod dataplane;
 mod error;
-mod flows;
 mod flow_log;
+mod flows;
 mod host;
 mod metrics;
 mod neighbours;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use margay_control::admin::{self, Port, PortState, Status as Report, Traffic, Trouble};
-use margay_control::metrics::lacking;
 use margay_control::flowlog;
+use margay_control::metrics::lacking;
 
 use super::{Output, Socket};
 

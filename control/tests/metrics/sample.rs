@@ -84,6 +84,7 @@ pub(crate) fn beginning() -> Figures {
             pools: 2000,
             handed_over: 36,
         },
+        flow_log: None,
         untold_gso: None,
     };
     let latency = Latency::default();
