@@ -103,9 +103,7 @@ async fn follow(
     let spec = wanted.spec().map_err(|why| Refusal::bad_request(why.to_string()))?;
     let conflict = |why: NoTap| Refusal::conflict(why.to_string());
     let (id, workers) = control.ask(Dataplane::number_tap).await?.map_err(conflict)?;
-    let make = move || {
-        (0..workers).map(|_| tap(id, spec.clone())).map(|(tap, reader)| (Box::new(tap), reader)).unzip()
-    };
+    let make = move || (0..workers).map(|_| tap(id, spec.clone())).unzip();
     let (taps, readers): (Vec<_>, Vec<_>) = spawn_blocking(make).await.map_err(|_| Refusal::stopping())?;
     let open = control.ask(move |plane| plane.tap(id, taps)).await?.map_err(conflict)?;
     let (sender, receiver) = mpsc::channel(WAITING);

@@ -43,7 +43,9 @@ fn captured(packets: &[Packet], counted: &Counted) -> Vec<u8> {
     let request =
         CaptureRequest { expression: "tcp port 80".to_owned(), snap: 99, ..CaptureRequest::default() };
     let mut bytes = show.begin(&request);
-    packets.iter().for_each(|packet| show.show(packet, &names, &mut bytes));
+    for packet in packets {
+        show.show(packet, &names, &mut bytes);
+    }
     bytes.extend(show.end(packets.len() as u64, counted));
     bytes
 }

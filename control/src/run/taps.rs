@@ -47,13 +47,13 @@ impl Dataplane {
     }
 
     /// Gives each worker its tap, which are made elsewhere: their memory takes longer than the control loop has.
-    pub(crate) fn tap(&mut self, id: TapId, taps: Vec<Box<Tap>>) -> Result<Open, NoTap> {
+    pub(crate) fn tap(&mut self, id: TapId, taps: Vec<Tap>) -> Result<Open, NoTap> {
         if self.taps.held.len() >= TAPS {
             return Err(NoTap::TooMany);
         }
         let (mut workers, mut refused) = (Vec::new(), None);
         for ((index, (_, handle)), tap) in self.workers.iter().enumerate().zip(taps) {
-            match handle.mailbox.send(Command::Tap(tap)) {
+            match handle.mailbox.send(Command::Tap(Box::new(tap))) {
                 Ok(()) => workers.push(index),
                 Err(_) => refused = Some(index),
             }
