@@ -2,13 +2,11 @@
 
 use std::process::ExitCode;
 
-use margay_control::admin::{
-    self,
-    policies::{Counts, Direction, DropRow, Packet, Policies as Report, Rule},
-};
+use margay_control::admin::policies::{Counts, Direction, DropRow, Packet, Policies as Report, Rule};
 
+use super::Socket;
 use super::table::table;
-use super::{Output, Socket};
+use super::watch::Shown;
 
 /// Show what each policy rule of a running gateway has counted: the most packets first, then rules that never matched
 ///
@@ -21,35 +19,39 @@ pub(crate) struct Policies {
     /// Show what policy has dropped of late instead: by rule and pod, the latest first.
     #[arg(long)]
     drops: bool,
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    #[command(flatten)]
+    shown: Shown,
 }
 
 impl Policies {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let socket = self.socket.path()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let report = runtime.block_on(admin::policies(&socket))?;
+        let mut notes = Vec::new();
+        let mut ask = || {
+            let report: Report = self.socket.get("/v1/policies")?;
+            notes = untold(&report);
+            Ok(report)
+        };
         if self.drops {
-            self.output.print(&report.drops, |drops| drop_table(drops))?;
+            self.shown.show(|| ask().map(|report| report.drops), |drops| drop_table(drops))?;
         } else {
-            self.output.print(&report, rule_table)?;
+            self.shown.show(ask, rule_table)?;
         }
-        if report.flows_cut_short > 0 {
-            let flows = report.flows_cut_short;
-            eprintln!(
-                "margay: {flows} flows passed more Log, Pass and staged rules than can be kept; some of these counted the \
-                 first packet alone"
-            );
-        }
-        if report.drops_lost > 0 {
-            let lost = report.drops_lost;
-            eprintln!(
-                "margay: {lost} drops came too fast to be kept one by one; the rules have counted them"
-            );
+        for note in notes {
+            eprintln!("margay: {note}");
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What is not in the tables.
+fn untold(report: &Report) -> Vec<String> {
+    let (flows, drops) = (report.flows_cut_short, report.drops_lost);
+    let cut = format!(
+        "{flows} flows passed more Log, Pass and staged rules than can be kept; some of these counted the first packet \
+         alone"
+    );
+    let lost = format!("{drops} drops came too fast to be kept one by one; the rules have counted them");
+    [(flows, cut), (drops, lost)].into_iter().filter(|(count, _)| *count > 0).map(|(_, note)| note).collect()
 }
 
 fn rule_table(report: &Report) -> String {

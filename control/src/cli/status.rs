@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use margay_control::admin::{self, Port, PortState, Status as Report, Traffic, Trouble};
+use margay_control::admin::{Port, PortState, Status as Report, Traffic, Trouble};
 use margay_control::flowlog;
 use margay_control::metrics::lacking;
 
-use super::{Output, Socket};
+use super::Socket;
+use super::watch::Shown;
 
 /// Show how a running gateway is: snapshot, source, ports, workers, memory
 ///
@@ -15,27 +16,32 @@ use super::{Output, Socket};
 pub(crate) struct Status {
     #[command(flatten)]
     socket: Socket,
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    #[command(flatten)]
+    shown: Shown,
     /// Print nothing, and exit with code 0 if a gateway answers, whether or not it is ready.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     live: bool,
 }
 
 impl Status {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let socket = self.socket.path()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let report = runtime.block_on(admin::status(&socket))?;
         if self.live {
-            return Ok(ExitCode::SUCCESS);
+            return self.ask().map(|_| ExitCode::SUCCESS);
         }
-        self.output.print(&report, text)?;
-        if report.ready {
-            return Ok(ExitCode::SUCCESS);
-        }
-        eprintln!("margay: not ready: {}", lacking(&report).join("; "));
+        let mut lacks = None;
+        let ask = || {
+            let report = self.ask()?;
+            lacks = (!report.ready).then(|| lacking(&report));
+            Ok(report)
+        };
+        self.shown.show(ask, text)?;
+        let Some(lacks) = lacks else { return Ok(ExitCode::SUCCESS) };
+        eprintln!("margay: not ready: {}", lacks.join("; "));
         Ok(ExitCode::FAILURE)
+    }
+
+    fn ask(&self) -> anyhow::Result<Report> {
+        self.socket.get("/v1/status")
     }
 }
 
