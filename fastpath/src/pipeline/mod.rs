@@ -146,6 +146,11 @@ impl Pipeline {
         self
     }
 
+    /// Does so from now on: as [`with_mid_flow`](Self::with_mid_flow) and [`with_established`](Self::with_established).
+    pub fn configure(&mut self, mid_flow: MidFlow, established: Established) {
+        (self.flows.mid_flow, self.flows.judge.established) = (mid_flow, established);
+    }
+
     /// Empties `burst`, whose frames came in by one port: each frame goes to `egress`, or is counted with its reason
     /// and returned to `pool`; or it is a fragment, and waits ([`Pipeline::release`]).
     #[inline(never)]

@@ -4,6 +4,7 @@ use crossbeam::queue::ArrayQueue;
 use margay_flowtable::PortId;
 
 use crate::counters::MAX_PORTS;
+use crate::pipeline::{Established, MidFlow};
 use crate::port::Port;
 use crate::tap::{TAPS, Tap, TapId};
 
@@ -23,6 +24,8 @@ pub enum Command {
     Tap(Box<Tap>),
     /// Give the tap back.
     Untap(TapId),
+    /// From now on treat packets of unknown connections, and flows that policy would no longer allow, so.
+    Configure { mid_flow: MidFlow, established: Established },
     /// Give every frame and port back, and end.
     Stop,
 }

@@ -4,6 +4,7 @@
 
 mod exchange;
 mod mailbox;
+mod progress;
 mod stopwatch;
 #[cfg(test)]
 mod tests;
@@ -21,8 +22,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 pub use exchange::Exchange;
 pub use mailbox::{Command, Mailbox, Returned};
+pub use progress::{Doing, Progress};
 pub use stopwatch::BURSTS_PER_SAMPLE;
-pub use thread::{Idle, WorkerHandle, spawn};
+pub use thread::{Idle, WorkerHandle, spawn, spawn_confined};
 
 use crate::counters::{Counters, MAX_PORTS};
 use crate::egress::Egress;
@@ -52,6 +54,7 @@ pub struct Worker {
     exchange: Arc<Exchange>,
     mailbox: Arc<Mailbox>,
     counters: Arc<Counters>,
+    progress: Arc<Progress>,
     reader: Reader<Snapshot>,
     pipeline: Pipeline,
     expiry: Expiry,
@@ -97,6 +100,7 @@ impl Worker {
                 .with_fragments(parts.fragments),
             expiry: Expiry::default(),
             counters,
+            progress: Arc::default(),
             reader: parts.reader,
             burst: Box::default(),
             egress: Egress::default(),
@@ -122,9 +126,14 @@ impl Worker {
         &self.counters
     }
 
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
     /// One turn at `now` (milliseconds of a monotonic clock). True if it moved a frame, or has connections to expire.
     pub fn turn(&mut self, now: u64) -> bool {
         while let Some(command) = self.mailbox.next() {
+            self.progress.set(Doing::Obeying);
             self.obey(command);
         }
         if self.stopped {
@@ -132,10 +141,12 @@ impl Worker {
         }
         self.exchange.balance(&mut self.pool);
         let received = self.receive(now);
+        self.progress.set(Doing::TakingOver);
         let taken = self.take_handed_over();
         // What ports had no room for before.
         self.transmit();
         self.reclaim();
+        self.progress.set(Doing::Expiring);
         let sweeps = self.expiry.run(&self.pipeline, now, self.reader.current().generation);
         self.counters.turns.add(1);
         let busy = received + taken > 0;
@@ -148,6 +159,7 @@ impl Worker {
     /// Waits until a frame arrives, or `SLEEP` is over; returns at once while frames wait for transmission.
     fn sleep(&self) {
         let Some(epoll) = self.epoll.as_ref().filter(|_| self.egress.is_empty()) else { return };
+        self.progress.set(Doing::Sleeping);
         let timeout = if self.exchange.workers() > 1 { SLEEP_WITH_PEERS } else { SLEEP };
         // A signal only ends the sleep early.
         let _ = epoll.wait(&mut [EpollEvent::empty(); 4], timeout);
@@ -187,13 +199,16 @@ impl Worker {
             self.pipeline.set_tap_time(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
         }
         for index in 0..self.own.len() {
-            let Way::Own(port) = &mut self.ways[usize::from(self.own[index].0)] else { continue };
+            let id = self.own[index];
+            let Way::Own(port) = &mut self.ways[usize::from(id.0)] else { continue };
+            self.progress.set(Doing::Receiving(id));
             port.rx(&self.exchange.umem, &mut self.burst, &mut self.pool);
             if self.burst.is_empty() {
                 continue;
             }
             received += self.burst.len();
             self.stopwatch.take_burst(self.burst.len(), &self.egress);
+            self.progress.set(Doing::Processing(id));
             let turn = Turn { snapshot: self.reader.current(), umem: &self.exchange.umem, now };
             self.pipeline.process(&turn, &mut self.burst, &mut self.pool, &mut self.egress);
             if let Some(address) = self.pipeline.take_unresolved() {
@@ -226,9 +241,12 @@ impl Worker {
     /// Sends what waits: to own ports, one submission and at most one wakeup each, or to the worker who owns the port.
     /// What a port has no room for waits on.
     fn transmit(&mut self) {
-        let Self { egress, ways, exchange, counters, pool, index, stopwatch, .. } = self;
+        let Self { egress, ways, exchange, counters, progress, pool, index, stopwatch, .. } = self;
         egress.flush(|id, burst| match &mut ways[usize::from(id.0)] {
-            Way::Own(port) => port.tx(&exchange.umem, burst),
+            Way::Own(port) => {
+                progress.set(Doing::Transmitting(id));
+                port.tx(&exchange.umem, burst);
+            }
             Way::Worker(to) => {
                 for frame in burst.drain_front(burst.len()) {
                     if let Err(frame) = exchange.hand(*index, *to, id, frame) {
@@ -245,6 +263,7 @@ impl Worker {
     fn reclaim(&mut self) {
         for id in &self.own {
             if let Way::Own(port) = &mut self.ways[usize::from(id.0)] {
+                self.progress.set(Doing::Reclaiming(*id));
                 port.reclaim(&self.exchange.umem, &mut self.pool);
             }
         }
@@ -278,6 +297,7 @@ impl Worker {
                     self.mailbox.give_tap_back(tap);
                 }
             }
+            Command::Configure { mid_flow, established } => self.pipeline.configure(mid_flow, established),
             Command::Stop => {
                 for id in std::mem::take(&mut self.own) {
                     self.detach(id);

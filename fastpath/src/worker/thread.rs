@@ -1,13 +1,13 @@
 //! A worker on a thread of its own, pinned to a core.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use core_affinity::CoreId;
 
-use super::{Mailbox, Worker};
+use super::{Mailbox, Progress, Worker};
 use crate::counters::Counters;
 
 /// What a worker does when there is nothing to do.
@@ -27,6 +27,7 @@ const TURNS_BEFORE_SLEEP: u32 = 64;
 pub struct WorkerHandle {
     pub mailbox: Arc<Mailbox>,
     pub counters: Arc<Counters>,
+    pub progress: Arc<Progress>,
     thread: JoinHandle<()>,
 }
 
@@ -43,20 +44,40 @@ impl WorkerHandle {
 }
 
 /// Starts the worker on `core`, or wherever the kernel likes where that is `None`.
-pub fn spawn(mut worker: Worker, core: Option<usize>, idle: Idle) -> io::Result<WorkerHandle> {
+pub fn spawn(worker: Worker, core: Option<usize>, idle: Idle) -> io::Result<WorkerHandle> {
+    spawn_confined(worker, core, idle, || Ok(()))
+}
+
+/// The same, with `confine` done on the thread before its first turn. Where that fails there is no worker.
+pub fn spawn_confined(
+    mut worker: Worker,
+    core: Option<usize>,
+    idle: Idle,
+    confine: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<WorkerHandle> {
     let mailbox = Arc::clone(worker.mailbox());
     let counters = Arc::clone(worker.counters());
+    let progress = Arc::clone(worker.progress());
     if idle == Idle::Poll {
         worker.watch()?;
     }
     let name = format!("margay-worker-{}", worker.index);
+    let (confined, is_confined) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         if let Some(id) = core {
             core_affinity::set_for_current(CoreId { id });
         }
-        run(&mut worker);
+        worker.progress().begin();
+        let result = confine();
+        let is_ok = result.is_ok();
+        // Who started it waits for this.
+        let _ = confined.send(result);
+        if is_ok {
+            run(&mut worker);
+        }
     })?;
-    Ok(WorkerHandle { mailbox, counters, thread })
+    is_confined.recv().map_err(io::Error::other)??;
+    Ok(WorkerHandle { mailbox, counters, progress, thread })
 }
 
 fn run(worker: &mut Worker) {

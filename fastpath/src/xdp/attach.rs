@@ -9,6 +9,7 @@ use libbpf_rs::libbpf_sys;
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
 use libbpf_rs::{MapCore, MapHandle, PrintLevel, Program, Xdp, XdpFlags, set_print};
 
+use super::error::attach_advice;
 use super::program::{PROGRAM, SOCKETS, UNSTEERED};
 use super::{Mode, ModeChoice, SetupError};
 
@@ -49,19 +50,24 @@ pub(super) fn attach(
         if choice.modes().contains(&mode) {
             return set(ifindex, Some(program), mode, Some(old.as_fd()))
                 .map(|()| mode)
-                .map_err(|error| failed(format!("replacing in {mode} mode: {}", explain(error))));
+                .map_err(|error| failed(format!("replacing in {mode} mode: {}", because(&error))));
         }
         // Both modes at once is more than the kernel takes.
         set(ifindex, None, mode, Some(old.as_fd()))
-            .map_err(|error| failed(format!("leaving {mode} mode: {}", explain(error))))?;
+            .map_err(|error| failed(format!("leaving {mode} mode: {}", because(&error))))?;
     }
     for &mode in choice.modes() {
         match set(ifindex, Some(program), mode, None) {
             Ok(()) => return Ok(mode),
-            Err(error) => reasons.push(format!("{mode} mode: {}", explain(error))),
+            Err(error) => reasons.push(format!("{mode} mode: {}", because(&error))),
         }
     }
     Err(failed(reasons.join(", ")))
+}
+
+/// The error, what libbpf has said of it, and what to do about it.
+fn because(error: &io::Error) -> String {
+    explain(error) + attach_advice(error)
 }
 
 /// Takes the program off the device, unless something else is there by now. A device that is gone is no error.

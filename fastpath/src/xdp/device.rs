@@ -58,6 +58,10 @@ impl Device {
         Ok(Self { name, driver, mtu, mac, queues })
     }
 
+    pub(super) fn driver(&self) -> &str {
+        &self.driver
+    }
+
     pub(super) fn is_veth(&self) -> bool {
         self.driver == "veth"
     }

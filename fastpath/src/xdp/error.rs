@@ -57,6 +57,24 @@ pub(super) mod step {
     pub(crate) const BIND: &str = "cannot bind the AF_XDP socket";
 }
 
+/// The same of attaching a program to a device (`dev_xdp_attach` in net/core/dev.c, and the drivers).
+pub(super) fn attach_advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error().unwrap_or_default() {
+        libc::EBUSY | libc::EEXIST => "; another program has come there: `ip -d link show` says which",
+        libc::EOPNOTSUPP => "; its driver has no XDP in this mode: xdp.mode = \"skb\" does without",
+        libc::EINVAL | libc::ERANGE | libc::E2BIG => {
+            "; the driver does not take XDP with its MTU, queues or offloads as they are: a smaller MTU, fewer queues \
+             (`ethtool -L`) or `ethtool -K DEVICE lro off`; `margay doctor` looks at them"
+        }
+        libc::ENOMEM | libc::ENOSPC => {
+            "; the driver has no rings left for XDP: fewer queues (`ethtool -L`), or more memory"
+        }
+        libc::EPERM | libc::EACCES => "; it takes root, or CAP_NET_ADMIN with CAP_BPF",
+        libc::ENODEV => "; the device is gone",
+        _ => "",
+    }
+}
+
 /// What to do about an error of the kernel's (`xsk.c`, `xdp_umem.c`, `xsk_buff_pool.c` in net/xdp), where there is
 /// something.
 fn advice(at: &str, error: &io::Error) -> &'static str {

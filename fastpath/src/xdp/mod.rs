@@ -8,6 +8,7 @@
 mod attach;
 mod device;
 mod error;
+mod examine;
 mod features;
 pub(crate) mod gso;
 mod netdev;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use margay_flowtable::Checksums;
 
 pub use self::error::SetupError;
+pub use self::examine::{Attached, Examined, examine};
 pub use self::socket::RingSizes;
 pub use self::spec::{Mode, ModeChoice, OnFailure, PortSpec, Vlan};
 pub use self::tags::Tags;
@@ -86,6 +88,8 @@ impl Opened {
 struct OpenPort {
     device: String,
     entry: PortEntry,
+    /// Whether the device took VLAN tags off frames before.
+    took_tags_off: bool,
 }
 
 /// The XDP program and the UMEM that all ports share.
@@ -128,15 +132,8 @@ impl Xdp {
         self.longest_frame() - LINK_HEADER
     }
 
-    /// The longest frame that a port receives and sends: of any place in its buffer no more slices are made than the kernel
-    /// takes.
     fn longest_frame(&self) -> u32 {
-        let layout = self.umem.layout();
-        if layout.large_buffers() == 0 {
-            return layout.longest_frame();
-        }
-        let sendable = (MOST_SLICES - 1) * layout.chunk_size;
-        sendable.min(LONGEST_PACKET + LINK_HEADER)
+        longest_frame(self.umem.layout())
     }
 
     /// Why ports in skb mode do not learn which packets are several in one (GSO), and where to cut these; `None` where they do.
@@ -166,6 +163,18 @@ impl Xdp {
         let entry = PortEntry { mac, ..port.entry };
         self.program.set_port(ifindex, &entry)?;
         // Known as set only now: the next call tries again what failed.
+        port.entry = entry;
+        Ok(())
+    }
+
+    /// Has a port fail otherwise than it was opened to.
+    pub fn set_on_failure(&mut self, ifindex: u32, on_failure: OnFailure) -> Result<(), SetupError> {
+        let Some(port) = self.open.get_mut(&ifindex).filter(|port| port.entry.on_failure != on_failure)
+        else {
+            return Ok(());
+        };
+        let entry = PortEntry { on_failure, ..port.entry };
+        self.program.set_port(ifindex, &entry)?;
         port.entry = entry;
         Ok(())
     }
@@ -220,11 +229,18 @@ impl Xdp {
         };
         // The entry before the program: what arrives in between must not slip past `on_failure`.
         self.program.set_port(spec.ifindex, &entry)?;
+        // An uplink that took the frames of other VLANs for untagged ones would be a way between them.
+        let tags = (spec.kind == Kind::Uplink).then(|| tags::leave_in_frames(&device));
+        let took_tags_off = tags.is_some_and(|(_, took)| took);
         let opened = self.attach_and_open(spec, &device, &entry);
+        let opened = opened.map(|opened| Opened { tags: tags.map(|(tags, _)| tags), ..opened });
         if let Ok(opened) = &opened {
             let entry = PortEntry { tells_gso: opened.tells_gso, ..entry };
-            self.open.insert(spec.ifindex, OpenPort { device: device.name, entry });
+            self.open.insert(spec.ifindex, OpenPort { device: device.name, entry, took_tags_off });
         } else {
+            if took_tags_off {
+                tags::take_off(&device.name);
+            }
             // The program may be there by now, and the slots are another port's next.
             self.program.set_port(spec.ifindex, &PortEntry { queues: 0, ..entry })?;
         }
@@ -240,6 +256,9 @@ impl Xdp {
         if port.entry.is_policed {
             self.program.with_fd(TO_POD, |program| watch::detach(program, ifindex, Way::Sent));
         }
+        if port.took_tags_off {
+            tags::take_off(&port.device);
+        }
         self.program.with_fd(self.attached, |program| attach::detach(program, ifindex, &port.device))?;
         self.program.remove_port(ifindex)
     }
@@ -250,8 +269,6 @@ impl Xdp {
         device: &Device,
         entry: &PortEntry,
     ) -> Result<Opened, SetupError> {
-        // An uplink that took the frames of other VLANs for untagged ones would be a way between them.
-        let tags = (spec.kind == Kind::Uplink).then(|| tags::leave_in_frames(device));
         let mode = self.program.with_fd(self.attached, |program| {
             attach::attach(program, spec.ifindex, &device.name, spec.mode)
         })?;
@@ -278,7 +295,7 @@ impl Xdp {
             is_zero_copy,
             takes_checksums,
             largest_mtu,
-            tags,
+            tags: None,
             tells_gso,
             vlan: spec.vlan,
         })
@@ -354,6 +371,22 @@ impl Xdp {
         }
         Err(SetupError::TooManyQueues { device: device.name.clone(), queues: device.queues })
     }
+}
+
+/// The largest MTU that the device of a port can have, with packet memory of this layout; and the same where a packet has to
+/// lie in one chunk, as before Linux 6.6.
+pub fn largest_mtus(layout: Layout) -> [u32; 2] {
+    [longest_frame(layout), layout.longest_frame()].map(|frame| frame - LINK_HEADER)
+}
+
+/// The longest frame that a port receives and sends: of any place in its buffer no more slices are made than the kernel
+/// takes.
+fn longest_frame(layout: Layout) -> u32 {
+    if layout.large_buffers() == 0 {
+        return layout.longest_frame();
+    }
+    let sendable = (MOST_SLICES - 1) * layout.chunk_size;
+    sendable.min(LONGEST_PACKET + LINK_HEADER)
 }
 
 /// Refuses a device whose frames are longer than this.

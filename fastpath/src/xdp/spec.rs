@@ -29,7 +29,7 @@ pub enum Mode {
 
 impl Mode {
     /// What `ip link set dev DEVICE` calls it.
-    pub(super) fn ip_word(self) -> &'static str {
+    pub fn ip_word(self) -> &'static str {
         match self {
             Self::Native => "xdpdrv",
             Self::Skb => "xdpgeneric",

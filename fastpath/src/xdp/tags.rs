@@ -30,10 +30,10 @@ pub enum Tags {
     TakenOff,
 }
 
-/// Has the device leave tags in the frames.
-pub(super) fn leave_in_frames(device: &Device) -> Tags {
+/// Has the device leave tags in the frames. Says besides whether it took them off before.
+pub(super) fn leave_in_frames(device: &Device) -> (Tags, bool) {
     let Ok(fd) = control() else {
-        return Tags::TakenOff;
+        return (Tags::TakenOff, false);
     };
     // A device that knows no such flags has nothing that takes tags off.
     let flags = |fd| value(fd, &device.name, ETHTOOL_GFLAGS, 0).unwrap_or_default();
@@ -42,12 +42,22 @@ pub(super) fn leave_in_frames(device: &Device) -> Tags {
         // Whether it did is seen in the flags.
         let _ = value(&fd, &device.name, ETHTOOL_SFLAGS, before & !RX_VLAN);
     }
-    if device.is_veth() {
+    let after = flags(&fd);
+    let tags = if device.is_veth() {
         Tags::AsPeerLeaves
-    } else if flags(&fd) & RX_VLAN != 0 {
+    } else if after & RX_VLAN != 0 {
         Tags::TakenOff
     } else {
         Tags::InFrames
+    };
+    (tags, before & !after & RX_VLAN != 0)
+}
+
+/// Has it take them off as before. Where the device is gone there is nothing to do.
+pub(super) fn take_off(device: &str) {
+    let Ok(fd) = control() else { return };
+    if let Ok(before) = value(&fd, device, ETHTOOL_GFLAGS, 0) {
+        let _ = value(&fd, device, ETHTOOL_SFLAGS, before | RX_VLAN);
     }
 }
 
