@@ -6,6 +6,7 @@
 //!
 //! Two types must not have one name: the document knows them by it.
 
+mod access;
 mod answer;
 mod client;
 mod control;
@@ -15,6 +16,7 @@ mod explain;
 pub mod flows;
 pub mod policies;
 pub mod ports;
+mod reload;
 pub mod routes;
 mod server;
 mod status;
@@ -46,6 +48,7 @@ fn resources() -> OpenApiRouter<Control> {
         .routes(routes!(flows::flows))
         .routes(routes!(policies::policies))
         .routes(routes!(ports::ports))
+        .routes(routes!(reload::reload))
         .routes(routes!(routes::routes))
         .routes(routes!(status::status))
         .routes(routes!(taps::captures))

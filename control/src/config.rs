@@ -3,11 +3,15 @@
 //! Every table may be absent, and every key has a default unless its line says otherwise. A key that does not exist
 //! and a value that cannot be are errors that name file, line and column. How the text is read and its errors are
 //! worded is `config/read.rs`; `[tunnel]`, `[icmp]` and `[tcp]` are in `config/tunnel.rs`, `[umem]` and `[xdp]` in `config/xdp.rs`,
-//! `[policy]` in `config/policy.rs`, `[metrics]` in `config/metrics.rs`, `[flow_log]` in `config/flow_log.rs`.
+//! `[policy]` in `config/policy.rs`, `[admin]` in `config/admin.rs`, `[metrics]` in `config/metrics.rs`, `[flow_log]` in
+//! `config/flow_log.rs`, `[privileges]` in `config/privileges.rs`.
 
+mod admin;
+mod file;
 mod flow_log;
 mod metrics;
 mod policy;
+mod privileges;
 mod read;
 mod report;
 mod tunnel;
@@ -21,9 +25,12 @@ use margay_flowtable::conntrack::Timeouts;
 use serde::Deserialize;
 
 pub use crate::source::kubernetes::Access;
+pub use admin::Admin;
+pub use file::{File, Loaded};
 pub use flow_log::{Aggregate, FlowEvent, FlowLog};
 pub use metrics::Metrics;
 pub use policy::{EndpointToHost, Established, Policy};
+pub use privileges::{Privileges, Seccomp};
 pub use read::Error;
 pub use report::{Calico, Report};
 pub use tunnel::{Icmp, Tcp, Tunnel, TunnelKind};
@@ -54,6 +61,7 @@ pub struct Config {
     pub admin: Admin,
     pub metrics: Metrics,
     pub flow_log: FlowLog,
+    pub privileges: Privileges,
     pub log: Log,
 }
 
@@ -308,20 +316,6 @@ pub struct Fragments {
 impl Default for Fragments {
     fn default() -> Self {
         Self { datagrams: 2048, timeout: Duration::from_secs(pipeline::FRAGMENT_TIMEOUT.into()) }
-    }
-}
-
-/// `[admin]`: where `margay status` asks.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Admin {
-    /// Path of the Unix socket. Default /run/margay/admin.sock.
-    pub socket: PathBuf,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self { socket: "/run/margay/admin.sock".into() }
     }
 }
 

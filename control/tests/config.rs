@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use margay_control::config::{
-    Access, Config, EndpointToHost, Established, Idle, MidFlow, OnFailure, Share, TxChecksum, XdpMode,
-    ZeroCopy,
+    Access, Config, EndpointToHost, Established, Idle, MidFlow, OnFailure, Seccomp, Share, TxChecksum,
+    XdpMode, ZeroCopy,
 };
 use margay_flowtable::{DontFragment, Dscp, InnerSource, Outer, Ttl};
 
@@ -88,6 +88,11 @@ ipip_tunnel_address = "10.9.0.2"
 socket = "/run/a.sock"
 [metrics]
 listen = "[::1]:9817"
+group = "adm"
+mode = 0o640
+[privileges]
+drop_capabilities = false
+seccomp = "log"
 [log]
 level = "debug"
 "#;
@@ -135,6 +140,10 @@ fn every_key_is_read() {
     assert_eq!(config.admin.socket, Path::new("/run/a.sock"));
     assert_eq!(config.metrics.listen, Some("[::1]:9817".parse().unwrap()));
     assert_eq!(Config::default().metrics.listen, None, "nothing listens that was not asked to");
+    assert_eq!((config.admin.group.as_deref(), config.admin.mode()), (Some("adm"), 0o640));
+    let mode = |text| Config::parse(Path::new("m.toml"), text).unwrap().admin.mode();
+    assert_eq!((mode(""), mode("admin.group = \"adm\"")), (0o600, 0o660));
+    assert_eq!((config.privileges.drop_capabilities, config.privileges.seccomp), (false, Seccomp::Log));
     let copied = Outer { dscp: Dscp::Copy, ttl: Ttl::Inherit, dont_fragment: DontFragment::Copy };
     assert_eq!((config.tunnel.vxlan.outer(Outer::VXLAN), config.tunnel.vxlan.mtu), (copied, Some(1400)));
     let fixed = Outer { dscp: Dscp::Fixed(46), ttl: Ttl::Fixed(32), dont_fragment: DontFragment::Set };
@@ -258,6 +267,7 @@ fn a_mistake_is_named_with_its_place_and_the_nearest_valid_word() {
         ("[[uplink]]\ndevice = \"a\"\nvlan = 4095", "3:8: 4095 cannot be: it must be from 1 to 4094"),
         ("[[uplink]]\ndevice = \"a\"\ninterface = \"b\"", "1:1: uplink a has an interface and no vlan"),
         ("[[uplink]]\ndevice = \"a\"\n[[uplink]]\ndevice = \"a\"", "1:1: uplink a stands twice"),
+        ("[admin]\nmode = 0o666", "2:8: 438 cannot be: it must be a mode that gives others nothing"),
         ("[node\nname = 1", "1:6: "),
     ];
     for (text, expected) in cases {

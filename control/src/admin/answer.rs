@@ -44,6 +44,11 @@ impl Refusal {
         Self { code: StatusCode::INTERNAL_SERVER_ERROR, why: why.into() }
     }
 
+    /// Who asks may not have it.
+    pub(super) fn forbidden(why: impl Into<String>) -> Self {
+        Self { code: StatusCode::FORBIDDEN, why: why.into() }
+    }
+
     /// The path is there, and not by this method.
     pub(super) fn wrong_method(why: impl Into<String>) -> Self {
         Self { code: StatusCode::METHOD_NOT_ALLOWED, why: why.into() }

@@ -1,18 +1,23 @@
-//! The serving side: a Unix socket for root alone.
+//! The serving side: a Unix socket for root, and for the group that the configuration names.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
+use axum::middleware::from_fn_with_state;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Group, chown};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::access::{Owner, Peer, guard};
 use super::{Control, Question, Refusal, resources};
+use crate::config::Admin;
 
 /// Bytes of what is sent with a question at most.
 const MOST_BODY: usize = 64 << 10;
@@ -23,6 +28,8 @@ pub enum Error {
     InUse(PathBuf),
     #[error("admin socket {}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
+    #[error("admin.group {name}: {why}; `getent group` lists those that there are")]
+    NoGroup { name: String, why: String },
 }
 
 /// The listening socket. Its file goes when this is dropped.
@@ -33,8 +40,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at `path`, for root alone. What a Margay that is gone left there is replaced.
-    pub(crate) fn listen(path: &Path) -> Result<(Self, mpsc::Receiver<Question>), Error> {
+    /// Listens. What a Margay that is gone left there is replaced.
+    pub(crate) fn listen(config: &Admin) -> Result<(Self, mpsc::Receiver<Question>), Error> {
+        let path = config.socket.as_path();
         let failed = |error| Error::Io { path: path.to_owned(), error };
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(failed)?;
@@ -47,11 +55,28 @@ impl Server {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
+        let group = config.group.as_deref().map(group).transpose()?;
+        // Nobody gets in by the mode that the file begins with.
+        let before = umask(Mode::from_bits_truncate(0o777));
+        let listener = UnixListener::bind(path);
+        umask(before);
+        let listener = listener.map_err(failed)?;
+        if group.is_some() {
+            chown(path, None, group).map_err(|errno| failed(errno.into()))?;
+        }
+        fs::set_permissions(path, Permissions::from_mode(config.mode())).map_err(failed)?;
         let (control, questions) = Control::new();
         let task = tokio::spawn(serve(listener, router(control)));
         Ok((Self { path: path.to_owned(), task }, questions))
+    }
+}
+
+/// The number of a group.
+fn group(name: &str) -> Result<Gid, Error> {
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid),
+        Ok(None) => Err(Error::NoGroup { name: name.to_owned(), why: "there is no such group".to_owned() }),
+        Err(errno) => Err(Error::NoGroup { name: name.to_owned(), why: errno.desc().to_owned() }),
     }
 }
 
@@ -65,7 +90,8 @@ impl Drop for Server {
 
 async fn serve(listener: UnixListener, router: Router) {
     // It says what it cannot take, waits, and goes on.
-    if let Err(error) = axum::serve(listener, router).await {
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    if let Err(error) = axum::serve(listener, service).await {
         tracing::error!(%error, "the admin socket answers no more");
     }
 }
@@ -83,5 +109,6 @@ fn router(control: Control) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(wrong)
         .layer(DefaultBodyLimit::max(MOST_BODY))
+        .layer(from_fn_with_state(Owner::of_this_process(), guard))
         .with_state(control)
 }

@@ -123,6 +123,12 @@ pub struct Worker {
     pub flows_inserted: u64,
     pub flows_expired: u64,
     pub flows_reclassified: u64,
+    /// What it does at this moment.
+    pub doing: String,
+    /// The longest time that it made no turn of its loop, in milliseconds, as far as a look each 50 ms tells.
+    pub longest_stall_ms: u64,
+    /// How often it made none for 800 ms because it got no processor.
+    pub starved: u64,
     pub traffic: Traffic,
     /// Free frames in its pool.
     pub pool: u64,

@@ -12,6 +12,7 @@ mod following;
 mod policies;
 mod ports;
 mod query;
+mod reload;
 mod replay;
 mod routes;
 mod run;
@@ -59,6 +60,7 @@ enum Command {
     Flows(flows::Flows),
     Policies(policies::Policies),
     Ports(ports::Ports),
+    Reload(reload::Reload),
     Replay(replay::Replay),
     Routes(routes::Routes),
     Run(run::Run),
@@ -84,6 +86,7 @@ impl Cli {
             Command::Flows(command) => command.run(),
             Command::Policies(command) => command.run(),
             Command::Ports(command) => command.run(),
+            Command::Reload(command) => command.run(),
             Command::Replay(command) => command.run(),
             Command::Routes(command) => command.run(),
             Command::Run(command) => command.run(),

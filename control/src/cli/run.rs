@@ -1,26 +1,23 @@
 //! `margay run`: the gateway itself.
 
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use margay_control::config::{Access, Config, LogLevel};
+use anyhow::Context;
+use margay_control::config::{self, Access, Config, File};
+use margay_control::log::Log;
 use margay_control::manifest;
-use margay_control::run;
+use margay_control::run::{self, Settings};
 use margay_control::source::{DirectorySource, KubernetesSource, Source};
-use tracing_subscriber::EnvFilter;
 
 use super::BAD_INPUT;
 
-/// Exit code for a gateway that could not start, or could not go on.
-const FAILED: u8 = 1;
-
 /// Run the gateway of this node
 ///
-/// Ends at SIGTERM or SIGINT, and leaves each port as its `on_failure` says. Exit code 2 for a configuration that
-/// cannot be used.
+/// Ends at SIGTERM or SIGINT, and leaves each port as its `on_failure` says. Exit code 1 if it cannot start or go on, 2 for
+/// a configuration that cannot be used, 101 if a worker panicked, 102 if one got stuck: then it is to be started anew. SIGHUP has the configuration read again; `margay reload` does too, and says what came of it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
     /// Configuration file.
@@ -36,42 +33,27 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let mut config = Config::load(&self.config)?;
-        config.node.name = self.node.clone().or(config.node.name);
-        if config.calico.is_wanted() && config.source.kubernetes.is_none() {
-            bail!(
-                "{}: [calico] says what an API server is told: it needs source.kubernetes",
-                self.config.display()
-            );
-        }
-        let node = node_name(&config)?;
-        let source: Box<dyn Source> = match (
-            config.source.directory.clone(),
-            config.source.kubernetes.clone(),
-        ) {
-            (Some(directory), None) if self.check => return check(&directory, &node),
-            (None, Some(access)) if self.check => return check_access(&access),
-            (Some(directory), None) => Box::new(DirectorySource::new(directory)),
+        let file = File { path: self.config.clone(), node: self.node.clone() };
+        let loaded = file.load()?;
+        let node = node_name(&loaded.config)?;
+        let config::Source { directory, kubernetes } = loaded.config.source.clone();
+        let source: Box<dyn Source> = match (directory, kubernetes) {
+            (Some(directory), _) if self.check => return check(&directory, &node),
+            (_, Some(access)) if self.check => return check_access(&access),
+            (Some(directory), _) => Box::new(DirectorySource::new(directory)),
             (None, Some(access)) => Box::new(KubernetesSource::new(access)),
-            (directory, _) => {
-                let wrong = if directory.is_some() { "two sources" } else { "no source" };
-                bail!(
-                    "{}: {wrong}: [source] needs either `directory = \"PATH\"` or `kubernetes = \"in-cluster\"` (or the \
-                     path of a kubeconfig)",
-                    self.config.display()
-                );
-            }
+            (None, None) => unreachable!("a file without a source is refused"),
         };
-        log_to_stderr(config.log.level);
+        let log = Log::start(loaded.config.log.level);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start tokio")?;
-        match runtime.block_on(run::run(config, node, source)) {
+        match runtime.block_on(run::run(Settings { file, loaded, log }, node, source)) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => {
                 tracing::error!("{error}");
-                Ok(ExitCode::from(FAILED))
+                Ok(ExitCode::from(error.ending().code()))
             }
         }
     }
@@ -104,24 +86,4 @@ fn node_name(config: &Config) -> io::Result<String> {
         Some(name) => Ok(name.clone()),
         None => Ok(fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_ascii_lowercase()),
     }
-}
-
-/// `RUST_LOG` goes before the configured level. What the netlink crate warns of is either an error that we name, or an
-/// answer that nobody waits for any more; what kube says of each try we say once.
-fn log_to_stderr(level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    };
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},netlink_proto=error,kube_client=off")));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

@@ -61,6 +61,12 @@ impl Compiler {
         compiler
     }
 
+    /// Takes in what the configuration says of tunnels and errors by now. The node stays the same.
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.routing.set_identity(&self.cluster, &self.owners, identity);
+        self.policy.set_interfaces(self.routing.interfaces(&self.cluster));
+    }
+
     /// Takes in what became of the cluster's objects.
     pub fn apply(&mut self, mut changes: Vec<Change>) {
         self.cluster.apply_all(&mut changes);

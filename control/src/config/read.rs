@@ -18,14 +18,14 @@ pub enum Error {
     /// `line` and `column` count from 1.
     #[error("{}:{line}:{column}: {reason}", path.display())]
     Invalid { path: PathBuf, line: usize, column: usize, reason: String },
+    #[error("{}: {reason}", path.display())]
+    Contradiction { path: PathBuf, reason: String },
 }
 
 impl Config {
-    /// Reads and checks the file. A relative path in `source` is taken from the file's own directory.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        let text =
-            std::fs::read_to_string(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
-        let mut config = Self::parse(path, &text)?;
+    /// Reads and checks `text` of the file at `path`, in whose directory relative paths of `source` begin.
+    pub(super) fn parse_at(path: &Path, text: &str) -> Result<Self, Error> {
+        let mut config = Self::parse(path, text)?;
         let kubeconfig = match &mut config.source.kubernetes {
             Some(Access::Kubeconfig(file)) => Some(file),
             Some(Access::InCluster) | None => None,
@@ -160,6 +160,10 @@ pub(super) fn port<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D:
 
 pub(super) fn vlan<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
     number(from, "from 1 to 4094 (802.1Q)", |v| (1..=4094).contains(&v)).map(Some)
+}
+
+pub(super) fn socket_mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    number(from, "a mode that gives others nothing, as 0o600 or 0o660", |v| v & 0o770 == v).map(Some)
 }
 
 /// 1280 is what IPv6 asks of every link (RFC 8200 5).

@@ -54,12 +54,24 @@ pub struct Reporter {
 impl Reporter {
     /// Starts the thread, for the Node of this name.
     pub fn start(access: Access, node: &str, config: &config::Report, pace: Pace) -> io::Result<Self> {
+        Self::start_after(access, node, config, pace, || ())
+    }
+
+    /// The same, with `begin` done first on the thread.
+    pub fn start_after(
+        access: Access,
+        node: &str,
+        config: &config::Report,
+        pace: Pace,
+        begin: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let (reports, to_write) = watch::channel(None);
         let (trouble_sender, troubles) = watch::channel(Vec::new());
         let (end, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let writer = write::Writer::new(access, node, config, pace, trouble_sender);
         std::thread::Builder::new().name("margay-report".to_owned()).spawn(move || {
+            begin();
             runtime.block_on(writer.run(to_write));
             // Nobody may wait for it.
             let _ = end.send(());

@@ -14,14 +14,17 @@ use super::error::Error;
 use super::flow_log;
 use super::host::HostWay;
 use super::neighbours::Neighbours;
+use super::notify::{self, Notified};
 use super::policies::PolicyCounts;
 use super::ports::Ports;
 use super::problems::Problems;
+use super::reload::{Reloading, Settings};
 use super::report;
 use super::steered::Steered;
 use super::taps::Taps;
 use super::troubles::Troubles;
 use super::wanted::WantedPorts;
+use super::watchdog::Watchdog;
 use super::workers::{self, Shared, Workers};
 use crate::admin;
 use crate::compile::Compiler;
@@ -30,6 +33,7 @@ use crate::flowlog::FlowLog;
 use crate::flowlog::names::NodeNames;
 use crate::identity::{Identity, VXLAN_PORT};
 use crate::kernel::{Kept, Mirror};
+use crate::privileges::Privileges;
 use crate::report::Reporter;
 use crate::source::SourceEvent;
 
@@ -37,6 +41,7 @@ use crate::source::SourceEvent;
 #[derive(Debug)]
 pub(crate) struct Dataplane {
     pub(super) config: Config,
+    pub(super) reloading: Reloading,
     pub(super) identity: Identity,
     pub(super) started: Instant,
     pub(super) kernel: Kept,
@@ -49,6 +54,9 @@ pub(crate) struct Dataplane {
     /// When the snapshot in force was published.
     pub(super) published: Option<Instant>,
     pub(super) workers: Workers,
+    pub(super) watchdog: Watchdog,
+    pub(super) privileges: Privileges,
+    pub(super) notified: Notified,
     pub(super) ports: Ports,
     pub(super) wanted: WantedPorts,
     pub(super) host: HostWay,
@@ -73,7 +81,10 @@ pub(crate) struct Dataplane {
 }
 
 impl Dataplane {
-    pub(super) async fn start(config: Config, node: String, source: String) -> Result<Self, Error> {
+    pub(super) async fn start(settings: Settings, node: String, source: String) -> Result<Self, Error> {
+        let config = settings.loaded.config.clone();
+        let privileges = Privileges::new(&config.privileges)?;
+        privileges.begin()?;
         let cores = workers::cores(&config.workers.cores)?;
         let layout = Layout { chunk_size: config.umem.frame_size, chunks: config.umem.frames };
         let vxlan_port = config.tunnel.vxlan_port.unwrap_or(VXLAN_PORT);
@@ -105,10 +116,12 @@ impl Dataplane {
                  those of UDP (udp-gso)"
             );
         }
-        let mut shared = Shared { exchange: &exchange, table: &table, publisher: &mut publisher };
+        let mut shared =
+            Shared { exchange: &exchange, table: &table, publisher: &mut publisher, privileges: &privileges };
         let workers = Workers::start(cores, &config, seed()?, &mut shared)?;
+        let watchdog = Watchdog::start(workers.watched()).map_err(Error::WatchdogThread)?;
         let identity = Identity::configured(node, &config);
-        let reporter = report::start(&config, &identity.node)?;
+        let reporter = report::start(&config, &identity.node, &privileges)?;
         let flow_log = FlowLog::start(&config.flow_log, &identity.node).map_err(Error::FlowLogThread)?;
         flow_log::listen(&workers, flow_log.as_ref());
         Ok(Self {
@@ -125,6 +138,9 @@ impl Dataplane {
             publisher,
             published: None,
             workers,
+            watchdog,
+            privileges,
+            notified: Notified::default(),
             ports: Ports::default(),
             wanted: WantedPorts::default(),
             has_cluster: false,
@@ -139,6 +155,7 @@ impl Dataplane {
             said_unknown_node: false,
             neighbours: Neighbours::default(),
             taps: Taps::default(),
+            reloading: Reloading::new(settings),
             config,
         })
     }
@@ -174,12 +191,31 @@ impl Dataplane {
         self.said_unknown_node = !is_known;
     }
 
+    /// Gives up what only the start needs, once the first ports are open.
+    pub(super) fn end_start(&mut self) -> Result<(), Error> {
+        if self.published.is_some() && !self.ports.are_waiting() {
+            self.privileges.started()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is known of flows, where the gateway ends at once.
+    pub(super) async fn close_logs(&mut self) {
+        self.tell_flows();
+        if let Some(log) = self.flow_log.take() {
+            log.close().await;
+        }
+    }
+
     /// Leaves the ports as they are configured to fail, then ends the workers.
     pub(super) async fn stop(mut self) {
+        notify::stopping();
         self.tell_flows();
         if let Some(reporter) = self.reporter {
             reporter.close().await;
         }
+        // What ends now makes no turns.
+        drop(self.watchdog);
         self.ports.leave(&mut self.xdp);
         self.workers.stop().await;
         if let Some(log) = self.flow_log {

@@ -2,8 +2,8 @@
 
 use margay_fastpath::xdp::SetupError;
 
-use super::workers;
-use crate::{admin, kernel};
+use super::{Ending, workers};
+use crate::{admin, kernel, privileges};
 
 /// Why Margay cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +18,14 @@ pub enum Error {
     FlowLogThread(std::io::Error),
     #[error("the source has ended: it panicked, and its message stands above")]
     SourceEnded,
+    #[error("cannot start the thread that watches the workers: {0}")]
+    WatchdogThread(std::io::Error),
+    #[error("a worker does not go on: why stands above")]
+    Ended(Ending),
     #[error("cannot have random numbers of the kernel for the flow table: {0}")]
     Random(getrandom::Error),
+    #[error(transparent)]
+    Privileges(#[from] privileges::Error),
     #[error(transparent)]
     Admin(#[from] admin::ServerError),
     #[error(transparent)]

@@ -56,6 +56,11 @@ impl HostWay {
         }
     }
 
+    /// Whether pods reach nothing of their node that it has not begun.
+    pub(super) fn set_closed(&mut self, is_closed: bool) {
+        self.is_closed = is_closed;
+    }
+
     /// Margay's end of the pair, where there is to be one.
     pub(super) fn device(&self) -> Option<&str> {
         (self.need == Need::Known).then_some(self.pair.our_end.as_str())

@@ -168,7 +168,7 @@ impl Ports {
         let now: BTreeMap<u32, &Wanted> = has_place.filter_map(|w| Some((w.ifindex?, w))).collect();
         self.open.retain(|ifindex, open| {
             let wanted = now.get(ifindex).filter(|_| kernel.links.contains_key(ifindex));
-            if let Some(wanted) = wanted.filter(|wanted| wanted.kind == open.wanted.kind) {
+            if let Some(wanted) = wanted.filter(|wanted| is_same_port(wanted, &open.wanted)) {
                 open.wanted = (*wanted).clone();
                 return true;
             }
@@ -184,6 +184,15 @@ impl Ports {
             false
         });
         self.bind();
+    }
+
+    /// Has the open ports fail as they are to by now.
+    pub(super) fn set_fates(&self, xdp: &mut Xdp) {
+        for (ifindex, open) in &self.open {
+            if let Err(error) = xdp.set_on_failure(*ifindex, fate(open.wanted.on_failure)) {
+                tracing::error!("{} fails as it was configured before: {error}", open.wanted.name);
+            }
+        }
     }
 
     /// Has the workers let go of the ports that no published snapshot has any more.
@@ -274,6 +283,7 @@ impl Ports {
         tracing::info!(
             port = wanted.name,
             device = wanted.device,
+            number = id.0,
             mode = %opened.mode,
             zero_copy = opened.is_zero_copy,
             takes_checksums = ?opened.takes_checksums,
@@ -356,6 +366,19 @@ impl Ports {
     }
 }
 
+/// Whether what is open will do, or the port has to be opened anew.
+fn is_same_port(wanted: &Wanted, open: &Wanted) -> bool {
+    let tag = |port: &Wanted| port.vlan.as_ref().map(|vlan| vlan.id);
+    wanted.kind == open.kind && tag(wanted) == tag(open)
+}
+
+fn fate(on_failure: OnFailure) -> xdp::OnFailure {
+    match on_failure {
+        OnFailure::Pass => xdp::OnFailure::Pass,
+        OnFailure::Drop => xdp::OnFailure::Drop,
+    }
+}
+
 /// Why a port on a VLAN cannot be opened yet.
 fn without_interface(Wanted { device, vlan, .. }: &Wanted) -> String {
     match vlan {
@@ -402,10 +425,7 @@ fn spec(id: PortId, ifindex: u32, wanted: &Wanted, mac: [u8; 6], config: &config
         ifindex,
         kind: wanted.kind,
         vlan: wanted.vlan.as_ref().map(|vlan| Vlan { id: vlan.id, mac }),
-        on_failure: match wanted.on_failure {
-            OnFailure::Pass => xdp::OnFailure::Pass,
-            OnFailure::Drop => xdp::OnFailure::Drop,
-        },
+        on_failure: fate(wanted.on_failure),
         mode: match config.mode {
             XdpMode::Auto => ModeChoice::Best,
             XdpMode::Native => ModeChoice::Native,

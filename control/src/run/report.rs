@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
 
-use super::{Dataplane, Error, troubles};
+use super::{Dataplane, Error, give_up_all, troubles};
 use crate::admin;
 use crate::clock;
 use crate::config::Config;
+use crate::privileges::Privileges;
 use crate::report::{Annotations, Pace, Report, Reporter};
 
 /// The thread that reports, where there is an API server and something for it.
-pub(super) fn start(config: &Config, node: &str) -> Result<Option<Reporter>, Error> {
+pub(super) fn start(config: &Config, node: &str, privileges: &Privileges) -> Result<Option<Reporter>, Error> {
     let is_wanted = config.report.events || config.report.status || config.calico.is_wanted();
     let Some(access) = config.source.kubernetes.clone().filter(|_| is_wanted) else { return Ok(None) };
-    Reporter::start(access, node, &config.report, Pace::default()).map(Some).map_err(Error::ReportThread)
+    let privileges = privileges.clone();
+    let begin = move || give_up_all(&privileges);
+    let reporter = Reporter::start_after(access, node, &config.report, Pace::default(), begin);
+    reporter.map(Some).map_err(Error::ReportThread)
 }
 
 impl Dataplane {

@@ -200,6 +200,9 @@ impl Dataplane {
                 flows_inserted: counters.flows_inserted.get(),
                 flows_expired: counters.flows_expired.get(),
                 flows_reclassified: counters.flows_reclassified.get(),
+                doing: handle.progress.doing().to_string(),
+                longest_stall_ms: self.workers.stalls(index).longest_ms(),
+                starved: self.workers.stalls(index).starved(),
                 traffic: totals.since(&Totals::default()),
                 pool: counters.pool.load(std::sync::atomic::Ordering::Relaxed),
             }

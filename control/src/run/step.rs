@@ -11,6 +11,7 @@ use super::error::Error;
 impl Dataplane {
     /// Brings ports, snapshot and neighbours in step with the cluster and the kernel.
     pub(super) async fn step(&mut self) -> Result<(), Error> {
+        self.apply().await?;
         if !self.has_cluster {
             return Ok(());
         }
@@ -21,6 +22,7 @@ impl Dataplane {
         let largest_mtu = |interface| self.ports.largest_mtu(interface).unwrap_or(largest);
         if self.wanted.refresh(&self.config, routing, &kernel, host, largest_mtu) {
             self.ports.retire_unwanted(&self.wanted.ports, &kernel);
+            self.ports.set_fates(&mut self.xdp);
         }
         for (device, interface) in self.ports.interfaces() {
             if let Some(link) = kernel.links.get(&interface)

@@ -66,6 +66,11 @@ pub(super) struct WantedPorts {
 }
 
 impl WantedPorts {
+    /// The configuration may be another than at the last look.
+    pub(super) fn look_again(&mut self) {
+        self.seen = None;
+    }
+
     /// Looks again, where the kernel or the pods of this node have changed, or the port for the kernel has come, whose
     /// device is `host`. Says whether it did.
     pub(super) fn refresh(

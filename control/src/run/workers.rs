@@ -12,11 +12,16 @@ use margay_flowtable::table::FlowTable;
 use margay_flowtable::{Fragments, PortId, Snapshot};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
+use tokio::time::timeout;
 
+use super::watchdog::{Stalls, Watched};
 use crate::config::{self, Config};
+use crate::privileges::Privileges;
 
 /// How long to wait before a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
+/// How long the workers may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,11 +39,13 @@ pub(super) struct Shared<'a> {
     pub exchange: &'a Arc<Exchange>,
     pub table: &'a Arc<FlowTable>,
     pub publisher: &'a mut Publisher<Snapshot>,
+    pub privileges: &'a Privileges,
 }
 
 #[derive(Debug)]
 pub(super) struct Workers {
     handles: Vec<WorkerHandle>,
+    stalls: Vec<Arc<Stalls>>,
     cores: Vec<usize>,
     exchange: Arc<Exchange>,
     /// Ports that came back, closed by now, while something else was waited for.
@@ -91,10 +98,13 @@ impl Workers {
                 established: config.policy.established.into(),
                 rules: config.policy.rules,
             });
-            let handle = worker::spawn(worker, Some(*core), idle);
+            let privileges = shared.privileges.clone();
+            let confine = move || privileges.confine_worker();
+            let handle = worker::spawn_confined(worker, Some(*core), idle, confine);
             handles.push(handle.map_err(|error| Error::Spawn { index, error })?);
         }
-        Ok(Self { handles, cores, exchange: Arc::clone(shared.exchange), returned: Vec::new() })
+        let stalls = handles.iter().map(|_| Arc::default()).collect();
+        Ok(Self { handles, stalls, cores, exchange: Arc::clone(shared.exchange), returned: Vec::new() })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -104,6 +114,23 @@ impl Workers {
     /// Each worker's core and handle.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &WorkerHandle)> {
         self.cores.iter().copied().zip(&self.handles)
+    }
+
+    /// What the watchdog is to look at.
+    pub(super) fn watched(&self) -> Vec<Watched> {
+        let watched = |(index, (core, handle)): (usize, (usize, &WorkerHandle))| Watched {
+            index,
+            core,
+            counters: Arc::clone(&handle.counters),
+            progress: Arc::clone(&handle.progress),
+            stalls: Arc::clone(&self.stalls[index]),
+        };
+        self.iter().enumerate().map(watched).collect()
+    }
+
+    /// What the watchdog has seen of a worker.
+    pub(super) fn stalls(&self, worker: usize) -> &Stalls {
+        &self.stalls[worker]
     }
 
     /// Fails if a worker's thread has ended, which none does before it is told to.
@@ -133,8 +160,12 @@ impl Workers {
 
     /// Has every worker stop using the port; each will return it.
     pub(super) async fn detach(&mut self, id: PortId) -> Result<(), Error> {
+        self.tell_all(|| Command::Detach(id)).await
+    }
+
+    pub(super) async fn tell_all(&mut self, command: impl Fn() -> Command) -> Result<(), Error> {
         for worker in 0..self.count() {
-            self.send(worker, Command::Detach(id)).await?;
+            self.send(worker, command()).await?;
         }
         Ok(())
     }
@@ -157,8 +188,14 @@ impl Workers {
         self.handles.iter().zip(&grace.turns).all(done)
     }
 
-    /// Ends the workers. Every port comes back and is closed.
-    pub(super) async fn stop(mut self) {
+    /// Ends the workers. Every port comes back and is closed. A worker that does not end is left to the process' end.
+    pub(super) async fn stop(self) {
+        if timeout(PATIENCE, self.stop_all()).await.is_err() {
+            tracing::error!("a worker does not end; its sockets go with the process");
+        }
+    }
+
+    async fn stop_all(mut self) {
         for index in 0..self.count() {
             // One that has ended already has nothing to be told.
             let _ = self.send(index, Command::Stop).await;

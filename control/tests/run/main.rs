@@ -2,6 +2,10 @@
 
 mod api;
 mod configuration;
+mod leaving;
+mod notify;
+mod privileges;
+mod reload;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

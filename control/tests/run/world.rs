@@ -1,5 +1,6 @@
 //! A gateway's world: namespaces of its own, manifests, and at times a running Margay.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -115,9 +116,15 @@ impl World {
     }
 
     pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The same, with these in its environment.
+    pub(crate) fn start_with(&mut self, environment: &[(&str, &OsStr)]) {
         let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = self.gateway.command(MARGAY);
         command.args(["run", "--config"]).arg(self.path("margay.toml")).stderr(log);
+        command.envs(environment.iter().copied());
         self.running = Some(command.spawn().unwrap());
     }
 
@@ -130,6 +137,12 @@ impl World {
         let mut child = self.running.take().expect("Margay runs");
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
         child.wait().unwrap()
+    }
+
+    /// Has the configuration read again.
+    pub(crate) fn hang_up(&self) {
+        let child = self.running.as_ref().expect("Margay runs");
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGHUP).unwrap();
     }
 
     pub(crate) fn ask(&self) -> (Output, Option<Status>) {

@@ -84,6 +84,12 @@ impl Routing {
         routing
     }
 
+    /// Takes in what the configuration says by now. The node stays the same.
+    pub fn set_identity(&mut self, cluster: &Cluster, owners: &Owners, identity: Identity) {
+        self.identity = identity;
+        self.rebuild(cluster, owners);
+    }
+
     /// Takes in what became of the cluster, which is now as given: its objects, and the owners of its addresses.
     pub fn apply(&mut self, cluster: &Cluster, owners: &Owners, changes: &[Change], moved: &[OwnerChange]) {
         let is_ours = self.here.apply(changes, moved);

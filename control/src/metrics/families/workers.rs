@@ -43,6 +43,13 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Family::new(
         Kind::Counter,
+        "margay_worker_starved",
+        WORKER,
+        "Times that it made no turn for 800 ms because it got no processor",
+        |scrape, tell| each(scrape, tell, |worker| worker.starved),
+    ),
+    Family::new(
+        Kind::Counter,
         "margay_worker_receive_packets",
         WORKER,
         "Frames that it received",
