@@ -9,6 +9,7 @@ pub mod clock;
 pub mod compile;
 pub mod config;
 pub mod diff;
+pub mod doctor;
 pub mod explain;
 pub mod flowlog;
 pub mod identity;

@@ -11,6 +11,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, PodSpec, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
 use margay_control::config::Config;
+use margay_control::privileges::{RUNNING, STARTING};
 use margay_control::source::kubernetes::{VERBS, WATCHED};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,8 +68,8 @@ fn every_object_is_one_of_kubernetes_and_the_kustomization_names_every_file() {
     named.insert("kustomization.yaml".to_owned());
     named.extend(FOR_MONITORING.map(str::to_owned));
     let entries = fs::read_dir(root().join("deploy")).unwrap();
-    let there: BTreeSet<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let files = entries.map(Result::unwrap).filter(|entry| entry.file_type().unwrap().is_file());
+    let there: BTreeSet<String> = files.map(|entry| entry.file_name().into_string().unwrap()).collect();
     assert_eq!(there, named);
 }
 
@@ -230,4 +231,48 @@ fn the_image_is_built_from_what_is_there() {
         );
     }
     assert!(text.contains(".ci/deps build") && text.contains("--package margay-control --bin margay"));
+}
+
+/// Values of a key of the unit, of all its lines.
+fn of_unit(key: &str) -> Vec<String> {
+    let unit = read("deploy/systemd/margay.service");
+    let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.flat_map(|value| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn the_unit_gives_what_margay_keeps_and_runs_commands_that_there_are() {
+    let given: BTreeSet<String> = of_unit("CapabilityBoundingSet").into_iter().collect();
+    let kept = RUNNING.iter().chain(&STARTING).map(ToString::to_string);
+    // It takes a capability to give up the others for good.
+    assert_eq!(given, kept.chain(["CAP_SETPCAP".to_owned()]).collect());
+    assert_eq!(of_unit("RestartPreventExitStatus"), ["2"]);
+    assert_eq!(of_unit("Type"), ["notify"]);
+    for key in ["ExecStartPre", "ExecStart", "ExecReload"] {
+        let command = of_unit(key);
+        let help = Command::new(env!("CARGO_BIN_EXE_margay")).args([&command[1], "--help"]).output().unwrap();
+        let text = String::from_utf8_lossy(&help.stdout).into_owned();
+        for option in command.iter().filter(|word| word.starts_with("--")) {
+            assert!(text.contains(option.as_str()), "{key}: no {option} in\n{text}");
+        }
+    }
+    let socket = Config::default().admin.socket;
+    let directory = Path::new("/run").join(&of_unit("RuntimeDirectory")[0]);
+    assert_eq!(socket.parent(), Some(directory.as_path()));
+}
+
+#[test]
+fn systemd_takes_the_unit_as_it_is() {
+    let home = tempfile::tempdir().unwrap();
+    let unit = home.path().join("margay.service");
+    let text =
+        read("deploy/systemd/margay.service").replace("/usr/local/bin/margay", env!("CARGO_BIN_EXE_margay"));
+    fs::write(&unit, text).unwrap();
+    // A machine without systemd cannot say.
+    let Ok(verified) = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output()
+    else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && !said.contains("margay.service"), "{said}");
 }

@@ -3,6 +3,7 @@
 mod capture;
 mod check;
 mod diff;
+mod doctor;
 mod drops;
 mod endpoints;
 mod explain;
@@ -54,6 +55,7 @@ enum Command {
     Capture(capture::Capture),
     Check(check::Check),
     Diff(diff::Diff),
+    Doctor(doctor::Doctor),
     Drops(drops::Drops),
     Endpoints(endpoints::Endpoints),
     Explain(explain::Explain),
@@ -80,6 +82,7 @@ impl Cli {
             Command::Capture(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Diff(command) => command.run(),
+            Command::Doctor(command) => command.run(),
             Command::Drops(command) => command.run(),
             Command::Endpoints(command) => command.run(),
             Command::Explain(command) => command.run(),

@@ -2,6 +2,7 @@
 
 mod api;
 mod configuration;
+mod doctor;
 mod leaving;
 mod notify;
 mod privileges;
