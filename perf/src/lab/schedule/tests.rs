@@ -176,8 +176,7 @@ fn a_dataplane_that_does_not_start_is_tried_twice_and_the_others_go_on() {
     assert_eq!(looker.done, plan.estimate());
     let failures = outcome.failures();
     let failed: Vec<_> = failures.iter().map(|failure| (failure.case.job, failure.what.as_str())).collect();
-    let expected =
-        [(Job::VxlanDecap, "throughput"), (Job::VxlanEncap, "throughput"), (Job::Cps, "rate")];
+    let expected = [(Job::VxlanDecap, "throughput"), (Job::VxlanEncap, "throughput"), (Job::Cps, "rate")];
     assert_eq!(failed, expected);
     assert!(failures.iter().all(|failure| failure.reason == "not installed"));
     assert!(looker.said.contains(&"ovs: not installed".to_owned()));
