@@ -23,7 +23,7 @@ fn no_packet_allocates() {
 #[test]
 fn no_packet_that_is_tapped_allocates() {
     for path in Path::ALL {
-        let mut rig = Rig::new(&Case { path, flows: 2000, policies: 1, size: 64 });
+        let mut rig = Rig::new(&Case { path, flows: 2000, policies: 1, size: 64, accounting: true });
         let (mut reader, mut bytes, mut told) = (rig.tap(), Vec::new(), 0);
         let mut run = || {
             let allocations = rig.run_burst(|process| allocation_counter::measure(process).count_total);

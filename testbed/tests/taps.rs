@@ -25,7 +25,7 @@ impl Running {
     fn end(mut self, signal: Signal) -> Output {
         let child = self.0.take().expect("it runs");
         // It may have ended by itself.
-        let _ = kill(Pid::from_raw(child.id() as i32), signal);
+        let _ = kill(Pid::from_raw(child.id().cast_signed()), signal);
         child.wait_with_output().unwrap()
     }
 
@@ -95,9 +95,7 @@ fn has_ended(running: &mut Running) -> bool {
 fn tshark(file: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     let mut tshark = Command::new("tshark");
     tshark.arg("-r").arg(file).args(["-Y", filter, "-T", "fields"]);
-    fields.iter().for_each(|field| {
-        tshark.args(["-e", field]);
-    });
+    tshark.args(fields.iter().flat_map(|field| ["-e", field]));
     let output = tshark.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let lines = String::from_utf8(output.stdout).unwrap();
@@ -160,10 +158,12 @@ fn a_trace_tells_the_steps_and_who_decided_and_captures_end_with_who_reads_them(
     let open = |port: u16| {
         client.opens(&web.at(port));
     };
-    let allowed = world
-        .trace(&format!("tcp[tcpflags] == tcp-syn and dst host {} and dst port 80", web.address), || {
-            open(80)
-        });
+    let allowed = world.trace(
+        &format!("tcp[tcpflags] == tcp-syn and dst host {} and dst port 80", web.address),
+        || {
+            open(80);
+        },
+    );
     assert_eq!(
         (&allowed["fate"], &allowed["reason"]),
         (&Value::from("forwarded"), &Value::Null),
@@ -198,6 +198,8 @@ fn a_trace_tells_the_steps_and_who_decided_and_captures_end_with_who_reads_them(
         "{refused:?}"
     );
     // Killed: nothing is said to the gateway.
-    captures.into_iter().for_each(|capture| drop(capture.end(Signal::SIGKILL)));
+    for capture in captures {
+        drop(capture.end(Signal::SIGKILL));
+    }
     assert!(eventually(|| beyond().status.success()), "taps are left");
 }

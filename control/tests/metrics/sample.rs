@@ -50,6 +50,9 @@ fn worker(index: usize) -> Worker {
         flows_reclassified: 10,
         traffic: traffic(),
         pool: 1000,
+        doing: "polling".to_owned(),
+        longest_stall_ms: 3,
+        starved: 1,
     }
 }
 
