@@ -86,10 +86,10 @@ vxlan_tunnel_address6 = "fd00:9::1"
 ipip_tunnel_address = "10.9.0.2"
 [admin]
 socket = "/run/a.sock"
-[metrics]
-listen = "[::1]:9817"
 group = "adm"
 mode = 0o640
+[metrics]
+listen = "[::1]:9817"
 [privileges]
 drop_capabilities = false
 seccomp = "log"

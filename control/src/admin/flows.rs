@@ -103,8 +103,8 @@ pub(crate) struct Names {
 
 /// The connections in the flow table: filtered, sorted, page by page.
 ///
-/// A walk of the whole table takes a tenth of a second for a million connections, and reads the memory of a worker's cache
-/// no more than half of that time. Rates take a second more: they are the difference of two looks at the counts.
+/// A walk of the whole table rests as long as it reads, so that workers find their caches theirs half of its time. Rates take
+/// a second more: they are the difference of two looks at the counts.
 #[utoipa::path(
     get,
     path = "/v1/flows",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 /// Every path that is asked by GET, with parameters that show much.
-const ASKED: [(&str, &str); 9] = [
+const ASKED: [(&str, &str); 10] = [
     ("/v1/drops", ""),
     ("/v1/endpoints", ""),
     ("/v1/flows", "?sort=bytes&rates=true"),
@@ -18,6 +18,7 @@ const ASKED: [(&str, &str); 9] = [
     ("/v1/status", ""),
     ("/v1/tunnels", ""),
     ("/v1/version", ""),
+    ("/v1/workers", ""),
 ];
 
 fn get(socket: &Path, path: &str) -> Result<Value, String> {
