@@ -3,6 +3,8 @@
 //! A port closes in steps. A snapshot without it is published; every worker lets go of it; its sockets are closed and
 //! the XDP program comes off the device; and when no worker can hold a frame for it any more, its number is free.
 
+mod asked;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +13,14 @@ use margay_fastpath::counters::MAX_PORTS;
 use margay_fastpath::pipeline::MAX_UPLINKS;
 use margay_fastpath::port::Port;
 use margay_fastpath::steer::Kind;
-use margay_fastpath::xdp::{self, Mode, ModeChoice, PortSpec, RingSizes, Tags, Vlan, Xdp};
+use margay_fastpath::xdp::{Mode, Xdp};
 use margay_flowtable::{Checksums, PortId};
 
+use self::asked::{fate, is_same_port, rings, spec, warn_of_hidden_tags, without_interface};
 use super::status::Totals;
-use super::wanted::{Tagged, Wanted};
+use super::wanted::Wanted;
 use super::workers::{self, Grace, Workers};
-use crate::config::{self, Config, OnFailure, TxChecksum, XdpMode, ZeroCopy};
+use crate::config::{self, Config, OnFailure};
 use crate::state::{Kernel, PortBinding};
 
 /// How long to go on opening ports before those that are open are put to use: opening one can take tens of milliseconds.
@@ -364,85 +367,4 @@ impl Ports {
             }
         }
     }
-}
-
-/// Whether what is open will do, or the port has to be opened anew.
-fn is_same_port(wanted: &Wanted, open: &Wanted) -> bool {
-    let tag = |port: &Wanted| port.vlan.as_ref().map(|vlan| vlan.id);
-    wanted.kind == open.kind && tag(wanted) == tag(open)
-}
-
-fn fate(on_failure: OnFailure) -> xdp::OnFailure {
-    match on_failure {
-        OnFailure::Pass => xdp::OnFailure::Pass,
-        OnFailure::Drop => xdp::OnFailure::Drop,
-    }
-}
-
-/// Why a port on a VLAN cannot be opened yet.
-fn without_interface(Wanted { device, vlan, .. }: &Wanted) -> String {
-    match vlan {
-        Some(Tagged { id, name: Some(name), .. }) => {
-            format!(
-                "VLAN {id} of {device} is to have its addresses on {name}, and there is no such interface"
-            )
-        }
-        Some(Tagged { id, .. }) => format!(
-            "the kernel has no interface of VLAN {id} on {device}, where the port's addresses and routes are to be: \
-             `ip link add link {device} name {device}.{id} type vlan id {id}` makes one"
-        ),
-        None => format!("{device} is gone"),
-    }
-}
-
-/// Says what goes to the kernel, or to the wrong network, where tags are not in the frames.
-fn warn_of_hidden_tags(wanted: &Wanted, tags: Option<Tags>) {
-    let (port, device) = (&wanted.name, &wanted.device);
-    match (&wanted.vlan, tags) {
-        (Some(Tagged { id, .. }), Some(Tags::AsPeerLeaves)) => tracing::warn!(
-            port,
-            device,
-            "what reaches this veth with the tag of VLAN {id} beside the frame goes to the kernel: its other end needs \
-             `ethtool -K PEER tx-vlan-offload off`"
-        ),
-        (Some(Tagged { id, .. }), Some(Tags::TakenOff)) => tracing::warn!(
-            port,
-            device,
-            "the device takes tags off and cannot be told not to (rx-vlan-offload): VLAN {id} goes to the kernel"
-        ),
-        (None, Some(Tags::TakenOff)) => tracing::warn!(
-            port,
-            device,
-            "the device takes tags off and cannot be told not to (rx-vlan-offload): frames of VLANs pass for untagged"
-        ),
-        _ => {}
-    }
-}
-
-fn spec(id: PortId, ifindex: u32, wanted: &Wanted, mac: [u8; 6], config: &config::Xdp) -> PortSpec {
-    PortSpec {
-        id,
-        ifindex,
-        kind: wanted.kind,
-        vlan: wanted.vlan.as_ref().map(|vlan| Vlan { id: vlan.id, mac }),
-        on_failure: fate(wanted.on_failure),
-        mode: match config.mode {
-            XdpMode::Auto => ModeChoice::Best,
-            XdpMode::Native => ModeChoice::Native,
-            XdpMode::Skb => ModeChoice::Skb,
-        },
-        zero_copy: config.zero_copy == ZeroCopy::Auto,
-        tx_checksum: config.tx_checksum == TxChecksum::Auto,
-        rings: rings(config, wanted),
-    }
-}
-
-fn rings(config: &config::Xdp, wanted: &Wanted) -> RingSizes {
-    let (rx, tx) = match wanted.kind {
-        Kind::Uplink => (config.uplink_rx, config.uplink_tx),
-        Kind::Pod => (config.pod_rx, config.pod_tx),
-        // Nothing is received there, and every pod sends there.
-        Kind::Host => (1, config.uplink_tx),
-    };
-    RingSizes { fill: rx, rx, tx, completion: tx }
 }

@@ -17,11 +17,13 @@ mod lane;
 mod martian;
 mod mid_flow;
 mod passed;
+mod probe;
 mod rewrite;
 mod routes;
 mod segment;
 mod senders;
 mod split;
+mod tally;
 mod tapped;
 mod tunnel;
 mod tunnel6;
@@ -39,6 +41,7 @@ pub use expiry::Expiry;
 pub use host::MAX_UPLINKS;
 pub use judge::{Denial, Established};
 pub use mid_flow::MidFlow;
+pub use probe::{Probe, Stage};
 pub use routes::DENIED;
 
 use crate::counters::Counters;
@@ -54,6 +57,7 @@ use ingress::Input;
 use ipv6::keys6;
 use lane::{Keys, Lane, Way};
 use senders::KnownSenders;
+use tally::Tally;
 
 /// What holds for a whole burst.
 #[derive(Clone, Copy, Debug)]
@@ -62,34 +66,6 @@ pub struct Turn<'a> {
     pub umem: &'a Umem,
     /// Milliseconds of a monotonic clock.
     pub now: u64,
-}
-
-/// The passes over a burst, for who measures them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Parse, decapsulate, source check, hash.
-    Ingress,
-    /// Search of the flow table's buckets.
-    Search,
-    /// Flow entry, conntrack, verdict.
-    Flow,
-    /// TTL, checksums, encapsulation, and the output's burst.
-    Rewrite,
-}
-
-impl Stage {
-    pub const ALL: [Self; 4] = [Self::Ingress, Self::Search, Self::Flow, Self::Rewrite];
-}
-
-/// Is told when a pass over a burst has ended.
-pub trait Probe {
-    fn mark(&mut self, stage: Stage);
-}
-
-/// Measures nothing.
-impl Probe for () {
-    #[inline(always)]
-    fn mark(&mut self, _: Stage) {}
 }
 
 /// Datagrams in fragments that a pipeline knows which shares no table with others.
@@ -406,33 +382,6 @@ fn keys(umem: &Umem, frame: &Frame, lane: &Lane) -> Keys {
     }
     let Keys { own, flow } = keys4(lane);
     Keys { own: own.into(), flow: flow.into() }
-}
-
-/// Frames sent that no counter has yet: those that go the same way one after another are counted together.
-#[derive(Debug, Default)]
-struct Tally {
-    port: Option<PortId>,
-    frames: u64,
-    bytes: u64,
-}
-
-impl Tally {
-    #[inline]
-    fn count(&mut self, counters: &Counters, input: PortId, output: PortId, bytes: u64) {
-        if self.port != Some(output) {
-            std::mem::take(self).settle(counters, input);
-            self.port = Some(output);
-        }
-        self.frames += 1;
-        self.bytes += bytes;
-    }
-
-    fn settle(self, counters: &Counters, input: PortId) {
-        let Some(output) = self.port else { return };
-        counters.port(input).forwarded.add(self.frames);
-        counters.port(output).tx.add(self.frames);
-        counters.port(output).tx_bytes.add(self.bytes);
-    }
 }
 
 impl From<Refusal> for DropReason {
